@@ -1,0 +1,1 @@
+"""Train segmentation models on COCO; trust, repeat, compare and share every result."""

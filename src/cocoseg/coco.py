@@ -1,0 +1,49 @@
+"""COCO's instances format, as it is on disk. https://cocodataset.org/#format-data"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+
+class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One image; sizes in pixels."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    license: int | None = None
+    coco_url: str | None = None
+    flickr_url: str | None = None
+    date_captured: str | None = None
+
+
+class Annotation(msgspec.Struct, kw_only=True):
+    """One object, or with `iscrowd` 1 a group of them. What `filter` need not read stays as it is in the file."""
+
+    id: int
+    image_id: int
+    category_id: int
+    iscrowd: int = 0
+    area: Raw | UnsetType = UNSET
+    bbox: Raw | UnsetType = UNSET
+    segmentation: Raw | UnsetType = UNSET
+
+
+class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One category. Ids are not contiguous: COCO's 80 run from 1 to 90."""
+
+    id: int
+    name: str
+    supercategory: str | None = None
+
+
+class Instances(msgspec.Struct, kw_only=True):
+    """A whole annotations file."""
+
+    info: Any = None
+    licenses: Any = None
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]

@@ -1,0 +1,228 @@
+"""The images of the filtered annotations: fetched or drawn, checked, and placed under their own names."""
+
+import hashlib
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cocoseg.cache import cache_folder, gigabytes, image_path, require_room
+from cocoseg.coco import Image
+from cocoseg.datasets import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
+from cocoseg.drawn import draw_image
+from cocoseg.errors import CocosegError
+from cocoseg.file_names import is_safe
+from cocoseg.files import write_bytes
+from cocoseg.image_files import check_image
+from cocoseg.image_headers import Defect, ImageDefect, read_header
+from cocoseg.perceptual_hash import perceptual_hash
+from cocoseg.tables import ImageRow
+from cocoseg.transfer import AbsentError, Source, TransferError, local_path
+from cocoseg.workers import worker_count
+
+_AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
+Status = Literal["ok", "missing"] | Defect
+
+_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
+
+
+class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `download_images`."""
+
+    dataset: DatasetName
+    images: str
+
+
+def download_images(images: Sequence[Image], params: DownloadImagesParams, folder: Path) -> list[ImageRow]:
+    """Write every image that can be had to `folder`; one row per image, in the order of their ids.
+
+    Raises `CocosegError` if a disk has no room, not one image can be had, or a server fails beyond patience: a row
+    only ever says what would be so again tomorrow.
+    """
+    for image in images:
+        if not is_safe(image.file_name):
+            raise CocosegError(
+                f"image {image.id}: file_name {image.file_name!r} leaves its folder; run: dvc repro -f filter"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    match params.dataset:
+        case "sample":
+            place, rows = "the drawn sample", draw_images(images, folder)
+        case "custom":
+            place, path = params.images, local_path(params.images)
+            rows = (
+                copy_images(images, path, folder)
+                if path is not None
+                else fetch_images(images, params.images, [image.file_name for image in images], folder)
+            )
+        case name:
+            place = coco_url()
+            rows = fetch_images(images, place, [image_url_path(NAMED[name], image) for image in images], folder)
+    if not any(row.status == "ok" for row in rows):
+        first = min(rows, key=lambda row: row.image_id)
+        setting = (
+            "images, the folder or URL that the file_names are relative to" if params.dataset == "custom" else "dataset"
+        )
+        raise CocosegError(
+            f"{place}: none of the {len(rows)} images can be used; {first.file_name} is {first.status}; "
+            f"check the parameter {setting}"
+        )
+    return sorted(rows, key=lambda row: row.image_id)
+
+
+def draw_images(images: Sequence[Image], folder: Path) -> list[ImageRow]:
+    """The drawn sample's images, drawn by as many processes as there are cores."""
+    _announce(f"{len(images):,} images to draw")
+    # Spawned: a fork would copy the locks of threads that numpy and OpenCV may have started.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(worker_count(), len(images)), mp_context=context) as pool:
+        return _run(pool, [partial(_draw, image, folder) for image in images])
+
+
+def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[ImageRow]:
+    """Images of a local folder, copied; the user's own files are never linked to, nor changed."""
+    if not source.is_dir():
+        found = "a file" if source.exists() else "not there"
+        raise CocosegError(
+            f"{source}: {found}; expected the folder of the images, or: dvc repro -S images=/path/images"
+        )
+    paths = [source / image.file_name for image in images]
+    needed = sum(path.stat().st_size for path in paths if path.is_file())
+    _announce(f"{len(images):,} images, {gigabytes(needed)}, from {source}")
+    require_room({folder: needed})
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return _run(pool, [partial(_copy, image, path, folder) for image, path in zip(images, paths, strict=True)])
+
+
+def fetch_images(images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path) -> list[ImageRow]:
+    """Images from below a URL, many at a time, by way of the cache: what is there is not asked for again.
+
+    `paths`: where each image lies below `prefix`. A URL is taken to hold the same image for ever.
+    """
+    cache = cache_folder()
+    source = Source(prefix)
+    cached = [image_path(cache, source.url(path)) for path in paths]
+    missing = [image for image, path in zip(images, cached, strict=True) if not path.exists()]
+    is_coco = prefix == coco_url()
+    total, rest = (len(some) * MEAN_IMAGE_BYTES if is_coco else _estimated_bytes(some) for some in (images, missing))
+    _announce(
+        f"{len(images):,} images, about {gigabytes(total)}, from {prefix}; {len(images) - len(missing):,} are in "
+        f"{cache} already, about {gigabytes(rest)} to fetch"
+    )
+    require_room({folder: total, cache: rest})
+    tasks = [
+        partial(_fetch, image, source, path, place, folder)
+        for image, path, place in zip(images, paths, cached, strict=True)
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as pool, source:
+        return _run(pool, tasks)
+
+
+def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
+    """Check the bytes of one image and write them, as they are, to `folder` if they are good."""
+    row = _checked(image, data)
+    if row.status == "ok":
+        write_bytes(folder / image.file_name, data)
+    return row
+
+
+def _fetch(image: Image, source: Source, path: str, cached: Path, folder: Path) -> ImageRow:
+    if cached.exists():
+        row = place_image(image, cached.read_bytes(), folder)
+        if row.status == "ok":
+            return row  # else damaged since it came: once more
+    try:
+        data = source.fetch(path)
+    except AbsentError:
+        return _row(image, "missing")
+    row = place_image(image, data, folder)
+    if row.status == "ok":
+        write_bytes(cached, data)
+    return row
+
+
+def _copy(image: Image, path: Path, folder: Path) -> ImageRow:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return _row(image, "missing")
+    return place_image(image, data, folder)
+
+
+def _draw(image: Image, folder: Path) -> ImageRow:
+    return place_image(image, draw_image(image.id), folder)
+
+
+def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageRow]:
+    """The rows of all tasks. Raises `CocosegError` if transfers failed: at once if as many as run at a time did."""
+    futures = [pool.submit(task) for task in tasks]
+    rows: list[ImageRow] = []
+    failures: list[TransferError] = []
+    in_a_row = 0
+    try:
+        for future in tqdm(as_completed(futures), total=len(futures), unit="image", disable=None):
+            try:
+                rows.append(future.result())
+                in_a_row = 0
+            except TransferError as error:
+                failures.append(error)
+                in_a_row += 1
+                if in_a_row == _AT_ONCE:
+                    break
+    except OSError as error:  # such as a disk that filled up, or a file that is not ours to read
+        raise CocosegError(f"{error.filename}: {error.strerror}; mend that, then: dvc repro") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if failures:
+        raise CocosegError(f"{failures[0]} ({len(failures)} of {len(tasks)} images failed, {len(rows)} are there)")
+    return rows
+
+
+def _checked(image: Image, data: bytes) -> ImageRow:
+    try:
+        pixels = check_image(data, image.width, image.height)
+    except ImageDefect as defect:
+        return _row(image, defect.reason, data)
+    return _row(image, "ok", data, pixels)
+
+
+def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArray[np.uint8] | None = None) -> ImageRow:
+    width, height = _size(data, pixels)
+    return ImageRow(
+        image_id=image.id,
+        file_name=image.file_name,
+        status=status,
+        width=width,
+        height=height,
+        bytes=None if data is None else len(data),
+        sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        phash=None if pixels is None else perceptual_hash(pixels),
+        origin=origin(image),
+    )
+
+
+def _size(data: bytes | None, pixels: NDArray[np.uint8] | None) -> tuple[int | None, int | None]:
+    """Width and height of the decoded image, or what a defective file declares, if it gets that far."""
+    if pixels is not None:
+        return pixels.shape[1], pixels.shape[0]
+    try:
+        header = read_header(data or b"")
+    except ImageDefect:
+        return None, None
+    return header.width, header.height
+
+
+def _estimated_bytes(images: Sequence[Image]) -> int:
+    return round(sum(image.width * image.height for image in images) * _BYTES_PER_PIXEL)
+
+
+def _announce(text: str) -> None:
+    tqdm.write(f"download_images: {text}", file=sys.stderr)

@@ -1,0 +1,33 @@
+"""File names that come from a stranger's annotations."""
+
+import unicodedata
+from pathlib import PurePosixPath
+
+# Windows opens a device for these, whatever their extension.
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
+# Control characters, lone surrogates and Unicode's own line ends: a list of names is one name a line.
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary name beside it
+
+
+def is_safe(file_name: str) -> bool:
+    """Whether a `file_name` names a place below the image folder, on every system, in one line of text.
+
+    Sub-folders, spaces and Unicode are fine; climbing, absolute paths, drives, device names and control characters
+    are not.
+    """
+    parts = file_name.split("/")
+    return not any(
+        character in '\\:*?"<>|' or unicodedata.category(character) in _UNPRINTABLE for character in file_name
+    ) and all(
+        part not in ("", ".", "..")
+        and part[-1] not in ". "
+        and part.partition(".")[0].strip().casefold() not in _DEVICES
+        and len(part.encode("utf-8", "surrogatepass")) <= _LONGEST_PART_BYTES
+        for part in parts
+    )
+
+
+def mask_name(file_name: str) -> str:
+    """The mask of an image, relative to the mask folder: the same name with the extension `.png`."""
+    return str(PurePosixPath(file_name).with_suffix(".png"))

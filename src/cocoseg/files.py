@@ -1,0 +1,105 @@
+"""Files that appear whole or not at all, with the same bytes for the same content."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from cocoseg.errors import CocosegError
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+# The only way to read it is to set it, which is safe here, before there are threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write `data` to `path`, which shows either its old content or all of the new, also after a kill.
+
+    `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        # mkstemp makes files for the owner only; an output is as readable as any other new file.
+        Path(temporary).chmod(0o666 & ~_UMASK)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented UTF-8 JSON in the order of its keys. NaN is written as null."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def read_json(path: Path, type_: type[T]) -> T:
+    """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+    except msgspec.DecodeError as error:
+        raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
+
+
+def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgspec.Struct]) -> None:
+    """Write records as CSV under a header of their field names; `None` is an empty cell, lines end in LF."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(row_type.__struct_fields__)
+    writer.writerows(msgspec.structs.astuple(row) for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_table(path: Path, row_type: type[Row]) -> list[Row]:
+    """The records of a CSV that `write_table` wrote; `CocosegError` if it is missing or has other columns."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    optional = _optional_fields(row_type)
+    try:
+        return [
+            msgspec.convert(
+                {key: None if cell == "" and key in optional else cell for key, cell in row.items()},
+                row_type,
+                strict=False,  # a CSV cell is text: "12" is the integer 12
+            )
+            for row in reader
+        ]
+    except msgspec.ValidationError as error:
+        raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that an earlier stage wrote; `CocosegError` if it is missing."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write one line per entry, each ended by LF."""
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _optional_fields(row_type: type[msgspec.Struct]) -> set[str]:
+    return {
+        field.name for field in msgspec.structs.fields(row_type) if type(None) in getattr(field.type, "__args__", ())
+    }

@@ -1,0 +1,292 @@
+"""From annotations to label maps: every annotation painted or counted under the reason why not."""
+
+import difflib
+import itertools
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta
+from tqdm import tqdm
+
+from cocoseg.accounts import account
+from cocoseg.categories import IGNORE, CategoryMapping, Task
+from cocoseg.coco import Annotation, Image, Instances
+from cocoseg.errors import CocosegError
+from cocoseg.file_names import mask_name
+from cocoseg.files import write_bytes
+from cocoseg.painting import Overlap, Paint, paint
+from cocoseg.png import encode_png
+from cocoseg.segmentation import SegmentationDefect, shape_of
+from cocoseg.showcase import GalleryImages
+from cocoseg.tables import ImageRow, InstanceRow, MaskRow
+from cocoseg.workers import worker_count
+
+_CHUNK_IMAGES = 64
+_MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
+
+
+class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `mask`."""
+
+    task: Task
+    overlap: Overlap
+    priority: tuple[str, ...]
+    crowd: Literal["ignore", "drop", "keep"]
+    out_of_bounds: Literal["clip", "drop"]
+    gallery_images: GalleryImages
+    instance_masks: bool
+    max_skipped: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
+    on_defect: Literal["count", "fail"]
+
+
+class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one image and its annotations. `pixels`: (256,) of each value of the mask; empty if dropped."""
+
+    dropped: str | None
+    dropped_annotations: dict[str, int]
+    pixels: tuple[int, ...] = ()
+    instances: dict[int, int] = {}
+    numbered: tuple[int, ...] = ()
+    contested: int = 0
+    clipped: int = 0
+    ignored_parts: int = 0
+
+
+class Masks(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables and metrics of all images whose masks were written."""
+
+    rows: list[MaskRow]
+    instance_rows: list[InstanceRow]
+    mask_of_image: dict[str, str]
+    metrics: dict[str, Any]
+
+
+class Painter(msgspec.Struct, frozen=True, kw_only=True):
+    """All that painting one image needs beside it; travels to the worker processes once a chunk."""
+
+    params: MaskParams
+    class_of_category: dict[int, int]
+    rank_of_category: dict[int, int]
+    masks: Path
+    instance_masks: Path
+
+
+def priority_ranks(mapping: CategoryMapping, priority: Sequence[str]) -> dict[int, int]:
+    """The rank of each category id: its place in `priority`, 0 the highest; all that are not listed come last."""
+    names = [category.name for category in mapping.categories]
+    for name in priority:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(names)}"
+            raise CocosegError(f"params.yaml: priority names {name!r}, which is not among the classes; {hint}")
+    return {
+        category.category_id: priority.index(category.name) if category.name in priority else len(priority)
+        for category in mapping.categories
+    }
+
+
+def write_masks(
+    instances: Instances,
+    images: Sequence[ImageRow],
+    mapping: CategoryMapping,
+    params: MaskParams,
+    masks: Path,
+    instance_masks: Path,
+) -> Masks:
+    """Paint and write the mask of every sound image, and account for every annotation.
+
+    Raises `CocosegError` if more than `max_skipped` of the images are missing or broken, or no mask is left.
+    """
+    painter = Painter(
+        params=params,
+        class_of_category={category.category_id: category.class_index for category in mapping.categories},
+        rank_of_category=priority_ranks(mapping, params.priority),
+        masks=masks,
+        instance_masks=instance_masks,
+    )
+    status = {row.image_id: row.status for row in images}
+    _refuse_many_skipped(instances.images, status, params.max_skipped)
+    annotations: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
+    for annotation in instances.annotations:
+        annotations[annotation.image_id].append(annotation)
+    work = [(image, annotations[image.id], status.get(image.id, "missing")) for image in instances.images]
+    masks.mkdir(parents=True, exist_ok=True)
+    instance_masks.mkdir(parents=True, exist_ok=True)
+    painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
+    return _gather(painted, mapping, annotations)
+
+
+def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation], status: str) -> PaintedImage:
+    """Paint one image and write its mask, and its instance map if asked for; files only if a class is painted."""
+    if status != "ok":
+        return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
+    params = painter.params
+    paints: list[Paint] = []
+    kept: list[Annotation] = []
+    dropped: Counter[str] = Counter()
+    clipped = ignored_parts = 0
+    for annotation in annotations:
+        try:
+            assert annotation.segmentation is not UNSET  # `filter` dropped those
+            shape = shape_of(
+                annotation.segmentation,
+                image.height,
+                image.width,
+                drop_out_of_bounds=params.out_of_bounds == "drop",
+            )
+        except SegmentationDefect as defect:
+            reason = str(defect)
+            if params.on_defect == "fail" and reason != "out_of_bounds":
+                raise CocosegError(
+                    f"{image.file_name}: annotation {annotation.id}: {reason}; mend it, or set on_defect: count"
+                ) from None
+            dropped[reason] += 1
+            continue
+        clipped += shape.clipped
+        ignored_parts += shape.ignored_parts
+        kept.append(annotation)
+        paints.append(
+            Paint(
+                span=shape.span,
+                class_index=painter.class_of_category[annotation.category_id],
+                rank=painter.rank_of_category[annotation.category_id],
+                ignored=annotation.iscrowd == 1 and params.crowd == "ignore",
+            )
+        )
+    if len(paints) > _MOST_INSTANCES:
+        raise CocosegError(f"{image.file_name}: {len(paints)} annotations; a mask takes {_MOST_INSTANCES} at most")
+    maps = paint(paints, image.height, image.width, params.overlap)
+    pixels = np.bincount(maps.labels.ravel(), minlength=256)
+    if not pixels[1:IGNORE].any():
+        dropped["image_no_painted_class"] += len(kept)
+        return PaintedImage(dropped="no_painted_class", dropped_annotations=dict(dropped))
+    name = mask_name(image.file_name)
+    write_bytes(painter.masks / name, encode_png(maps.labels))
+    if params.instance_masks:
+        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+    return PaintedImage(
+        dropped=None,
+        dropped_annotations=dict(dropped),
+        pixels=tuple(pixels.tolist()),
+        instances=Counter(entry.class_index for entry in paints if not entry.ignored),
+        numbered=tuple(kept[index].id for index in maps.numbered) if params.instance_masks else (),
+        contested=maps.contested,
+        clipped=clipped,
+        ignored_parts=ignored_parts,
+    )
+
+
+Work = tuple[Image, list[Annotation], str]
+
+
+def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]:
+    chunks = [list(work[start : start + _CHUNK_IMAGES]) for start in range(0, len(work), _CHUNK_IMAGES)]
+    workers = min(worker_count(), len(chunks))
+    with tqdm(total=len(work), desc="mask", unit="image", disable=None) as progress:
+        if workers <= 1:
+            painted = (_paint_chunk(painter, chunk) for chunk in chunks)
+            yield from _counted(painted, progress)
+        else:
+            # spawn: the same on every system, and safe beside threads
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                yield from _counted(pool.map(_paint_packed, itertools.repeat(painter), map(_pack, chunks)), progress)
+
+
+def _counted(chunks: Iterator[list[PaintedImage]], progress: "tqdm[Any]") -> Iterator[PaintedImage]:
+    for chunk in chunks:
+        progress.update(len(chunk))
+        yield from chunk
+
+
+def _paint_chunk(painter: Painter, chunk: Sequence[Work]) -> list[PaintedImage]:
+    return [paint_image(painter, *entry) for entry in chunk]
+
+
+def _paint_packed(painter: Painter, packed: bytes) -> list[PaintedImage]:
+    return _paint_chunk(painter, msgspec.json.decode(packed, type=list[Work]))
+
+
+def _pack(chunk: Sequence[Work]) -> bytes:
+    return msgspec.json.encode(chunk)  # segmentations are raw JSON, which does not pickle
+
+
+def _refuse_many_skipped(images: Sequence[Image], status: dict[int, str], max_skipped: float) -> None:
+    skipped = [image for image in images if status.get(image.id, "missing") != "ok"]
+    if len(skipped) > max_skipped * len(images):
+        first = ", ".join(f"{image.file_name} ({status.get(image.id, 'missing')})" for image in skipped[:3])
+        raise CocosegError(
+            f"data/images.csv: {len(skipped)} of {len(images)} images are missing or broken, first {first}; "
+            f"max_skipped allows {max_skipped:g}; mend them and run dvc repro -f download_images, or raise max_skipped"
+        )
+
+
+def _gather(
+    painted: Sequence[tuple[Image, PaintedImage]],
+    mapping: CategoryMapping,
+    annotations: dict[int, list[Annotation]],
+) -> Masks:
+    names = dict(enumerate(mapping.classes)) | {IGNORE: "ignore"}
+    category_of_annotation = {entry.id: entry.category_id for entries in annotations.values() for entry in entries}
+    rows: list[MaskRow] = []
+    instance_rows: list[InstanceRow] = []
+    dropped_images: Counter[str] = Counter()
+    dropped_annotations: Counter[str] = Counter()
+    for image, outcome in painted:
+        dropped_annotations.update(outcome.dropped_annotations)
+        if outcome.dropped is not None:
+            dropped_images[outcome.dropped] += 1
+        rows += [
+            MaskRow(
+                image_id=image.id,
+                file_name=image.file_name,
+                class_index=index,
+                class_name=names[index],
+                instances=outcome.instances.get(index, 0),
+                pixels=pixels,
+            )
+            for index, pixels in enumerate(outcome.pixels)
+            if pixels or outcome.instances.get(index, 0)
+        ]
+        instance_rows += [
+            InstanceRow(
+                image_id=image.id,
+                file_name=image.file_name,
+                number=number,
+                annotation_id=annotation_id,
+                category_id=category_of_annotation[annotation_id],
+            )
+            for number, annotation_id in enumerate(outcome.numbered, start=1)
+        ]
+    if not rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in (dropped_images + dropped_annotations).items())
+        raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(painted)} images ({reasons})")
+    outcomes = [outcome for _, outcome in painted]
+    total = sum(row.pixels for row in rows)
+    metrics = {
+        "images": account(len(painted), dropped_images),
+        "annotations": {
+            **account(len(category_of_annotation), dropped_annotations),
+            "clipped": sum(outcome.clipped for outcome in outcomes),
+            "ignored_parts": sum(outcome.ignored_parts for outcome in outcomes),
+        },
+        "ignored_share": round(sum(row.pixels for row in rows if row.class_index == IGNORE) / total, 6),
+        "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
+        "classes": {name: _class_totals(rows, index) for index, name in names.items()},
+    }
+    mask_of_image = {image.file_name: mask_name(image.file_name) for image, outcome in painted if not outcome.dropped}
+    return Masks(rows=rows, instance_rows=instance_rows, mask_of_image=mask_of_image, metrics=metrics)
+
+
+def _class_totals(rows: Sequence[MaskRow], class_index: int) -> dict[str, int]:
+    own = [row for row in rows if row.class_index == class_index]
+    return {
+        "images": len(own),
+        "instances": sum(row.instances for row in own),
+        "pixels": sum(row.pixels for row in own),
+    }

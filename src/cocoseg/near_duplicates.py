@@ -1,0 +1,58 @@
+"""Images that look the same, found by their perceptual hashes."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping
+
+MOST_DIFFERING_BITS = 4
+_HASH_BITS = 64
+_BANDS = MOST_DIFFERING_BITS + 1
+
+
+def near_duplicate_pairs(phash_of_image: Mapping[int, str]) -> list[tuple[int, int]]:
+    """All pairs of image ids whose 64-bit hashes differ in at most 4 bits, sorted.
+
+    Of five bands of a hash at least one is equal when four bits differ, so only images that share a band are compared.
+    """
+    images_of_hash: dict[int, list[int]] = defaultdict(list)
+    for image_id in sorted(phash_of_image):
+        images_of_hash[int(phash_of_image[image_id], 16)].append(image_id)
+    pairs: set[tuple[int, int]] = set()
+    for same in images_of_hash.values():
+        # A chain stands for all pairs of equal hashes: ten thousand black images are not fifty million pairs.
+        pairs.update(itertools.pairwise(same))
+    for hashes in _sharing_a_band(list(images_of_hash)):
+        for position, first in enumerate(hashes):
+            for second in hashes[position + 1 :]:
+                if (first ^ second).bit_count() <= MOST_DIFFERING_BITS:
+                    low, high = sorted((images_of_hash[first][0], images_of_hash[second][0]))
+                    pairs.add((low, high))
+    return sorted(pairs)
+
+
+def near_duplicate_groups(phash_of_image: Mapping[int, str]) -> list[list[int]]:
+    """The images partitioned so that near-duplicates of near-duplicates share a group; most groups hold one image."""
+    leader = {image_id: image_id for image_id in phash_of_image}
+
+    def find(image_id: int) -> int:
+        while leader[image_id] != image_id:
+            leader[image_id] = leader[leader[image_id]]
+            image_id = leader[image_id]
+        return image_id
+
+    for first, second in near_duplicate_pairs(phash_of_image):
+        low, high = sorted((find(first), find(second)))
+        leader[high] = low
+    groups: dict[int, list[int]] = defaultdict(list)
+    for image_id in sorted(phash_of_image):
+        groups[find(image_id)].append(image_id)
+    return list(groups.values())
+
+
+def _sharing_a_band(hashes: list[int]) -> list[list[int]]:
+    width = -(-_HASH_BITS // _BANDS)
+    sharing: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for value in hashes:
+        for band in range(_BANDS):
+            sharing[band, (value >> (band * width)) & ((1 << width) - 1)].append(value)
+    return [group for group in sharing.values() if len(group) > 1]

@@ -1,0 +1,72 @@
+"""Images and their masks, as the data stages left them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.categories import IGNORE
+from cocoseg.errors import CocosegError
+from cocoseg.image_files import read_image
+from cocoseg.image_headers import ImageDefect
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """One image of a split and where it and its mask lie."""
+
+    file_name: str
+    image: Path
+    mask: Path
+
+
+def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, masks: Path) -> list[Pair]:
+    """The pairs of `file_names`, which are relative to `images`; `mask_map` leads to names relative to `masks`.
+
+    Raises `CocosegError` for an image without its mask.
+    """
+    found = []
+    for file_name in file_names:
+        if file_name not in mask_map:
+            raise CocosegError(f"{images / file_name}: has no mask in the map; make the masks with: dvc repro -f mask")
+        found.append(Pair(file_name=file_name, image=images / file_name, mask=masks / mask_map[file_name]))
+    return found
+
+
+def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The image, RGB (H, W, 3) uint8, and its mask, (H, W) uint8 of class indices below `classes`, or 255.
+
+    Raises `CocosegError`, naming the file, for one that is missing or broken or a mask value outside the classes.
+    """
+    mask = _read_mask(pair.mask)
+    outside = (mask >= classes) & (mask != IGNORE)
+    if outside.any():
+        raise CocosegError(
+            f"{pair.mask}: holds the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
+            "make it again with: dvc repro -f mask"
+        )
+    return _read_image(pair.image, mask), mask
+
+
+def _read_image(path: Path, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = mask.shape
+    again = "get the images again with: dvc repro -f download_images"
+    try:
+        return read_image(path, width, height)
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; {again}") from None
+    except ImageDefect as defect:
+        raise CocosegError(f"{path}: {defect.reason}; expected an image of {width}×{height} pixels; {again}") from None
+
+
+def _read_mask(path: Path) -> NDArray[np.uint8]:
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make the masks with: dvc repro -f mask") from None
+    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        raise CocosegError(f"{path}: not a single-channel 8-bit PNG; make it again with: dvc repro -f mask")
+    return mask.astype(np.uint8, copy=False)

@@ -1,0 +1,222 @@
+"""Pictures of masks for people: colour maps, overlays, galleries with headings, captions and a legend.
+
+Images are RGB (H, W, 3) uint8, label maps (H, W) uint8 with 255 for ignored pixels. Arithmetic is in integers, so that
+the same input gives the same picture on every machine.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.categories import BACKGROUND, IGNORE
+from cocoseg.palette import palette
+
+Pixels = NDArray[np.uint8]
+
+PANEL_HEIGHT_PX = 172
+_GAP_PX = 6
+_TEXT_SCALE = 0.42
+_LINE_PX = 22
+PAPER = (255, 255, 255)
+INK = (32, 34, 38)
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One image of a gallery: beside its truth either a prediction or, without one, the overlay of the truth."""
+
+    image: Pixels
+    truth: Pixels
+    prediction: Pixels | None = None
+    caption: str = ""
+
+
+def colour_map(labels: Pixels) -> Pixels:
+    """Labels in their class colours, (H, W, 3); ignored pixels hatched."""
+    pixels = palette()[labels]
+    height, width = labels.shape
+    stripes = (np.arange(height)[:, None] + np.arange(width)) % 8 < 3
+    pixels[(labels == IGNORE) & stripes] = (90, 90, 90)
+    return pixels
+
+
+def overlay(image: Pixels, labels: Pixels) -> Pixels:
+    """The image dimmed, its classes tinted and outlined in their colours, ignored pixels hatched."""
+    gray = (image.astype(np.uint16) @ np.array([77, 150, 29], np.uint16) >> 8)[..., None]
+    colours = colour_map(labels)
+    tinted = (gray * 3 + colours.astype(np.uint16) * 5) // 8
+    background = labels == BACKGROUND
+    tinted[background] = (gray * 5 // 8)[background]
+    pixels = tinted.astype(np.uint8)
+    edge = outline(labels)
+    pixels[edge] = colours[edge]
+    return pixels
+
+
+def outline(labels: Pixels) -> NDArray[np.bool_]:
+    """The pixels of a class that have another label beside them, (H, W)."""
+    grown = cv2.dilate(labels, np.ones((3, 3), np.uint8))
+    shrunk = cv2.erode(labels, np.ones((3, 3), np.uint8))
+    edge: NDArray[np.bool_] = (grown != shrunk) & (labels != BACKGROUND) & (labels != IGNORE)
+    return edge
+
+
+def gallery(rows: Sequence[Row], class_names: Sequence[str], columns: int | None = None, title: str = "") -> Pixels:
+    """One picture of all rows, under headings and above a legend of `class_names`, background first.
+
+    Rows with predictions show input, truth and prediction; rows without, input, mask and overlay. `columns` rows lie
+    side by side: by default two where there are more than four.
+    """
+    columns = columns or (2 if len(rows) > 4 else 1)
+    shapes = [row.truth.shape for row in rows]
+    # All panels of one picture are equally wide, so that its columns line up.
+    panel_width = max(
+        (round(PANEL_HEIGHT_PX * min(width / height, 1.6)) for height, width in shapes), default=PANEL_HEIGHT_PX
+    )
+    cells = [_cell(row, panel_width) for row in rows]
+    headings = ("input", "truth", "prediction") if any(row.prediction is not None for row in rows) else (
+        "input", "mask", "overlay")  # fmt: skip
+    across = 3 * panel_width + 2 * _GAP_PX
+    parts = [beside([_headings(headings, panel_width)] * min(columns, max(1, len(cells))), 3 * _GAP_PX)]
+    if title:
+        parts.insert(0, text_line(title, parts[0].shape[1]))
+    for start in range(0, len(cells), columns):
+        line = cells[start : start + columns]
+        line += [paper(line[0].shape[0], across)] * (min(columns, len(cells)) - len(line))
+        parts.append(beside(line, 3 * _GAP_PX))
+    shown = _shown_classes(rows, class_names)
+    parts.append(_legend(shown, class_names, parts[0].shape[1]))
+    return framed(stacked(parts))
+
+
+def contact_sheet(pictures: Sequence[Pixels], columns: int, gap_px: int = _GAP_PX) -> Pixels:
+    """Pictures of any sizes in rows of `columns`, on paper."""
+    lines = [beside(pictures[start : start + columns], gap_px) for start in range(0, len(pictures), columns)]
+    return framed(stacked(lines))
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """An image at another size for looking at, smooth in both directions."""
+    factor = min(image.shape[0] // height, image.shape[1] // width)
+    if factor >= 2:
+        # Means of whole blocks first: the interpolation below would skip pixels.
+        tall, wide = image.shape[0] // factor * factor, image.shape[1] // factor * factor
+        blocks = image[:tall, :wide].reshape(tall // factor, factor, wide // factor, factor, -1)
+        image = (blocks.sum(axis=(1, 3), dtype=np.uint32) // factor**2).astype(np.uint8)
+    # the bit-exact variants: the same pixels whatever the CPU
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.uint8, copy=False)
+
+
+def resized_labels(labels: Pixels, height: int, width: int) -> Pixels:
+    """Labels at another size for looking at; between two class indices lies no class."""
+    return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
+
+
+def _cell(row: Row, width: int) -> Pixels:
+    height_px = PANEL_HEIGHT_PX
+    scale = min(height_px / row.truth.shape[0], width / row.truth.shape[1])
+    size = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
+    image, truth = resized(row.image, *size), resized_labels(row.truth, *size)
+    if row.prediction is None:
+        panels = [_thrifty(image, bits=5), colour_map(truth), _thrifty(overlay(image, truth), bits=4)]
+    else:
+        prediction = resized_labels(row.prediction, *size)
+        panels = [
+            _thrifty(image, bits=5),
+            _thrifty(overlay(image, truth), bits=4),
+            _thrifty(overlay(image, prediction), bits=4),
+        ]
+    cell = beside([_centred(panel, height_px, width) for panel in panels], _GAP_PX)
+    return stacked([text_line(row.caption, cell.shape[1]), cell]) if row.caption else cell
+
+
+def _thrifty(pixels: Pixels, bits: int) -> Pixels:
+    """The pixels with so many of their eight bits: hardly to be seen, and a PNG of it is half as large."""
+    step = 1 << (8 - bits)
+    return pixels // np.uint8(step) * np.uint8(step) + np.uint8(step // 2)
+
+
+def _headings(words: Sequence[str], width: int) -> Pixels:
+    return beside([text_line(word, width) for word in words], _GAP_PX)
+
+
+def _legend(shown: Sequence[int], class_names: Sequence[str], width: int) -> Pixels:
+    """Swatches with names, in as many lines as they need."""
+    entries = [_legend_entry(index, "ignored" if index == IGNORE else class_names[index]) for index in shown]
+    lines: list[list[Pixels]] = [[]]
+    for entry in entries:
+        taken = sum(part.shape[1] + 2 * _GAP_PX for part in lines[-1])
+        if lines[-1] and taken + entry.shape[1] > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return stacked([beside(line, 2 * _GAP_PX) for line in lines if line] or [paper(1, width)])
+
+
+def _legend_entry(index: int, name: str) -> Pixels:
+    swatch = colour_map(np.full((14, 20), index, np.uint8))
+    return beside([_centred(swatch, _LINE_PX, 20), text_line(name, text_width(name) + 4)], _GAP_PX)
+
+
+def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]:
+    """All classes of a short list; of a long one those in the picture. 255 if it is in the picture."""
+    present: set[int] = set()
+    for row in rows:
+        present.update(np.unique(row.truth).tolist())
+        if row.prediction is not None:
+            present.update(np.unique(row.prediction).tolist())
+    few = set(range(len(class_names))) if len(class_names) <= 12 else {BACKGROUND}
+    return sorted((present | few) & {*range(len(class_names)), IGNORE})
+
+
+def text_line(text: str, width: int) -> Pixels:
+    """One line of text, shortened with «…» if it is wider."""
+    if text_width(text) > width:
+        while text and text_width(f"{text}...") > width:
+            text = text[:-1]
+        text = f"{text}..."
+    line = paper(_LINE_PX, width)
+    cv2.putText(line, text, (1, 15), cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, INK, 1, cv2.LINE_AA)
+    return line
+
+
+def text_width(text: str) -> int:
+    """The width of one line of text, in pixels."""
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, 1)[0][0]) + 2
+
+
+def _centred(panel: Pixels, height: int, width: int) -> Pixels:
+    out = paper(height, width)
+    top, left = (height - panel.shape[0]) // 2, (width - panel.shape[1]) // 2
+    out[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
+    return out
+
+
+def beside(parts: Sequence[Pixels], gap_px: int) -> Pixels:
+    """Pictures from left to right, aligned at the top."""
+    height = max(part.shape[0] for part in parts)
+    spaced: list[Pixels] = []
+    for part in parts:
+        spaced += [paper(height, gap_px), np.vstack([part, paper(height - part.shape[0], part.shape[1])])]
+    return np.hstack(spaced[1:])
+
+
+def stacked(parts: Sequence[Pixels], gap_px: int = 2) -> Pixels:
+    """Pictures from top to bottom, aligned on the left."""
+    width = max(part.shape[1] for part in parts)
+    spaced: list[Pixels] = []
+    for part in parts:
+        spaced += [paper(gap_px, width), np.hstack([part, paper(part.shape[0], width - part.shape[1])])]
+    return np.vstack(spaced[1:])
+
+
+def framed(picture: Pixels) -> Pixels:
+    """The picture with a margin."""
+    height, width = picture.shape[:2]
+    return _centred(picture, height + 2 * _GAP_PX, width + 2 * _GAP_PX)
+
+
+def paper(height: int, width: int) -> Pixels:
+    """Nothing, drawn."""
+    return np.full((height, width, 3), PAPER, np.uint8)

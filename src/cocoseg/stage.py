@@ -1,0 +1,31 @@
+"""How a stage script starts and ends: parameters in, one line for a user's mistake, its seconds recorded."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cocoseg.errors import CocosegError
+from cocoseg.files import write_json
+from cocoseg.params import Params, load_params
+
+TIMING = Path("metrics/timing")
+
+
+def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params]) -> None:
+    """Run the script that holds `main` as a stage: exit 0, or exit 1 after one line on standard error.
+
+    Its seconds go to `metrics/timing/<stage>.json`, beside what else `main` returns about its cost.
+    """
+    name = Path(sys.argv[0]).stem
+    started = time.perf_counter()
+    try:
+        cost = main(load_params(params_type)) or {}
+    except CocosegError as error:
+        # DVC removed this stage's outputs before it started; the last good ones are still in the cache and in git.
+        back = "the outputs of the last good run come back with: dvc checkout; git checkout -- metrics plots"
+        sys.exit(f"{name}: {error}\n{name}: {back}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})

@@ -1,0 +1,42 @@
+"""The tables that stages hand on as CSV."""
+
+import msgspec
+
+
+class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One filtered image in `data/images.csv`: what is there, or in `status` why it is not «ok».
+
+    `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` the folder of COCO's own that the image came from,
+    such as `val2017`.
+    """
+
+    image_id: int
+    file_name: str
+    status: str
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    phash: str | None = None
+    origin: str | None = None
+
+
+class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One class of one image in `data/masks.csv`; background and ignored pixels have rows of their own."""
+
+    image_id: int
+    file_name: str
+    class_index: int
+    class_name: str
+    instances: int
+    pixels: int
+
+
+class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One number of one instance map in `data/instance_masks/instances.csv`, and the annotation that it stands for."""
+
+    image_id: int
+    file_name: str
+    number: int
+    annotation_id: int
+    category_id: int

@@ -1,0 +1,104 @@
+"""A trained model on disk: `model.safetensors`, and beside it `model.json`, which says what the numbers are.
+
+Only safetensors are ever read: a pickle could run whatever a stranger put into it.
+"""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from cocoseg.categories import Task
+from cocoseg.errors import CocosegError
+from cocoseg.files import read_json, write_bytes, write_json
+from cocoseg.geometry import Preprocessing
+from cocoseg.models import build_model
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+_LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy",
+              "opencv-python", "dvc")  # fmt: skip
+
+
+class TrainingData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model has seen. `fingerprint` is the SHA-256 of the split lists and of the tables of images and masks."""
+
+    train_images: int
+    val_images: int
+    fingerprint: str
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """`model.json`: everything that using the weights needs, and where they come from."""
+
+    format: Literal[1] = 1
+    arch: str
+    encoder: str
+    task: Task
+    classes: tuple[str, ...]
+    """Names by class index, background first. In `binary` the model has one output channel, else one a class."""
+    preprocessing: Preprocessing
+    epoch: int
+    """The epoch, from 1, whose weights these are: the best by `val_miou`."""
+    val_miou: float
+    params: dict[str, Any]
+    data: TrainingData
+    versions: dict[str, str]
+    weights_sha256: str = ""
+
+
+def output_channels(task: Task, classes: Sequence[str]) -> int:
+    """Channels of the logits: `binary` needs one, above 0 being the foreground."""
+    return 1 if task == "binary" else len(classes)
+
+
+def save_checkpoint(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write both files; the weights first, so that a card never speaks of weights that are not there."""
+    # No metadata: with several keys safetensors writes them in another order each time.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    data = safetensors.torch.save(tensors)
+    write_bytes(folder / WEIGHTS, data)
+    write_json(folder / CARD, msgspec.structs.replace(card, weights_sha256=hashlib.sha256(data).hexdigest()))
+
+
+def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """The model, in evaluation mode, and its card.
+
+    Raises `CocosegError` if a file is missing or no such file, or if card and weights do not belong together.
+    """
+    card = read_json(folder / CARD, ModelCard)
+    path = folder / WEIGHTS
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make it with: dvc repro train") from None
+    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
+        raise CocosegError(f"{path}: not the weights that {CARD} speaks of; bring both back with: dvc checkout")
+    model = build_model(card.arch, card.encoder, "none", output_channels(card.task, card.classes))
+    try:
+        model.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split()[:20])
+        raise CocosegError(f"{path}: no weights of {card.arch}/{card.encoder} ({reason}); train it again") from None
+    return model.eval(), card
+
+
+def data_fingerprint(files: Sequence[Path]) -> str:
+    """The SHA-256 of the files' contents in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

@@ -1,0 +1,18 @@
+"""Bring the annotations of the dataset here, verified."""
+
+from pathlib import Path
+
+from cocoseg.download import DownloadParams, instances_json
+from cocoseg.files import write_bytes
+from cocoseg.stage import run
+
+RAW = Path("data/raw/instances.json")
+
+
+def main(params: DownloadParams) -> None:
+    """From a dataset's name, or a place of the user's own, to an annotations file."""
+    write_bytes(RAW, instances_json(params))
+
+
+if __name__ == "__main__":
+    run(main, DownloadParams)

@@ -1,0 +1,23 @@
+"""Bring the chosen images here, each checked, and note of every one whether it is there."""
+
+from pathlib import Path
+
+from cocoseg.coco import Instances
+from cocoseg.download_images import DownloadImagesParams, download_images
+from cocoseg.files import read_json, write_table
+from cocoseg.stage import run
+from cocoseg.tables import ImageRow
+
+FILTERED = Path("data/filtered/instances.json")
+IMAGES = Path("data/images")
+TABLE = Path("data/images.csv")
+
+
+def main(params: DownloadImagesParams) -> None:
+    """From the filtered annotations to the files of their images."""
+    images = read_json(FILTERED, Instances).images
+    write_table(TABLE, download_images(images, params, IMAGES), ImageRow)
+
+
+if __name__ == "__main__":
+    run(main, DownloadImagesParams)

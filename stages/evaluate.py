@@ -1,0 +1,73 @@
+"""Score the model on the test side, or on the validation side where there is no test side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.baselines import baseline_scores
+from cocoseg.categories import CategoryMapping
+from cocoseg.confusion_picture import confusion_picture
+from cocoseg.evaluation import (
+    ClassPixels,
+    EvaluateParams,
+    checked_card,
+    evaluate,
+    evaluation_metrics,
+    write_iou_table,
+)
+from cocoseg.files import read_json, read_lines, write_bytes, write_json, write_table
+from cocoseg.pairs import Pair, pairs, read_pair
+from cocoseg.pictures import gallery
+from cocoseg.png import encode_png
+from cocoseg.showcase import chosen_images
+from cocoseg.stage import run
+from cocoseg.weights import load_checkpoint
+
+MODEL = Path("data/model")
+IMAGES = Path("data/images")
+MASKS = Path("data/masks")
+MAPPING = Path("data/category_mapping.json")
+MASK_MAP = Path("data/image_mask_map.json")
+SPLITS = Path("data/splits")
+METRICS = Path("metrics/evaluate.json")
+PER_IMAGE = Path("data/evaluation/per_image.csv")
+PREDICTIONS = Path("data/evaluation/predictions")
+PLOTS = Path("plots/evaluate")
+
+
+def main(params: EvaluateParams) -> Mapping[str, Any]:
+    """Predict, count, and write numbers and pictures."""
+    mapping = read_json(MAPPING, CategoryMapping)
+    model, card = load_checkpoint(MODEL)
+    card = checked_card(card, mapping)
+    mask_map = read_json(MASK_MAP, dict[str, str])
+    sides = {
+        side: pairs(read_lines(SPLITS / f"{side}.txt"), mask_map, IMAGES, MASKS) for side in ("train", "val", "test")
+    }
+    split = "test" if sides["test"] else "val"
+    scored = sides[split]
+    shown = chosen_images([pair.file_name for pair in scored], params.gallery_images)
+    PREDICTIONS.mkdir(parents=True, exist_ok=True)
+    result = evaluate(model, card, scored, PREDICTIONS, shown)
+
+    classes = len(mapping.classes)
+    train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
+    baselines = baseline_scores(train, val, test, classes)
+    write_json(METRICS, evaluation_metrics(result.confusion, mapping.classes, split, len(scored), baselines))
+    write_table(PER_IMAGE, result.per_image, ClassPixels)
+    write_iou_table(PLOTS / "iou.csv", result.confusion, mapping.classes)
+    write_bytes(PLOTS / "confusion.png", encode_png(confusion_picture(result.confusion, mapping.classes)))
+    if result.gallery:
+        write_bytes(PLOTS / "gallery.png", encode_png(gallery(result.gallery, mapping.classes)))
+    return {"images_per_second": round(len(scored) / result.seconds, 1)}
+
+
+def _decoded(side: Sequence[Pair], classes: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    return (read_pair(pair, classes) for pair in side)
+
+
+if __name__ == "__main__":
+    run(main, EvaluateParams)

@@ -1,0 +1,116 @@
+"""A real HTTP server on the loopback interface, with the faults that servers and networks have."""
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+# A proxy that the environment names must not stand between a test and its own machine.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+
+CUT = -1  # a fault: the connection drops in the middle of the body
+STALL = -2  # a fault: nothing comes for a second
+
+
+class LoopbackServer:
+    """Serves `files` (path → bytes), with ranges, and logs every request as (path, range header).
+
+    `faults[path]` holds what happens to the next requests for it, one each: a status, `CUT` or `STALL`.
+    `with` it: leaving stops the server.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], *, delay_s: float = 0, ranges: bool = True) -> None:
+        self.files = dict(files)
+        self.delay_s = delay_s
+        self.ranges = ranges
+        self.faults: dict[str, list[int]] = defaultdict(list)
+        self.log: list[tuple[str, str | None]] = []
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.loopback = self
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> "LoopbackServer":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """The prefix of every file."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def asked_for(self) -> list[str]:
+        """The paths of all requests, in the order in which they came."""
+        return [path for path, _ in self.log]
+
+    def wait_for_requests(self, count: int) -> None:
+        """Return once that many requests have come."""
+        deadline = time.monotonic() + 30
+        while len(self.log) < count:
+            assert time.monotonic() < deadline, f"only {len(self.log)} requests came, expected {count}"
+            time.sleep(0.005)
+
+
+class _Server(ThreadingHTTPServer):
+    loopback: LoopbackServer
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 5
+    server: _Server
+
+    def do_GET(self) -> None:
+        loopback = self.server.loopback
+        path = unquote(urlsplit(self.path).path).lstrip("/")
+        wanted = self.headers.get("Range")
+        loopback.log.append((path, wanted))
+        time.sleep(loopback.delay_s)
+        fault = loopback.faults[path].pop(0) if loopback.faults[path] else 0
+        if fault == STALL:
+            time.sleep(1)
+            self.close_connection = True
+            return
+        if fault > 0 or path not in loopback.files:
+            self.send_response(fault or 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = loopback.files[path]
+        if wanted and loopback.ranges:
+            first, last = wanted.removeprefix("bytes=").split("-")
+            size = len(body)
+            body = body[int(first) : int(last) + 1]
+            if not body:
+                self.send_response(416)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{size}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if fault == CUT:
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the library's own name
+        """The server keeps a log of its own."""

@@ -1,0 +1,37 @@
+"""Stages run as they run under DVC: as scripts, from a folder that has parameters and a pipeline of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).parent.parent
+
+
+def start_stage(
+    folder: Path, stage: str, params: Mapping[str, Any], environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    """Start `stages/<stage>.py` in `folder`, warnings as errors."""
+    # JSON is YAML 1.2.
+    (folder / "params.yaml").write_bytes(msgspec.json.encode(params))
+    (folder / "dvc.yaml").write_bytes(msgspec.json.encode({"stages": {stage: {"params": sorted(params)}}}))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(ROOT / "stages" / f"{stage}.py")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_stage(
+    folder: Path, stage: str, params: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[int, list[str]]:
+    """The exit status of a stage, and the lines it wrote to standard error."""
+    with start_stage(folder, stage, params, environment) as process:
+        _, text = process.communicate(timeout=60)
+    return process.returncode, text.splitlines()

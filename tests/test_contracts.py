@@ -1,0 +1,127 @@
+"""What `dvc.yaml` says of the stages is what their code does."""
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import grimp
+import msgspec
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
+GRAPH = grimp.build_graph("cocoseg", cache_dir=None)
+
+
+def source(module: str) -> str:
+    """`cocoseg.filter` -> `src/cocoseg/filter.py`."""
+    path = Path("src", *module.split("."))
+    return str(path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
+
+
+def imported_modules(script: Path) -> set[str]:
+    """The modules of the library that a script imports."""
+    nodes = list(ast.walk(ast.parse(script.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    from_ = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {module for module in plain | from_ if module.partition(".")[0] == "cocoseg"}
+
+
+def closure(stage: str) -> set[str]:
+    """The source files that a stage executes: its script and every module that it imports, directly or not."""
+    modules = imported_modules(ROOT / "stages" / f"{stage}.py")
+    for module in set(modules):
+        modules |= GRAPH.find_upstream_modules(module)
+    packages = {module.rpartition(".")[0] for module in modules} - {""} | {"cocoseg"}
+    return {source(module) for module in modules | packages} | {f"stages/{stage}.py"}
+
+
+def paths(entries: list[Any]) -> set[str]:
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def written(stage: str) -> set[str]:
+    return {path for kind in ("outs", "metrics", "plots") for path in paths(STAGES[stage].get(kind, []))}
+
+
+def load(stage: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"stage_{stage}", ROOT / "stages" / f"{stage}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage: str) -> None:
+    declared = {path for path in STAGES[stage]["deps"] if path.endswith(".py")}
+    assert declared == closure(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_every_path_that_its_script_names(stage: str) -> None:
+    declared = paths(STAGES[stage]["deps"]) | written(stage)
+    data = {Path(path) for path in declared if not path.endswith(".py") and "${" not in path}
+    named = {value for value in vars(load(stage)).values() if isinstance(value, Path)}
+    for path in named:
+        assert data & {path, *path.parents}, f"{stage} names {path}, which dvc.yaml does not declare"
+    for path in data:
+        assert any(path in (name, *name.parents) for name in named), f"dvc.yaml declares {path}, {stage} names it not"
+
+
+def test_no_module_of_the_library_names_a_path_of_the_data() -> None:
+    for module in GRAPH.modules:
+        tree = ast.parse((ROOT / source(module)).read_text(encoding="utf-8"))
+        named = {
+            node.args[0].value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Path"
+            if node.args and isinstance(node.args[0], ast.Constant)
+        }
+        roots = {str(name).partition("/")[0] for name in named} & {"data", "plots", "metrics"}
+        assert roots <= ({"metrics"} if module == "cocoseg.stage" else set()), module
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_fields_of_its_parameter_type(stage: str) -> None:
+    main = load(stage).main
+    params_type = get_type_hints(main)[next(iter(inspect.signature(main).parameters))]
+    assert issubclass(params_type, msgspec.Struct)
+    assert params_type.__struct_config__.frozen
+    assert set(STAGES[stage]["params"]) == set(params_type.__struct_fields__)
+
+
+def test_every_parameter_is_declared_by_a_stage_and_explained() -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    values = YAML(typ="safe", pure=True).load(text)
+    assert set(values) == {key for stage in STAGES.values() for key in stage["params"]}
+
+
+def test_a_path_is_written_by_one_stage_and_read_only_after_it() -> None:
+    owner: dict[str, str] = {}
+    for stage, entry in STAGES.items():
+        for path in paths(entry["deps"]):
+            if path.startswith("data/"):
+                assert path in owner, f"{stage} reads {path} before a stage writes it"
+        for path in written(stage):
+            assert path not in owner
+            owner[path] = stage
+
+
+def test_metrics_and_plots_stay_in_git_and_data_in_the_cache() -> None:
+    for stage, entry in STAGES.items():
+        for kind in ("outs", "metrics", "plots"):
+            for out in entry.get(kind, []):
+                path, options = (out, {}) if isinstance(out, str) else next(iter(out.items()))
+                in_git = options.get("cache", True) is False
+                assert in_git == path.startswith(("metrics/", "plots/")), f"{stage}: {path}"
+
+
+def test_every_stage_says_what_it_does() -> None:
+    assert all(entry["desc"] for entry in STAGES.values())

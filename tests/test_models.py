@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cocoseg.errors import CocosegError
+from cocoseg.models import build_model, check_model, parameter_count
+
+ENCODER = "tu-mobilenetv3_small_050"
+
+
+@pytest.mark.parametrize("arch", ["unet", "fastscnn", "deeplabv3_mobilenet", "segformer", "unetplusplus"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (70, 97)])
+def test_logits_have_the_size_of_the_input_whatever_it_is(arch: str, height: int, width: int) -> None:
+    model = build_model(arch, ENCODER, "none", classes=81).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, height, width)).shape == (1, 81, height, width)
+
+
+def test_deeplabv3_gives_both_heads_in_training_and_one_in_evaluation() -> None:
+    model = build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3).train()
+    output = model(torch.zeros(2, 3, 32, 32))
+    assert [logits.shape for logits in output] == [(2, 3, 32, 32)] * 2
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_batch_norm_follows_fast_enough_for_a_short_run_from_scratch() -> None:
+    model = build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3)
+    assert {module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "pretrained", "message"),
+    [
+        ("unett", ENCODER, "none", "arch is 'unett'; did you mean unet?"),
+        ("unet", "resnet19", "none", "encoder is 'resnet19'; did you mean resnet18?"),
+        ("unet", "tu-mobilenetv3_smal_050", "none", "did you mean tu-mobilenetv3_small_050?"),
+        ("unet", ENCODER, "coco", "unet has no COCO weights; expected none or imagenet"),
+        ("fastscnn", ENCODER, "imagenet", "fastscnn has no published weights; expected none"),
+        ("dpt", "resnet18", "none", "encoder resnet18 does not go with arch dpt"),
+    ],
+)
+def test_a_combination_that_does_not_exist_is_one_line(arch: str, encoder: str, pretrained: str, message: str) -> None:
+    with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
+        build_model(arch, encoder, pretrained, classes=3)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_weights_out_of_reach_say_what_is_missing_where_it_belongs_and_how_to_go_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
+        build_model("deeplabv3_mobilenet", ENCODER, "coco", classes=3)
+    for part in ("deeplabv3_mobilenet_v3_large-", str(tmp_path / "hub" / "checkpoints"), "pretrained: none"):
+        assert part in str(caught.value)
+
+
+def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None:
+    with pytest.raises(CocosegError, match="image_size_px 16 does not fit this architecture"):
+        check_model(build_model("pan", ENCODER, "none", classes=3), 16, smallest_batch=2)
+    with pytest.raises(CocosegError, match="batch_size leaves one image per device"):
+        check_model(build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3), 32, smallest_batch=1)
+
+
+def test_the_trial_run_leaves_no_trace() -> None:
+    model = build_model("unet", ENCODER, "none", classes=3).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_model(model, 64, smallest_batch=1)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_parameters_are_counted() -> None:
+    assert parameter_count(nn.Linear(3, 2)) == 8

@@ -1,0 +1,245 @@
+"""The whole pipeline through DVC, as a user runs it, in a clone with tiny settings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clones import ROOT, Clone, clone
+
+DATA_STAGES = ["download", "filter", "download_images", "mask", "split"]
+STAGES = [*DATA_STAGES, "train", "evaluate"]
+MODEL_STAGES = ["train", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which `dvc repro` ran once and its results were committed. Tests leave it as they found it."""
+    repository = clone(tmp_path_factory.mktemp("done"))
+    output = repository.dvc("repro")
+    assert repository.stages_run(output) == STAGES
+    repository.commit("results")
+    return repository
+
+
+def restore(repository: Clone) -> None:
+    repository.git("checkout", "--quiet", "--", ".")
+    repository.dvc("checkout")
+
+
+def load(repository: Clone, name: str) -> Any:
+    return json.loads((repository.folder / name).read_text())
+
+
+def test_every_annotation_and_image_is_accounted_for_from_the_file_to_the_masks(done: Clone) -> None:
+    filtered, masked = load(done, "metrics/filter.json"), load(done, "metrics/mask.json")
+    raw = load(done, "data/raw/instances.json")
+    for noun in ("images", "annotations"):
+        assert filtered[noun]["input"] == len(raw[noun])
+        assert masked[noun]["input"] == filtered[noun]["kept"]
+        for account in (filtered[noun], masked[noun]):
+            assert account["input"] == account["kept"] + sum(account["dropped"].values())
+    split = load(done, "metrics/split.json")
+    assert sum(side["images"] for side in split["sides"].values()) == masked["images"]["kept"]
+
+
+def test_the_scores_are_those_of_the_confusion_that_the_per_image_table_sums_to(done: Clone) -> None:
+    scores = load(done, "metrics/evaluate.json")
+    assert scores["split"] == "test"
+    assert scores["images"] == load(done, "metrics/split.json")["sides"]["test"]["images"]
+    averaged = [value for value in scores["iou"].values() if value is not None]
+    assert scores["classes_averaged"] == len(averaged)
+    assert scores["miou"] == pytest.approx(sum(averaged) / len(averaged), abs=1e-6)
+
+
+def test_training_recorded_one_step_an_epoch_under_the_agreed_names(done: Clone) -> None:
+    folder = done.folder / "metrics/train/plots/metrics"
+    recorded = {path.relative_to(folder).as_posix() for path in folder.rglob("*.tsv")}
+    classes = ["background", "person", "bicycle", "car", "motorcycle", "airplane"]
+    assert recorded == {
+        "lr.tsv",
+        "train/loss.tsv",
+        *(f"val/{name}.tsv" for name in ("loss", "miou", "dice", "pixel_accuracy")),
+        *(f"val/{score}/{name}.tsv" for score in ("iou", "dice") for name in classes),
+    }
+    assert len((folder / "val/miou.tsv").read_text().splitlines()) == 2  # a header and one epoch
+
+
+def test_a_second_repro_does_nothing_and_status_is_clean(done: Clone) -> None:
+    assert done.stages_run(done.dvc("repro")) == []
+    assert "up to date" in done.dvc("status")
+    assert done.git("status", "--porcelain") == ""
+
+
+def test_outputs_are_read_only_links_into_the_cache(done: Clone) -> None:
+    image = next((done.folder / "data/images").iterdir())
+    assert image.stat().st_mode & 0o222 == 0
+
+
+def test_data_stages_make_the_same_bytes_again(done: Clone, tmp_path: Path) -> None:
+    again = clone(tmp_path)
+    again.dvc("repro", "split", COCOSEG_WORKERS="1")
+    first, second = done.yaml("dvc.lock")["stages"], again.yaml("dvc.lock")["stages"]
+    assert {stage: first[stage] for stage in DATA_STAGES} == second
+
+
+def test_every_plot_that_is_declared_is_there(done: Clone) -> None:
+    output = done.dvc("plots", "show", "--out", "plots-page")
+    page = (done.folder / "plots-page/index.html").read_text()
+    subprocess.run(["rm", "-r", "plots-page"], cwd=done.folder, check=True)
+    assert "DVC failed to load some plots" not in output
+    for name in ("confusion.png", "gallery.png", "preview.png", "vega"):
+        assert name in page
+
+
+OPENED = """
+import runpy, sys
+opened = open(sys.argv.pop(), "w")
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        opened.write(arguments[0] + "\\n"); opened.flush()
+sys.addaudithook(hook)
+sys.argv = sys.argv[1:]
+sys.path[0] = "stages"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_opens_no_file_that_it_does_not_declare(done: Clone, stage: str, tmp_path: Path) -> None:
+    copy = Clone(tmp_path / "copy")
+    subprocess.run(["cp", "-r", "--no-preserve=mode", done.folder, copy.folder], check=True)
+    entry = done.yaml("dvc.yaml")["stages"][stage]
+    declared = [
+        next(iter(out)) if isinstance(out, dict) else out for kind in ("outs", "metrics") for out in entry.get(kind, [])
+    ]
+    for path in declared:
+        subprocess.run(["rm", "-r", path], cwd=copy.folder, check=True)
+    copy.run(sys.executable, "-c", OPENED, f"stages/{stage}.py", str(tmp_path / "opened"), PYTHONPATH="src")
+    declared += [*entry["deps"], "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json"]
+    for line in (tmp_path / "opened").read_text().splitlines():
+        path = Path(copy.folder, line)
+        # What git and DVC keep for themselves (dvclive looks up the commit) is no input of the stage.
+        if path.is_relative_to(copy.folder) and not {".git", ".dvc", "__pycache__"} & set(path.parts):
+            name = path.relative_to(copy.folder)
+            inside = [out for out in declared if name == Path(out) or Path(out) in name.parents]
+            temporary = name.name.startswith(".writing-")
+            assert inside or temporary or path.is_dir(), f"{stage} opened {name}"
+
+
+def test_another_learning_rate_trains_and_evaluates_again_and_nothing_else(done: Clone) -> None:
+    output = done.dvc("exp", "run", "--name", "slow", "-S", "lr=1e-5")
+    try:
+        assert done.stages_run(output) == MODEL_STAGES
+        assert done.yaml("dvc.lock")["stages"]["train"]["params"]["params.yaml"]["lr"] == 1e-05
+        assert isinstance(done.yaml("params.yaml")["lr"], float)
+        shown = json.loads(done.dvc("exp", "show", "--json"))
+        assert "slow" in json.dumps(shown)
+        assert "lr" in done.dvc("params", "diff")
+        assert "metrics/evaluate.json" in done.dvc("metrics", "diff")
+    finally:
+        restore(done)
+
+
+def test_a_learning_rate_typed_by_hand_is_the_same_number(done: Clone) -> None:
+    text = (done.folder / "params.yaml").read_text()
+    (done.folder / "params.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-3"))
+    try:
+        assert "lr: 1e-3" in (done.folder / "params.yaml").read_text()
+        output = done.dvc("repro", "split")
+        assert done.stages_run(output) == []
+    finally:
+        restore(done)
+
+
+def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clone) -> None:
+    module = done.folder / "src/cocoseg/painting.py"
+    module.write_text(module.read_text() + "# a comment\n")
+    try:
+        changed = [
+            line.rstrip(":") for line in done.dvc("status").splitlines() if line.endswith(":") and line[0] != "\t"
+        ]
+        assert changed == ["mask"]
+        # The masks come out the same, so what reads them stays as it is.
+        assert done.stages_run(done.dvc("repro")) == ["mask"]
+    finally:
+        restore(done)
+
+
+def test_queued_runs_execute_the_code_of_the_moment_they_were_queued(done: Clone) -> None:
+    module = done.folder / "src/cocoseg/stage.py"
+    done.dvc("exp", "run", "--queue", "-S", "data_seed=1,2", "split")
+    (done.folder / "stages/filter.py").write_text("raise SystemExit('the code of after')\n")
+    module.write_text("raise SystemExit('the code of after')\n")
+    try:
+        done.dvc("queue", "start", "--jobs", "1")
+        for _ in range(120):
+            status = done.dvc("queue", "status")
+            if "Queued" not in status and "Running" not in status:
+                break
+            subprocess.run(["sleep", "1"], check=True)
+        assert status.count("Success") == 2, status + done.dvc("queue", "logs", status.split()[5], check=False)
+    finally:
+        done.dvc("queue", "remove", "--all", check=False)
+        restore(done)
+
+
+def test_a_wrong_value_stops_in_one_line_and_the_last_outputs_come_back(done: Clone) -> None:
+    weights = (done.folder / "data/model/model.safetensors").read_bytes()
+    done.set_params(lr="fast")
+    try:
+        finished = done.run(sys.executable, "-m", "dvc", "repro", check=False)
+        assert finished.returncode != 0
+        output = finished.stdout + finished.stderr
+        assert "train: params.yaml: lr is 'fast'; expected a number above 0, such as 0.001" in output
+        assert "Traceback" not in output
+        assert "dvc checkout; git checkout -- metrics plots" in output
+    finally:
+        restore(done)
+    assert (done.folder / "data/model/model.safetensors").read_bytes() == weights
+    assert "up to date" in done.dvc("status")
+
+
+def test_other_classes_and_another_task_rerun_everything_after_the_download(done: Clone) -> None:
+    output = done.dvc("exp", "run", "-S", "classes=[person, dog]", "-S", "task=binary")
+    try:
+        assert done.stages_run(output) == STAGES[1:]
+        assert set(load(done, "metrics/evaluate.json")["iou"]) == {"background", "foreground"}
+    finally:
+        restore(done)
+
+
+def test_new_content_behind_the_same_custom_path_is_noticed(done: Clone, tmp_path: Path) -> None:
+    annotations = tmp_path / "instances.json"
+    raw = load(done, "data/raw/instances.json")
+    annotations.write_text(json.dumps(raw))
+    images = tmp_path / "images"
+    subprocess.run(["cp", "-r", "--no-preserve=mode", done.folder / "data/images", images], check=True)
+    own = clone(tmp_path / "own")
+    own.set_params(dataset="custom", annotations=str(annotations), images=str(images), max_skipped=1.0, max_images=None)
+    assert own.stages_run(own.dvc("repro", "split")) == DATA_STAGES
+    assert load(own, "metrics/mask.json")["images"]["dropped"]["missing"] > 0
+    assert own.stages_run(own.dvc("repro", "split")) == []
+    raw["images"] = raw["images"][:-3]
+    annotations.write_text(json.dumps(raw))
+    assert own.stages_run(own.dvc("repro", "filter")) == ["download", "filter"]
+    next(images.iterdir()).unlink()
+    assert "download_images" in own.stages_run(own.dvc("repro", "split"))
+
+
+@pytest.mark.skipif(not (ROOT / "../shared/data/coco-real").is_dir(), reason="no real COCO images beside the project")
+def test_real_images_of_coco_go_all_the_way(tmp_path: Path) -> None:
+    real = (ROOT / "../shared/data/coco-real").resolve()
+    repository = clone(tmp_path)
+    repository.set_params(
+        dataset="custom",
+        annotations=str(real / "instances.json"),
+        images=str(real / "images"),
+        split_rule="exact",
+        max_images=40,
+    )
+    assert repository.stages_run(repository.dvc("repro")) == STAGES
+    assert load(repository, "metrics/mask.json")["annotations"]["dropped"] == {}
+    assert load(repository, "metrics/evaluate.json")["images"] == 8

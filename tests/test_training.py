@@ -1,0 +1,146 @@
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from small_data import BINARY, MULTICLASS, write_pairs
+
+from cocoseg.categories import CategoryMapping
+from cocoseg.errors import CocosegError
+from cocoseg.files import read_json
+from cocoseg.pairs import Pair
+from cocoseg.training import TrainParams, counted, train
+from cocoseg.weights import load_checkpoint
+
+PARAMS = TrainParams(
+    task="multiclass",
+    arch="fastscnn",
+    encoder="tu-mobilenetv3_small_050",
+    pretrained="none",
+    image_size_px=32,
+    resize="squash",
+    augment="none",
+    loss="auto",
+    optimizer="adamw",
+    lr=0.01,
+    weight_decay=0.01,
+    schedule="poly",
+    warmup_epochs=1,
+    batch_size=4,
+    epochs=2,
+    seed=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a commit: dvclive asks git for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"], check=True)
+    return tmp_path
+
+
+def run(params: TrainParams, pairs: Sequence[Pair], mapping: CategoryMapping = MULTICLASS, name: str = "run") -> Path:
+    folder = Path(name)
+    train(params, mapping, pairs, pairs[:4], "fingerprint", folder / "model", folder / "live")
+    return folder
+
+
+def metrics(folder: Path) -> dict[str, str]:
+    """Every file of the log, by name."""
+    live = folder / "live"
+    return {str(path.relative_to(live)): path.read_text() for path in sorted(live.rglob("*.[tj]s*"))}
+
+
+def test_a_few_images_are_learnt_and_the_best_epoch_is_kept(repository: Path) -> None:
+    pairs = write_pairs(repository, 8)
+    folder = run(msgspec.structs.replace(PARAMS, epochs=30), pairs)
+    model, card = load_checkpoint(folder / "model")
+    assert card.val_miou > 0.6
+    curve = [float(line.split("\t")[1]) for line in metrics(folder)["plots/metrics/val/miou.tsv"].splitlines()[1:]]
+    assert len(curve) == 30
+    assert card.val_miou == pytest.approx(max(curve), rel=1e-5)
+    assert card.epoch == 1 + int(np.argmax(curve))
+    assert not model.training
+
+
+def test_the_log_has_a_point_an_epoch_and_a_summary(repository: Path) -> None:
+    folder = run(PARAMS, write_pairs(repository, 8))
+    log = metrics(folder)
+    names = ["train/loss", "val/loss", "val/miou", "val/dice", "val/pixel_accuracy", "lr"]
+    names += [f"val/{score}/{name}" for score in ("iou", "dice") for name in MULTICLASS.classes]
+    for name in names:
+        assert len(log[f"plots/metrics/{name}.tsv"].splitlines()) == 1 + PARAMS.epochs
+    summary = read_json(folder / "live" / "metrics.json", dict[str, object])
+    assert {"best", "train", "val", "lr", "step"} <= summary.keys()
+    assert (folder / "live" / "plots" / "images" / "validation.png").stat().st_size < 400_000
+
+
+def test_the_same_seed_gives_the_same_metrics_and_another_does_not(repository: Path) -> None:
+    pairs = write_pairs(repository, 8)
+    params = msgspec.structs.replace(PARAMS, augment="strong")
+    first, second = run(params, pairs, name="first"), run(params, pairs, name="second")
+    other = run(msgspec.structs.replace(params, seed=1), pairs, name="other")
+    assert metrics(first) == metrics(second)
+    assert (first / "model" / "model.safetensors").read_bytes() == (second / "model" / "model.safetensors").read_bytes()
+    assert metrics(first) != metrics(other)
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "short_side"])
+def test_binary_trains_on_one_channel_under_every_resize(repository: Path, resize: str) -> None:
+    pairs = write_pairs(repository, 6, BINARY)
+    params = msgspec.structs.replace(PARAMS, task="binary", resize=resize, optimizer="sgd", schedule="constant")
+    folder = run(params, pairs, BINARY)
+    model, card = load_checkpoint(folder / "model")
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+    assert card.classes == ("background", "foreground")
+
+
+def test_a_loss_that_is_no_number_stops_with_epoch_and_batch(repository: Path) -> None:
+    params = msgspec.structs.replace(PARAMS, lr=1e30, warmup_epochs=0, optimizer="sgd", epochs=5)
+    with pytest.raises(CocosegError, match=r"^the loss is no longer a number in epoch \d+, batch \d+"):
+        run(params, write_pairs(repository, 8))
+
+
+def test_an_empty_side_is_named(repository: Path) -> None:
+    pairs = write_pairs(repository, 2)
+    for train_pairs, val_pairs, side in (([], pairs, "train"), (pairs, [], "val")):
+        with pytest.raises(CocosegError, match=rf"splits/{side}\.txt: holds no image"):
+            train(PARAMS, MULTICLASS, train_pairs, val_pairs, "fingerprint", repository / "model", repository / "live")
+
+
+def test_validation_without_a_pixel_that_counts_is_named(repository: Path) -> None:
+    pairs = write_pairs(repository, 6)
+    for pair in pairs[:4]:
+        pair.mask.write_bytes(cv2.imencode(".png", np.full((32, 32), 255, np.uint8))[1].tobytes())
+    with pytest.raises(CocosegError, match="no pixel that counts"):
+        run(PARAMS, pairs)
+
+
+def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = tmp_path / "fresh"
+    (fresh / ".dvc").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", str(fresh)], check=True)
+    monkeypatch.chdir(fresh)
+    with pytest.raises(CocosegError, match="no commit yet"):
+        run(PARAMS, write_pairs(fresh, 4))
+
+
+def test_bce_for_several_classes_is_refused_with_the_alternatives() -> None:
+    with pytest.raises(msgspec.ValidationError, match="loss is bce, which knows two classes; expected ce, dice"):
+        msgspec.convert({**msgspec.to_builtins(PARAMS), "loss": "bce"}, TrainParams)
+
+
+def test_the_confusion_matrix_of_a_batch_leaves_out_255() -> None:
+    target = torch.tensor([[[0, 1, 1, 255]]], dtype=torch.uint8)
+    prediction = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
+    assert counted(target, prediction, 2).tolist() == [[1, 0], [1, 1]]
