@@ -66,13 +66,13 @@ def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Scores:
     """Every score of a matrix whose classes are `class_names`, background first."""
     iou, dice = per_class_iou(confusion), per_class_dice(confusion)
     return Scores(
-        miou=_or_none(mean_over_present(iou)),
-        mean_dice=_or_none(mean_over_present(dice)),
-        foreground_miou=_or_none(mean_over_present(iou[1:])),
-        foreground_dice=_or_none(mean_over_present(dice[1:])),
-        pixel_accuracy=_or_none(pixel_accuracy(confusion)),
-        iou={name: _or_none(value) for name, value in zip(class_names, iou.tolist(), strict=True)},
-        dice={name: _or_none(value) for name, value in zip(class_names, dice.tolist(), strict=True)},
+        miou=reported(mean_over_present(iou)),
+        mean_dice=reported(mean_over_present(dice)),
+        foreground_miou=reported(mean_over_present(iou[1:])),
+        foreground_dice=reported(mean_over_present(dice[1:])),
+        pixel_accuracy=reported(pixel_accuracy(confusion)),
+        iou={name: reported(value) for name, value in zip(class_names, iou.tolist(), strict=True)},
+        dice={name: reported(value) for name, value in zip(class_names, dice.tolist(), strict=True)},
         classes_averaged=int((~np.isnan(iou)).sum()),
     )
 
@@ -87,6 +87,6 @@ def _divide(above: NDArray[np.int64], below: NDArray[np.int64], where: NDArray[n
     return quotient
 
 
-def _or_none(value: float) -> float | None:
-    # Six digits: more than any side has pixels to tell apart, and few enough to read in a diff.
+def reported(value: float) -> float | None:
+    """A score as it stands in metrics: six digits, `None` for NaN, which is no JSON."""
     return None if math.isnan(value) else round(value, 6)

@@ -122,8 +122,8 @@ def checked_card(card: ModelCard, mapping: CategoryMapping) -> ModelCard:
 
 def write_iou_table(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
     """IoU by class for a bar plot; classes without a target pixel have no bar."""
-    values = per_class_iou(confusion).tolist()
-    rows = [ClassIoU(class_name=name, iou=value) for name, value in zip(classes, values, strict=True) if value == value]
+    iou = scores(confusion, classes).iou
+    rows = [ClassIoU(class_name=name, iou=value) for name, value in iou.items() if value is not None]
     write_table(path, rows, ClassIoU)
 
 
