@@ -49,6 +49,8 @@ def test_a_table_comes_back_as_it_was_commas_quotes_and_empty_cells_too(tmp_path
 def test_lines_come_back_as_they_were(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.txt", ["b c.jpg", "é.jpg"])
     assert read_lines(tmp_path / "a.txt") == ["b c.jpg", "é.jpg"]
+    write_lines(tmp_path / "none.txt", [])
+    assert read_lines(tmp_path / "none.txt") == []
 
 
 def test_what_is_missing_or_of_another_kind_says_which_command_makes_it(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def read_table(path: Path, row_type: type[Row]) -> list[Row]:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that an earlier stage wrote; `CocosegError` if it is missing."""
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        # not splitlines: a file name may hold other characters that it takes for line ends
+        return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
 

@@ -24,8 +24,7 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
         cost = main(load_params(params_type)) or {}
     except CocosegError as error:
         # DVC removed this stage's outputs before it started; the last good ones are still in the cache and in git.
-        back = "the outputs of the last good run come back with: dvc checkout; git checkout -- metrics plots"
-        sys.exit(f"{name}: {error}\n{name}: {back}")
+        sys.exit(f"{name}: {error} (the last good outputs come back with: dvc checkout; git checkout -- metrics plots)")
     except KeyboardInterrupt:
         sys.exit(130)
     write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
