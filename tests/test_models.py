@@ -75,3 +75,25 @@ def test_the_trial_run_leaves_no_trace() -> None:
 
 def test_parameters_are_counted() -> None:
     assert parameter_count(nn.Linear(3, 2)) == 8
+
+
+def test_coco_weights_are_kept_but_for_the_last_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The file that torchvision would download, with its 21 classes, made here.
+    import torchvision
+
+    torch.manual_seed(0)
+    published = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
+    )
+    name = Path(torchvision.models.segmentation.DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.url).name
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.save(published.state_dict(), checkpoints / name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    model = build_model("deeplabv3_mobilenet", ENCODER, "coco", classes=6)
+    kept = {key.removeprefix("network."): value for key, value in model.state_dict().items()}
+    fresh = {key for key, value in published.state_dict().items() if not torch.equal(kept[key], value)}
+    assert fresh == {f"{head}.4.{part}" for head in ("classifier", "aux_classifier") for part in ("weight", "bias")}
+    assert kept["classifier.4.weight"].shape == (6, 256, 1, 1)
+    assert kept["aux_classifier.4.weight"].shape == (6, 10, 1, 1)
