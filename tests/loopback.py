@@ -1,5 +1,6 @@
 """A real HTTP server on the loopback interface, with the faults that servers and networks have."""
 
+import hashlib
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ STALL = -2  # a fault: nothing comes for a second
 
 
 class LoopbackServer:
-    """Serves `files` (path → bytes), with ranges, and logs every request as (path, range header).
+    """Serves `files` (path → bytes), with ranges, and logs every request for content as (path, range header).
 
     `faults[path]` holds what happens to the next requests for it, one each: a status, `CUT` or `STALL`.
     `with` it: leaving stops the server.
@@ -74,6 +75,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 5
     server: _Server
+
+    def do_HEAD(self) -> None:
+        path = unquote(urlsplit(self.path).path).lstrip("/")
+        body = self.server.loopback.files.get(path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        if body is not None:
+            self.send_header("ETag", hashlib.sha256(body).hexdigest())
+        self.end_headers()
 
     def do_GET(self) -> None:
         loopback = self.server.loopback

@@ -1,5 +1,6 @@
 """Images: fetched or drawn once, checked, placed; the stage runs as a script, the server is real."""
 
+import hashlib
 import json
 import signal
 from collections.abc import Sequence
@@ -34,6 +35,13 @@ def image(image_id: int, file_name: str | None = None, coco_url: str | None = No
 
 def custom(images: str) -> DownloadImagesParams:
     return DownloadImagesParams(dataset="custom", images=images)
+
+
+def cached_image(cache: Path, server: LoopbackServer, name: str) -> Path:
+    """Where the cache keeps an image of a custom dataset: by its URL and what the server says of its version."""
+    content = server.files[name]
+    version = f"ETag={hashlib.sha256(content).hexdigest()} size={len(content)}"
+    return image_path(cache, f"{server.url}/{name} {version}")
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +161,7 @@ def test_an_image_that_the_server_does_not_have_is_missing(tmp_path: Path) -> No
         rows = download_images([image(number) for number in (1, 2, 3)], custom(server.url), tmp_path / "images")
 
         assert [row.status for row in rows] == ["ok", "missing", "missing"]
-        assert sorted(server.asked_for()) == ["0001.jpg", "0002.jpg", "0003.jpg"]
+        assert set(server.asked_for()) == {"0001.jpg", "0002.jpg", "0003.jpg"}
 
 
 @pytest.mark.parametrize("damaged", [b"", jpeg(1)[:-9], b"text"], ids=["empty", "truncated", "text"])
@@ -161,13 +169,24 @@ def test_an_image_that_was_damaged_in_the_cache_is_fetched_once_more(
     tmp_path: Path, cache: Path, damaged: bytes
 ) -> None:
     with LoopbackServer({"0001.jpg": jpeg(1)}) as server:
-        cached = image_path(cache, f"{server.url}/0001.jpg")
+        cached = cached_image(cache, server, "0001.jpg")
         write_bytes(cached, damaged)
         for out in ("one", "two"):
             (row,) = download_images([image(1)], custom(server.url), tmp_path / out)
             assert row.status == "ok"
         assert server.asked_for() == ["0001.jpg"]
         assert cached.read_bytes() == jpeg(1)
+
+
+def test_another_image_behind_the_same_url_is_noticed_and_an_unchanged_one_not_asked_for(tmp_path: Path) -> None:
+    with LoopbackServer({"0001.jpg": jpeg(1), "0002.jpg": jpeg(2)}) as server:
+        images = [image(number) for number in (1, 2)]
+        download_images(images, custom(server.url), tmp_path / "one")
+        server.files["0002.jpg"] = jpeg(3)
+        server.log.clear()
+        download_images(images, custom(server.url), tmp_path / "two")
+        assert server.asked_for() == ["0002.jpg"]
+        assert (tmp_path / "two" / "0002.jpg").read_bytes() == jpeg(3)
 
 
 def test_a_network_that_is_down_is_one_line_and_not_a_hundred_missing_images(tmp_path: Path) -> None:
@@ -198,7 +217,7 @@ def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Pat
             server.wait_for_requests(count * 6 // 10)
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "data" / "images.csv").exists()
-        arrived = [name for name in files if image_path(cache, f"{server.url}/{name}").exists()]
+        arrived = [name for name in files if cached_image(cache, server, name).exists()]
         assert count * 4 // 10 <= len(arrived) < count
         server.log.clear()
 
@@ -206,7 +225,7 @@ def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Pat
 
         assert (status, len(lines)) == (0, 1)
         assert f"{count} images, about " in lines[0]
-        assert f"{len(arrived)} are in {cache} already" in lines[0]
+        assert f"those that have not changed come from {cache}" in lines[0]
         assert sorted(server.asked_for()) == sorted(set(files) - set(arrived))
     rows = read_table(tmp_path / "data" / "images.csv", ImageRow)
     assert [row.image_id for row in rows] == list(range(count))

@@ -46,6 +46,7 @@ def test_a_plain_name_is_safe(name: str) -> None:
         "a.jpg.",
         "a.jpg ",
         "x" * 201,
+        "a/" * 500 + "x.jpg",
     ],
 )
 def test_a_name_that_climbs_is_absolute_names_a_device_or_breaks_a_line_is_not(name: str) -> None:

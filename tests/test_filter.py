@@ -210,3 +210,44 @@ def test_two_images_that_would_share_a_mask_are_an_error(first: str, second: str
     images = [image(1, file_name=first), image(2, file_name=second)]
     with pytest.raises(CocosegError, match="would share the mask"):
         run(images, [annotation(1, 1), annotation(2, 2)])
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 1, "name": "person"}, {"id": 1, "name": "cat"}], "two categories have the id 1"),
+        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "two categories are named 'cat'"),
+        ([{"id": 1, "name": "background"}], "a category is named 'background'"),
+        ([{"id": 1, "name": "ignore"}], "a category is named 'ignore'"),
+    ],
+)
+def test_categories_that_would_be_confused_are_an_error(categories: list[Any], message: str) -> None:
+    file = {"images": [image(1)], "annotations": [annotation(1, 1, 1)], "categories": categories}
+    with pytest.raises(CocosegError, match=message):
+        filter_instances(json.dumps(file).encode(), msgspec.structs.replace(PARAMS, classes=()), PLACE)
+
+
+def test_fields_that_no_rule_reads_may_have_any_type() -> None:
+    odd = image(1, license="4", coco_url=False, date_captured=0, flickr_url=None)
+    assert dropped([odd], [annotation(1, 1, bbox="none")]) == ({}, {})
+
+
+def test_a_number_that_no_float_can_hold_costs_only_its_annotation() -> None:
+    raw = json.dumps({"images": [image(1)], "annotations": [annotation(1, 1), annotation(2, 1)]})
+    raw = raw[:-1] + ', "info": 1e999, "categories": [{"id": 17, "name": "cat"}]}'
+    raw = raw.replace('"id": 2, "image_id": 1', '"id": 2, "image_id": 1e999')
+    _, metrics = filter_instances(raw.encode(), msgspec.structs.replace(PARAMS, classes=()), PLACE)
+    assert metrics["annotations"]["dropped"] == {"bad_image_id": 1}
+
+
+def test_an_image_name_that_another_needs_as_a_folder_is_an_error() -> None:
+    images = [image(1, file_name="x.jpg"), image(2, file_name="x.png/1.jpg")]
+    with pytest.raises(CocosegError, match="would need a file where 'x.png/1.jpg' needs a folder"):
+        run(images, [annotation(1, 1), annotation(2, 2)])
+
+
+def test_annotations_of_a_mistyped_image_bear_its_reason() -> None:
+    assert dropped([image(1), image(2, width="8")], [annotation(1, 1), annotation(2, 2)]) == (
+        {"bad_size": 1},
+        {"image_bad_size": 1},
+    )

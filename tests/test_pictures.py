@@ -1,8 +1,7 @@
-import cv2
 import numpy as np
 
 from cocoseg.palette import palette
-from cocoseg.pictures import PANEL_HEIGHT_PX, Row, colour_map, contact_sheet, gallery, outline, overlay, resized
+from cocoseg.pictures import PANEL_HEIGHT_PX, Row, colour_map, gallery, outline, overlay, resized
 from cocoseg.png import encode_png
 
 NAMES = ("background", "person", "car")
@@ -79,9 +78,3 @@ def test_a_gallery_of_81_classes_names_only_those_in_it() -> None:
 def test_the_same_rows_give_the_same_bytes() -> None:
     rows = [row(60, 80), row(300, 500)]
     assert encode_png(gallery(rows, NAMES)) == encode_png(gallery(rows, NAMES))
-
-
-def test_a_contact_sheet_takes_pictures_of_any_size() -> None:
-    sheet = contact_sheet([noise(10, 20), noise(30, 5), noise(4, 4)], columns=2)
-    assert sheet.shape[0] > 34
-    assert cv2.imdecode(np.frombuffer(encode_png(sheet), np.uint8), cv2.IMREAD_COLOR) is not None

@@ -111,6 +111,7 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ([[True, 0, 4, 0, 4, 4]], "polygon_of_non_numbers"),
         ([[0, 0, 4e8, 0, 4, 4]], "absurd_coordinates"),
         ([[0, 0, -4e8, 0, 4, 4]], "absurd_coordinates"),
+        ([[99_999, 0, -99_999, 1] * 10], "absurd_coordinates"),
         ("polygon", "segmentation_of_wrong_type"),
         (7, "segmentation_of_wrong_type"),
         ([[9, 9, 12, 9, 12, 12]], "outside_image"),

@@ -151,3 +151,33 @@ def test_near_duplicates_on_different_sides_are_reported() -> None:
     assert metrics["sides"]["train"]["images"] == 2
     assert metrics["sides"]["train"]["classes"]["class 1"] == {"images": 2, "instances": 2, "pixels": 20}
     assert metrics["sides"]["val"]["classes"]["class 0"] == {"images": 0, "instances": 0, "pixels": 0}
+
+
+def test_exact_does_not_count_an_object_that_others_cover_as_its_class() -> None:
+    images, rows = tables({image_id: {1} for image_id in range(100)})
+    for image_id, pixels in ((3, 5), (40, 5), (77, 5), (8, 0), (9, 0), (10, 0)):
+        rows.append(
+            MaskRow(
+                image_id=image_id,
+                file_name=f"{image_id:05}.jpg",
+                class_index=2,
+                class_name="class 2",
+                instances=1,
+                pixels=pixels,
+            )
+        )
+    sides = split_images(images, rows, msgspec.structs.replace(PARAMS, split_rule="exact"))
+    for side in SIDES:
+        assert set(sides[side]) & {3, 40, 77}
+
+
+def test_exact_leaves_no_side_empty_when_groups_are_large() -> None:
+    phashes = {0: "0" * 16, 1: "0" * 16, 2: "0" * 16, 3: f"{255:016x}", 4: "f" * 16, 5: "f" * 16, 6: "f" * 16}
+    phashes |= {7: f"{255 << 16:016x}", 8: "00ff00ff00ff00ff", 9: "00ff00ff00ff00ff", 10: "00ff00ff00ff00ff"}
+    sides = split({image_id: {1} for image_id in range(11)}, split_rule="exact", phashes=phashes)
+    assert [len(sides[side]) for side in SIDES] == [9, 1, 1]
+
+
+def test_official_with_nothing_but_val_images_says_so() -> None:
+    with pytest.raises(CocosegError, match="all images come from COCO's val, the test side; use dataset: coco2017"):
+        split({image_id: {1} for image_id in range(9)}, split_rule="official", origin="val2017")

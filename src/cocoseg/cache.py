@@ -32,9 +32,12 @@ def archive_path(folder: Path, name: str) -> Path:
     return folder / "archives" / name
 
 
-def image_path(folder: Path, url: str) -> Path:
-    """Where in the cache `folder` the image from `url` lies. The 256 sub-folders keep each of them small."""
-    digest = hashlib.sha256(url.encode()).hexdigest()
+def image_path(folder: Path, key: str) -> Path:
+    """Where in the cache `folder` the image lies whose URL, and version if it may change, is `key`.
+
+    The 256 sub-folders keep each of them small.
+    """
+    digest = hashlib.sha256(key.encode()).hexdigest()
     return folder / "images" / digest[:2] / digest
 
 

@@ -7,16 +7,16 @@ from msgspec import UNSET, Raw, UnsetType
 
 
 class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One image; sizes in pixels."""
+    """One image; sizes in pixels. The optional fields hold what the file has: exporters differ in their types."""
 
     id: int
     file_name: str
     width: int
     height: int
-    license: int | None = None
-    coco_url: str | None = None
-    flickr_url: str | None = None
-    date_captured: str | None = None
+    license: Any = None
+    coco_url: Any = None
+    flickr_url: Any = None
+    date_captured: Any = None
 
 
 class Annotation(msgspec.Struct, kw_only=True):
@@ -36,7 +36,7 @@ class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     id: int
     name: str
-    supercategory: str | None = None
+    supercategory: Any = None
 
 
 class Instances(msgspec.Struct, kw_only=True):

@@ -76,7 +76,7 @@ def coco_url() -> str:
 def origin(image: Image) -> str | None:
     """The split that an image came from, such as `train2017`: the folder of its `coco_url`, if it is one of COCO's."""
     try:
-        folders = urlsplit(image.coco_url or "").path.split("/")[:-1]
+        folders = urlsplit(str(image.coco_url or "")).path.split("/")[:-1]
     except ValueError:  # such as http://[: the field is a stranger's
         return None
     return folders[-1] if folders and _SPLIT.fullmatch(folders[-1]) else None

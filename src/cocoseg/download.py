@@ -1,5 +1,6 @@
 """The annotations of a dataset, verified to be COCO's instances format as far as later stages rely on it."""
 
+import codecs
 import re
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from cocoseg.errors import CocosegError
 from cocoseg.transfer import Source, local_path
 
 _LISTS = ("images", "annotations", "categories")
+_TEXT_CHUNK_BYTES = 16 * 2**20
 _MOST_MEMBER_BYTES = 4 * 10**9  # train2017, the largest, has 448 MB
 
 _WAY_OUT = "put a COCO instances JSON there, or: dvc repro -S annotations=/path/instances.json -S images=/path/images"
@@ -109,8 +111,11 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
     `place` names the file in errors. Raises `CocosegError`.
     """
     _refuse_other_formats(raw, place)
+    _refuse_other_encodings(raw, place)
     try:
         content = msgspec.json.decode(raw, type=dict[str, Raw])
+    except RecursionError:
+        raise CocosegError(f"{place}: is nested too deeply; expected a COCO instances JSON") from None
     except msgspec.ValidationError:
         raise CocosegError(
             f"{place}: is {_kind(raw)}, not COCO's instances format; expected an object with {', '.join(_LISTS)}"
@@ -139,6 +144,18 @@ def _refuse_other_formats(raw: bytes, place: str) -> None:
             raise CocosegError(f"{place}: is a {kind} archive; unpack it and name the JSON inside")
     if start.startswith(b"<"):
         raise CocosegError(f"{place}: is a web page or XML, not JSON; check the address, and whether it needs a login")
+
+
+def _refuse_other_encodings(raw: bytes, place: str) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(raw), _TEXT_CHUNK_BYTES):  # in parts: the whole text would double the memory
+        chunk = raw[start : start + _TEXT_CHUNK_BYTES]
+        try:
+            decoder.decode(chunk, final=start + len(chunk) == len(raw))
+        except UnicodeDecodeError as error:
+            raise CocosegError(
+                f"{place}: byte {start + error.start} is not UTF-8, which JSON is written in; save the file as UTF-8"
+            ) from None
 
 
 def _not_json(raw: bytes, error: str, place: str) -> str:

@@ -61,7 +61,7 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
             rows = (
                 copy_images(images, path, folder)
                 if path is not None
-                else fetch_images(images, params.images, [image.file_name for image in images], folder)
+                else fetch_images(images, params.images, [image.file_name for image in images], folder, changing=True)
             )
         case name:
             place = coco_url()
@@ -102,25 +102,29 @@ def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[Ima
         return _run(pool, [partial(_copy, image, path, folder) for image, path in zip(images, paths, strict=True)])
 
 
-def fetch_images(images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path) -> list[ImageRow]:
+def fetch_images(
+    images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path, *, changing: bool = False
+) -> list[ImageRow]:
     """Images from below a URL, many at a time, by way of the cache: what is there is not asked for again.
 
-    `paths`: where each image lies below `prefix`. A URL is taken to hold the same image for ever.
+    `paths`: where each image lies below `prefix`. A URL is taken to hold the same image for ever, as COCO's do, unless
+    `changing`: then the server is asked first for what it has there now.
     """
     cache = cache_folder()
     source = Source(prefix)
     cached = [image_path(cache, source.url(path)) for path in paths]
-    missing = [image for image, path in zip(images, cached, strict=True) if not path.exists()]
+    missing = [image for image, path in zip(images, cached, strict=True) if changing or not path.exists()]
     is_coco = prefix == coco_url()
     total, rest = (len(some) * MEAN_IMAGE_BYTES if is_coco else _estimated_bytes(some) for some in (images, missing))
-    _announce(
-        f"{len(images):,} images, about {gigabytes(total)}, from {prefix}; {len(images) - len(missing):,} are in "
-        f"{cache} already, about {gigabytes(rest)} to fetch"
+    known = (
+        f"those that have not changed come from {cache}"
+        if changing
+        else f"{len(images) - len(missing):,} are in {cache} already, about {gigabytes(rest)} to fetch"
     )
+    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {prefix}; {known}")
     require_room({folder: total, cache: rest})
     tasks = [
-        partial(_fetch, image, source, path, place, folder)
-        for image, path, place in zip(images, paths, cached, strict=True)
+        partial(_fetch, image, source, path, cache, changing, folder) for image, path in zip(images, paths, strict=True)
     ]
     with ThreadPoolExecutor(_AT_ONCE) as pool, source:
         return _run(pool, tasks)
@@ -134,8 +138,11 @@ def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
     return row
 
 
-def _fetch(image: Image, source: Source, path: str, cached: Path, folder: Path) -> ImageRow:
-    if cached.exists():
+def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, folder: Path) -> ImageRow:
+    url, version = source.url(path), source.version(path) if changing else ""
+    # What the server gives no version of is not kept: there would be no telling when it is out of date.
+    cached = None if version is None else image_path(cache, f"{url} {version}" if version else url)
+    if cached is not None and cached.exists():
         row = place_image(image, cached.read_bytes(), folder)
         if row.status == "ok":
             return row  # else damaged since it came: once more
@@ -144,7 +151,7 @@ def _fetch(image: Image, source: Source, path: str, cached: Path, folder: Path) 
     except AbsentError:
         return _row(image, "missing")
     row = place_image(image, data, folder)
-    if row.status == "ok":
+    if row.status == "ok" and cached is not None:
         write_bytes(cached, data)
     return row
 

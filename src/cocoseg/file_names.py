@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
 # Control characters, lone surrogates and Unicode's own line ends: a list of names is one name a line.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+_LONGEST_BYTES = 1000  # a path may have 4,096 bytes, folders before and temporary names included
 _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary name beside it
 
 
@@ -17,6 +18,8 @@ def is_safe(file_name: str) -> bool:
     are not.
     """
     parts = file_name.split("/")
+    if len(file_name.encode("utf-8", "surrogatepass")) > _LONGEST_BYTES:
+        return False
     return not any(
         character in '\\:*?"<>|' or unicodedata.category(character) in _UNPRINTABLE for character in file_name
     ) and all(

@@ -3,7 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -15,10 +15,11 @@ from cocoseg.errors import CocosegError
 from cocoseg.file_names import is_safe, mask_name
 from cocoseg.order import unit_hash
 
-Count = Annotated[int, Meta(ge=1, extra_json_schema={"examples": [500]})]
+Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
 Entry = TypeVar("Entry", Image, Annotation)
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
+RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
 
 
 class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...]
     max_images: Count | None
     max_instances: Count | None
-    min_area_px: Annotated[float, Meta(ge=0, extra_json_schema={"examples": [100]})] | None
+    min_area_px: Annotated[float, Meta(ge=0, le=1e12, extra_json_schema={"examples": [100]})] | None
     licenses: tuple[int, ...] | None
     data_seed: int
     crowd: Literal["ignore", "drop", "keep"]
@@ -62,7 +63,7 @@ def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Ins
     """
     try:
         file = msgspec.json.decode(raw, type=RawInstances)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
     categories = chosen_categories(file.categories, params.classes, place)
     images, image_ledger = _sound_entries(file.images, Image, _image_defect, params, place)
@@ -118,8 +119,8 @@ def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Ins
         "classes": _class_counts(categories, kept),
     }
     instances = Instances(
-        info=msgspec.json.decode(file.info),
-        licenses=msgspec.json.decode(file.licenses),
+        info=file.info,
+        licenses=file.licenses,
         images=chosen,
         annotations=kept,
         categories=categories,
@@ -130,6 +131,11 @@ def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Ins
 def chosen_categories(categories: Sequence[Category], classes: Sequence[str], place: Path) -> list[Category]:
     """The categories named by `classes`, in that order; all of them in the order of their ids for an empty list."""
     by_name: dict[str, Category] = {}
+    repeated_ids = [
+        category_id for category_id, count in Counter(entry.id for entry in categories).items() if count > 1
+    ]
+    if repeated_ids:
+        raise CocosegError(f"{place}: two categories have the id {repeated_ids[0]}; give each an id of its own")
     for category in categories:
         if category.name in by_name:
             raise CocosegError(f"{place}: two categories are named {category.name!r}; give each a name of its own")
@@ -143,6 +149,12 @@ def chosen_categories(categories: Sequence[Category], classes: Sequence[str], pl
     if repeated:
         raise CocosegError(f"params.yaml: classes names {repeated[0]!r} twice; name it once")
     chosen = [by_name[name] for name in classes] or sorted(categories, key=lambda category: category.id)
+    for category in chosen:
+        if category.name in RESERVED_NAMES:
+            raise CocosegError(
+                f"{place}: a category is named {category.name!r}, as are the pixels of no class; rename it, or "
+                "leave it out of classes in params.yaml"
+            )
     if not 1 <= len(chosen) <= 254:
         raise CocosegError(f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255")
     return chosen
@@ -163,7 +175,9 @@ def _sound_entries(
         try:
             entry = decoder.decode(raw)
         except msgspec.ValidationError:
-            reason = _defect_of(raw, defect)
+            reason, readable_id = _defect_of(raw, defect)
+            if readable_id is not None:
+                ledger.dropped_ids.setdefault(readable_id, reason)
         else:
             value_defect = _image_value_defect(entry) if isinstance(entry, Image) else None
             if value_defect is None and entry.id not in sound:
@@ -178,12 +192,14 @@ def _sound_entries(
     return list(sound.values()), ledger
 
 
-def _defect_of(raw: Raw, defect: Callable[[dict[str, Raw]], str]) -> str:
+def _defect_of(raw: Raw, defect: Callable[[dict[str, Raw]], str]) -> tuple[str, int | None]:
+    """Why an entry is not of its type, and its id if that much can be read."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Raw])
     except msgspec.DecodeError:
-        return "not_an_object"
-    return defect(fields)
+        return "not_an_object", None
+    readable = _is(fields.get("id"), int)
+    return defect(fields), msgspec.json.decode(fields["id"], type=int) if readable else None
 
 
 def _is(raw: Raw | None, type_: Any) -> bool:
@@ -242,10 +258,10 @@ def _annotation_reason(
     if annotation.segmentation is UNSET:
         return "missing_segmentation"
     if len(bytes(annotation.segmentation)) < 16:  # only a short one can be null or empty: most are kilobytes
-        content = msgspec.json.decode(annotation.segmentation)
-        if content is None:
+        content = b"".join(bytes(annotation.segmentation).split())
+        if content == b"null":
             return "null_segmentation"
-        if content in ([], {}, ""):
+        if content in (b"[]", b"{}", b'""'):
             return "empty_segmentation"
     return _area_reason(annotation, params.min_area_px)
 
@@ -276,6 +292,12 @@ def _image_reason(
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
     owners: dict[str, str] = {}
+    folders = {
+        str(parent).casefold(): image.file_name
+        for image in images
+        for name in (image.file_name, mask_name(image.file_name))
+        for parent in PurePosixPath(name).parents
+    }
     for image in images:
         # Compared without case: on macOS and Windows A.png and a.png are one file.
         owner = owners.setdefault(mask_name(image.file_name).casefold(), image.file_name)
@@ -284,6 +306,12 @@ def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
                 f"{place}: images {owner!r} and {image.file_name!r} would share the mask "
                 f"{mask_name(image.file_name)}; rename one of them"
             )
+        for name in (image.file_name, mask_name(image.file_name)):
+            if name.casefold() in folders:
+                raise CocosegError(
+                    f"{place}: image {image.file_name!r} would need a file where {folders[name.casefold()]!r} needs a "
+                    "folder; rename one of them"
+                )
 
 
 def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:

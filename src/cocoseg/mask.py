@@ -286,7 +286,7 @@ def _gather(
 def _class_totals(rows: Sequence[MaskRow], class_index: int) -> dict[str, int]:
     own = [row for row in rows if row.class_index == class_index]
     return {
-        "images": len(own),
+        "images": sum(row.pixels > 0 for row in own),
         "instances": sum(row.instances for row in own),
         "pixels": sum(row.pixels for row in own),
     }

@@ -53,7 +53,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; run from the root of the repository") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: such as the date 2024-13-45
         where = getattr(error, "problem_mark", None)
         place = f"{path}:{where.line + 1}" if where else f"{path}"
         problem = str(getattr(error, "problem", error)).splitlines()[0]

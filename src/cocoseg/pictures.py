@@ -91,12 +91,6 @@ def gallery(rows: Sequence[Row], class_names: Sequence[str], columns: int | None
     return framed(stacked(parts))
 
 
-def contact_sheet(pictures: Sequence[Pixels], columns: int, gap_px: int = _GAP_PX) -> Pixels:
-    """Pictures of any sizes in rows of `columns`, on paper."""
-    lines = [beside(pictures[start : start + columns], gap_px) for start in range(0, len(pictures), columns)]
-    return framed(stacked(lines))
-
-
 def resized(image: Pixels, height: int, width: int) -> Pixels:
     """An image at another size for looking at, smooth in both directions."""
     factor = min(image.shape[0] // height, image.shape[1] // width)

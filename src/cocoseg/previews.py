@@ -40,7 +40,7 @@ def class_shares(rows: Sequence[MaskRow]) -> list[ClassShare]:
         shares.append(
             ClassShare(
                 class_name=name,
-                images=len(own),
+                images=sum(row.pixels > 0 for row in own),
                 instances=sum(row.instances for row in own),
                 pixel_share=round(100 * sum(row.pixels for row in own) / total, 4),
             )

@@ -140,6 +140,9 @@ def loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker if workers else None,
+        # Its own: from the global one it would draw once an epoch or once a run, depending on the workers, and dropout
+        # would differ with them.
+        generator=torch.Generator().manual_seed(samples.seed),
     )
 
 

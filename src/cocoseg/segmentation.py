@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 # pycocotools traces every pixel of an outline, so its time and memory grow with the coordinates.
 MOST_ABSURD_PX = 100_000.0
+LONGEST_OUTLINE_PX = 1_000_000.0
 _SMALLEST_PART = 6  # numbers: three points
 
 
@@ -128,6 +129,8 @@ def _checked_polygons(segmentation: Raw) -> list[list[float]]:
         # not (a <= b): also true for NaN
         if part and not max(max(part), -min(part)) <= MOST_ABSURD_PX:
             raise SegmentationDefect("absurd_coordinates")
+        if len(part) * MOST_ABSURD_PX > LONGEST_OUTLINE_PX and _outline_px(part) > LONGEST_OUTLINE_PX:
+            raise SegmentationDefect("absurd_coordinates")
     return parts
 
 
@@ -136,6 +139,8 @@ def _why_no_polygons(segmentation: Raw) -> str:
         content: Any = msgspec.json.decode(segmentation)
     except msgspec.DecodeError:  # such as 1e999
         return "absurd_coordinates"
+    except RecursionError:
+        return "segmentation_of_wrong_type"
     if not isinstance(content, list):
         return "segmentation_of_wrong_type"
     return "flat_polygon" if all(isinstance(entry, int | float) for entry in content) else "polygon_of_non_numbers"
@@ -170,6 +175,12 @@ def _polygon_counts(parts: Sequence[Sequence[float]], height: int, width: int) -
     encoded = coco_mask.frPyObjects(parts, height, width)
     whole = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
     return decompress(whole["counts"])
+
+
+def _outline_px(part: Sequence[float]) -> float:
+    """The length of an outline in pixels, diagonals counted as one: what `rleFrPoly` takes memory for."""
+    points = np.asarray(part).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum()) if len(points) else 0.0
 
 
 def _twice_area(part: Sequence[float]) -> float:

@@ -74,7 +74,7 @@ def split_metrics(
     counted = {side: {name: {"images": 0, "instances": 0, "pixels": 0} for name in classes.values()} for side in SIDES}
     for row in rows:
         totals = counted[side_of[row.image_id]][row.class_name]
-        totals["images"] += 1
+        totals["images"] += row.pixels > 0
         totals["instances"] += row.instances
         totals["pixels"] += row.pixels
     name_of = {row.image_id: row.file_name for row in images}
@@ -106,6 +106,11 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
             "params.yaml: split_rule is official, but none of the images comes from COCO's val; "
             "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
         )
+    if len(from_val) == len(images):
+        raise CocosegError(
+            "params.yaml: split_rule is official, but all images come from COCO's val, the test side; "
+            "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
+        )
     known = params.train_share + params.val_share
     shares: dict[Side, float] = {"train": params.train_share / known, "val": params.val_share / known, "test": 0}
     return {
@@ -117,7 +122,7 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
 def _classes_of_image(rows: Sequence[MaskRow]) -> dict[int, set[int]]:
     classes: dict[int, set[int]] = defaultdict(set)
     for row in rows:
-        if row.class_index not in (BACKGROUND, IGNORE):
+        if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # others cover some objects wholly
             classes[row.image_id].add(row.class_index)
     return classes
 
@@ -157,6 +162,8 @@ def _exact_sides(
     }
     holds: Counter[tuple[Side, int]] = Counter()
     side_of: dict[int, Side] = {}
+    images_of: Counter[Side] = Counter()
+    dealt = 0
     while any(left_of_class.values()):
         rarest = min((len(left), class_index) for class_index, left in left_of_class.items() if left)[1]
         left = left_of_class[rarest]
@@ -165,9 +172,14 @@ def _exact_sides(
         lacking = [side for side in shares if not holds[side, rarest]]
         if len(left) <= len(lacking):
             fits = [side for side in fits if side in lacking] or fits
+        empty = [side for side in shares if not images_of[side]]
+        if len(groups) - dealt <= len(empty):
+            fits = empty
+        dealt += 1
         side = max(fits, key=lambda side: (wanted[side, rarest], room[side], -SIDES.index(side)))
         side_of |= dict.fromkeys(group, side)
         room[side] -= len(group)
+        images_of[side] += len(group)
         for class_index in classes_of_group[group[0]]:
             wanted[side, class_index] -= 1
             holds[side, class_index] += 1

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ from cocoseg.augment import AugmentName
 from cocoseg.categories import IGNORE, CategoryMapping, Task
 from cocoseg.confusion import scores
 from cocoseg.errors import CocosegError
+from cocoseg.file_names import is_safe
 from cocoseg.geometry import Preprocessing, ResizeName, normalised, predicted_labels
 from cocoseg.hardware import device_count, full_precision, node_count
 from cocoseg.losses import LossName, resolved_loss, segmentation_loss
@@ -57,17 +59,19 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     augment: AugmentName
     loss: LossName
     optimizer: Literal["adamw", "adam", "sgd"]
-    lr: Annotated[float, Meta(gt=0, extra_json_schema={"examples": [0.001]})]
-    weight_decay: Annotated[float, Meta(ge=0, extra_json_schema={"examples": [0.01]})]
+    lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
+    weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
     schedule: ScheduleName
-    warmup_epochs: Annotated[float, Meta(ge=0, extra_json_schema={"examples": [1]})]
-    batch_size: Annotated[int, Meta(ge=1, extra_json_schema={"examples": [16]})]
-    epochs: Annotated[int, Meta(ge=1, extra_json_schema={"examples": [10]})]
+    warmup_epochs: Annotated[float, Meta(ge=0, le=100_000, extra_json_schema={"examples": [1]})]
+    batch_size: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [16]})]
+    epochs: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [10]})]
     seed: Annotated[int, Meta(ge=0, lt=2**32, extra_json_schema={"examples": [0]})]
 
     def __post_init__(self) -> None:
         if self.loss == "bce" and self.task == "multiclass":
             raise ValueError("loss is bce, which knows two classes; expected ce, dice, ce_dice or task: binary")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +99,11 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=device_count(), num_nodes=node_count(), precision=_precision())
     fabric.launch()
+    if params.batch_size < fabric.world_size:
+        raise CocosegError(
+            f"params.yaml: batch_size is {params.batch_size}, over {fabric.world_size} processes; expected at "
+            "least one image each, or set COCOSEG_DEVICES"
+        )
     fabric.seed_everything(params.seed, verbose=False)
     classes = mapping.classes
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
@@ -246,8 +255,8 @@ def _validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[
     result = scores(validation.confusion, classes)
     metrics = {"val/miou": result.miou, "val/dice": result.mean_dice, "val/pixel_accuracy": result.pixel_accuracy}
     if len(classes) <= MOST_CLASSES_WITH_CURVES:
-        metrics |= {f"val/iou/{name}": value for name, value in result.iou.items()}
-        metrics |= {f"val/dice/{name}": value for name, value in result.dice.items()}
+        metrics |= {f"val/iou/{_file_part(name)}": value for name, value in result.iou.items()}
+        metrics |= {f"val/dice/{_file_part(name)}": value for name, value in result.dice.items()}
     return {name: value for name, value in metrics.items() if value is not None}
 
 
@@ -269,6 +278,11 @@ def _log_epoch(live: Live, metrics: Mapping[str, float], best: ModelCard) -> Non
 
 def _readable(value: float) -> float:
     return float(f"{value:.6g}")
+
+
+def _file_part(class_name: str) -> str:
+    """The name of a class as dvclive can make a file of it: a stranger's annotations may name one `../x`."""
+    return class_name if "/" not in class_name and is_safe(class_name) else quote(class_name[:60], safe="").strip(".")
 
 
 def _refuse_nan(losses: Sequence[Tensor], epoch: int) -> None:

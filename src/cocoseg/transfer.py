@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tqdm import tqdm
@@ -25,6 +26,7 @@ _FIRST_CONTACT_DELAYS = 2  # a host that has never answered is given up sooner
 _CONNECT_TIMEOUT_S = 20.0
 _READ_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 8 * 2**20
+_VERSION_KEYS = ("ETag", "Last-Modified", "LastModified", "mtime", "size")  # of fsspec's file systems
 
 
 class TransferError(CocosegError):
@@ -102,6 +104,17 @@ class Source:
             else:
                 self._answered = True
                 return content
+
+    def version(self, path: str) -> str | None:
+        """What tells the file at `path` from another one there before or after: what the server says of it, at least
+        its size. `None` if it says nothing, for whatever reason: `fetch` finds out.
+        """
+        try:
+            info: dict[str, Any] = self._files.info(_joined(self._root, path, self._is_http))
+        except Exception:  # fsspec's file systems raise FileNotFoundError also where the network is down
+            return None
+        said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
+        return " ".join(said) or None
 
     def download(self, path: str, target: Path, size_bytes: int, sha256: str) -> None:
         """Make `target` the file at `path`, of exactly that size and SHA-256.
