@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cocoseg.categories import CategoryMapping, map_categories
+from cocoseg.categories import map_categories
 from cocoseg.coco import Category, Instances
 from cocoseg.errors import CocosegError
 from cocoseg.mask import MaskParams, Masks, priority_ranks, write_masks
@@ -167,12 +167,3 @@ def test_an_unknown_class_in_priority_is_an_error() -> None:
     assert priority_ranks(mapping, ["dog"]) == {18: 0, 17: 1}
     with pytest.raises(CocosegError, match="priority names 'dgo', which is not among the classes; did you mean dog?"):
         priority_ranks(mapping, ["dgo"])
-
-
-def test_class_indices_follow_the_order_of_the_classes_and_binary_has_one() -> None:
-    many: CategoryMapping = map_categories(list(reversed(CATEGORIES)), "multiclass")
-    assert many.classes == ("background", "dog", "cat")
-    assert {entry.category_id: entry.class_index for entry in many.categories} == {18: 1, 17: 2}
-    one = map_categories(CATEGORIES, "binary")
-    assert one.classes == ("background", "foreground")
-    assert {entry.category_id: entry.class_index for entry in one.categories} == {17: 1, 18: 1}

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from cocoseg.errors import CocosegError
-from cocoseg.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from cocoseg.split import SIDES, Side, SplitParams, exact_counts, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
@@ -135,13 +134,6 @@ def test_an_empty_side_whose_share_is_not_0_is_an_error() -> None:
 def test_shares_must_sum_to_1() -> None:
     with pytest.raises(ValueError, match="is 0.9; expected 1"):
         SplitParams(data_seed=0, split_rule="exact", train_share=0.7, val_share=0.1, test_share=0.1)
-
-
-def test_near_duplicates_differ_in_at_most_four_of_64_bits() -> None:
-    phashes = {1: f"{0:016x}", 2: f"{0b1111:016x}", 3: f"{0b11111:016x}", 4: "f" * 16, 5: f"{1 << 63 | 1 << 40:016x}"}
-    # 1-2 differ in 4 bits, 2-3 in 1, 1-3 in 5; 5 differs from 1 in 2 bits and from 2 in 6
-    assert near_duplicate_pairs(phashes) == [(1, 2), (1, 5), (2, 3)]
-    assert near_duplicate_groups(phashes) == [[1, 2, 3, 5], [4]]
 
 
 def test_near_duplicates_on_different_sides_are_reported() -> None:

@@ -1,0 +1,41 @@
+"""A look at the masks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cocoseg.files import write_bytes
+from cocoseg.palette import palette
+from cocoseg.png import encode_png
+from cocoseg.previews import ClassShare, class_shares, preview
+from cocoseg.tables import MaskRow
+
+
+def row(image_id: int, class_index: int, instances: int, pixels: int) -> MaskRow:
+    return MaskRow(
+        image_id=image_id,
+        file_name=f"{image_id}.png",
+        class_index=class_index,
+        class_name=("background", "cat")[class_index],
+        instances=instances,
+        pixels=pixels,
+    )
+
+
+def test_shares_are_percent_of_all_pixels_and_a_hidden_object_is_in_no_image() -> None:
+    rows = [row(1, 0, 0, 60), row(1, 1, 2, 20), row(2, 0, 0, 120), row(2, 1, 1, 0)]
+    assert class_shares(rows) == [
+        ClassShare(class_name="background", images=2, instances=0, pixel_share=90.0),
+        ClassShare(class_name="cat", images=1, instances=3, pixel_share=10.0),
+    ]
+
+
+def test_a_preview_shows_the_image_and_the_colour_of_its_class(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 1
+    write_bytes(tmp_path / "images/1.png", encode_png(np.full((40, 40, 3), (200, 10, 10), np.uint8)))
+    write_bytes(tmp_path / "masks/1.png", encode_png(mask))
+    picture = preview({"1.png": "1.png"}, tmp_path / "images", tmp_path / "masks", ("background", "cat"), count=3)
+    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+    assert tuple(palette()[1].tolist()) in colours
+    assert any(red > 190 and green < 20 for red, green, _ in colours)
