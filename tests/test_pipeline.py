@@ -51,7 +51,7 @@ def test_the_scores_are_those_of_the_confusion_that_the_per_image_table_sums_to(
     assert scores["split"] == "test"
     assert scores["images"] == load(done, "metrics/split.json")["sides"]["test"]["images"]
     sums: dict[str, list[int]] = {}
-    for row in csv.DictReader((done.folder / "data/evaluation/per_image.csv").open()):
+    for row in csv.DictReader((done.folder / "data/evaluation/per_image.csv").read_text().splitlines()):
         total = sums.setdefault(row["class_name"], [0, 0, 0])
         for place, column in enumerate(("target", "prediction", "hit")):
             total[place] += int(row[column])
@@ -129,7 +129,7 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(done: Clone, stage: str,
     for line in (tmp_path / "opened").read_text().splitlines():
         path = Path(copy.folder, line)
         # What git and DVC keep for themselves (dvclive looks up the commit) is no input of the stage.
-        if path.is_relative_to(copy.folder) and not {".git", ".dvc", "__pycache__"} & set(path.parts):
+        if path.is_relative_to(copy.folder) and not {".git", ".dvc", ".dvcignore", "__pycache__"} & set(path.parts):
             name = path.relative_to(copy.folder)
             inside = [out for out in declared if name == Path(out) or Path(out) in name.parents]
             temporary = name.name.startswith(".writing-")
