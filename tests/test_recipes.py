@@ -23,7 +23,7 @@ STAGES = ("download", "filter", "download_images", "mask", "split", "train", "ev
 RECIPES = dict(re.findall(r"^\| \((\w)\) .*\| `(dvc exp run .*)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
 
 # What a test cannot have: COCO itself, weights from a hub, and the time.
-SMALL: dict[str, Any] = {"pretrained": "none", "epochs": 1, "image_size_px": 64, "max_images": 10, "batch_size": 4}
+SMALL: dict[str, Any] = {"pretrained": "none", "epochs": 1, "image_size_px": 64, "max_images": 20, "batch_size": 4}
 SMALL["gallery_images"] = 1
 
 
