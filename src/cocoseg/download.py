@@ -21,7 +21,10 @@ _LISTS = ("images", "annotations", "categories")
 _TEXT_CHUNK_BYTES = 16 * 2**20
 _MOST_MEMBER_BYTES = 4 * 10**9  # train2017, the largest, has 448 MB
 
-_WAY_OUT = "put a COCO instances JSON there, or: dvc repro -S annotations=/path/instances.json -S images=/path/images"
+_WAY_OUT = (
+    "put a COCO instances JSON there, or: "
+    "dvc exp run -S dataset=custom -S annotations=/path/instances.json -S images=/path/images"
+)
 
 
 class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):

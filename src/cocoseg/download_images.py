@@ -92,7 +92,8 @@ def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[Ima
     if not source.is_dir():
         found = "a file" if source.exists() else "not there"
         raise CocosegError(
-            f"{source}: {found}; expected the folder of the images, or: dvc repro -S images=/path/images"
+            f"{source}: {found}; expected the folder of the images; name another with: "
+            "dvc exp run -S dataset=custom -S images=/path/images"
         )
     paths = [source / image.file_name for image in images]
     needed = sum(path.stat().st_size for path in paths if path.is_file())
