@@ -1,17 +1,21 @@
 """Paint one label map an image."""
 
 from pathlib import Path
+from typing import Any
 
 from cocoseg.categories import map_categories
 from cocoseg.coco import Instances
 from cocoseg.files import read_json, read_table, write_bytes, write_json, write_table
+from cocoseg.funnel import funnel
 from cocoseg.mask import MaskParams, write_masks
 from cocoseg.png import encode_png
-from cocoseg.previews import ClassShare, class_shares, preview
+from cocoseg.previews import ClassShare, class_shares, most_defective, preview
+from cocoseg.showcase import chosen_images
 from cocoseg.stage import run
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow
 
 FILTERED = Path("data/filtered/instances.json")
+FILTER_METRICS = Path("metrics/filter.json")
 IMAGE_TABLE = Path("data/images.csv")
 IMAGES = Path("data/images")
 MASKS = Path("data/masks")
@@ -35,9 +39,19 @@ def main(params: MaskParams) -> None:
     write_json(IMAGE_MASK_MAP, masks.mask_of_image)
     write_json(METRICS, masks.metrics)
     write_table(PLOTS / "classes.csv", class_shares(masks.rows), ClassShare)
+    whole_way = [("filter", read_json(FILTER_METRICS, dict[str, Any])), ("mask", masks.metrics)]
+    for noun in ("annotations", "images"):
+        staircase = funnel(noun, [(stage, metrics[noun]) for stage, metrics in whole_way])
+        write_bytes(PLOTS / f"funnel_{noun}.png", encode_png(staircase))
     if params.gallery_images:
-        shown = preview(masks.mask_of_image, IMAGES, MASKS, mapping.classes, params.gallery_images)
-        write_bytes(PLOTS / "preview.png", encode_png(shown))
+        sample = {name: name for name in chosen_images(masks.mask_of_image, params.gallery_images)}
+        worst = most_defective(masks.defects, params.gallery_images)
+        for name, captions, title in (
+            ("preview", sample, "a sample of the images"),
+            ("defects", worst, "the images with most defects"),
+        ):
+            shown = preview(captions, masks.mask_of_image, IMAGES, MASKS, mapping.classes, title)
+            write_bytes(PLOTS / f"{name}.png", encode_png(shown))
 
 
 if __name__ == "__main__":

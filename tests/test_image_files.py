@@ -5,6 +5,7 @@ import zlib
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +50,24 @@ def test_the_header_tells_the_size_without_decoding(extension: str) -> None:
     header = read_header(encoded(extension, noise()))
 
     assert (header.width, header.height, header.complete) == (30, 20, True)
+
+
+@pytest.mark.parametrize(
+    ("extension", "channels", "depth", "converted"),
+    [
+        (".jpg", 1, np.uint8, ("gray",)),
+        (".jpg", 3, np.uint8, ()),
+        (".png", 1, np.uint8, ("gray",)),
+        (".png", 4, np.uint8, ("alpha",)),
+        (".png", 1, np.uint16, ("gray", "16bit")),
+        (".png", 3, np.uint16, ("16bit",)),
+    ],
+)
+def test_the_header_tells_what_decoding_converts(
+    extension: str, channels: int, depth: type, converted: tuple[str, ...]
+) -> None:
+    pixels: NDArray[np.integer[Any]] = np.zeros((20, 30) if channels == 1 else (20, 30, channels), depth)
+    assert read_header(cv2.imencode(extension, pixels)[1].tobytes()).converted == converted
 
 
 def test_a_path_is_read_like_its_bytes(tmp_path: Path) -> None:

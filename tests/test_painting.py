@@ -17,12 +17,12 @@ WIDTH = 6
 
 def strip(start: int, stop: int, class_index: int, rank: int = 0, ignored: bool = False) -> Paint:
     """An annotation of one row of pixels, `start` up to but not including `stop`."""
-    span = Span(start=start, covered=np.ones(stop - start, np.bool_), size=stop - start)
+    span = Span(start=start, covered=np.full(stop - start, 255, np.uint8), size=stop - start)
     return Paint(span=span, class_index=class_index, rank=rank, ignored=ignored)
 
 
 def row(paints: Sequence[Paint], overlap: Overlap) -> list[int]:
-    labels: list[int] = paint(paints, 1, WIDTH, overlap).labels[0].tolist()
+    labels: list[int] = paint(paints, 1, WIDTH, overlap, instance_map=True).labels[0].tolist()
     return labels
 
 
@@ -59,7 +59,7 @@ def test_among_equal_priority_the_larger_wins() -> None:
 
 
 def test_annotations_of_one_class_unite_and_contest_nothing() -> None:
-    maps = paint([strip(0, 3, 1), strip(2, 5, 1)], 1, WIDTH, "ignore")
+    maps = paint([strip(0, 3, 1), strip(2, 5, 1)], 1, WIDTH, "ignore", instance_map=True)
     assert maps.labels.tolist() == [[1, 1, 1, 1, 1, 0]]
     assert maps.contested == 0
 
@@ -71,23 +71,25 @@ def test_a_crowd_is_ignored_only_where_no_other_annotation_paints() -> None:
 
 def test_contested_pixels_are_counted_under_every_rule() -> None:
     for overlap in get_args(Overlap):
-        assert paint(LARGE_THEN_SMALL, 1, WIDTH, overlap).contested == 2
+        assert paint(LARGE_THEN_SMALL, 1, WIDTH, overlap, instance_map=False).contested == 2
 
 
 def test_instances_are_numbered_in_painting_order_and_name_their_annotation() -> None:
-    maps = paint([strip(0, 4, 1), strip(3, 5, 1)], 1, WIDTH, "first")
+    maps = paint([strip(0, 4, 1), strip(3, 5, 1)], 1, WIDTH, "first", instance_map=True)
+    assert maps.instances is not None
     assert maps.instances.tolist() == [[2, 2, 2, 2, 1, 0]]
     assert maps.numbered == (1, 0)
 
 
 def test_an_instance_map_is_0_where_the_mask_is_0_or_ignored() -> None:
-    maps = paint([*LARGE_THEN_SMALL, strip(5, 6, 1, ignored=True)], 1, WIDTH, "ignore")
+    maps = paint([*LARGE_THEN_SMALL, strip(5, 6, 1, ignored=True)], 1, WIDTH, "ignore", instance_map=True)
     assert maps.labels.tolist() == [[1, 1, 255, 255, 2, 255]]
+    assert maps.instances is not None
     assert maps.instances.tolist() == [[1, 1, 0, 0, 2, 0]]
 
 
 def test_pixels_run_down_the_columns() -> None:
-    maps = paint([strip(1, 3, 1)], 2, 3, "last")
+    maps = paint([strip(1, 3, 1)], 2, 3, "last", instance_map=True)
     assert maps.labels.tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
@@ -122,8 +124,8 @@ def slow_reference(paints: Sequence[Paint], pixels: int, overlap: Overlap) -> ND
 @st.composite
 def random_paint(draw: st.DrawFn) -> Paint:
     start = draw(st.integers(0, 10))
-    covered = np.array(draw(st.lists(st.booleans(), min_size=1, max_size=12 - start)), np.bool_)
-    span = Span(start=start, covered=covered, size=int(covered.sum()))
+    covered = np.array(draw(st.lists(st.sampled_from((0, 255)), min_size=1, max_size=12 - start)), np.uint8)
+    span = Span(start=start, covered=covered, size=int(np.count_nonzero(covered)))
     return Paint(
         span=span,
         class_index=draw(st.integers(1, 4)),
@@ -135,9 +137,10 @@ def random_paint(draw: st.DrawFn) -> Paint:
 @given(st.lists(random_paint(), max_size=6), st.sampled_from(get_args(Overlap)))
 @settings(max_examples=600, deadline=None)
 def test_every_rule_equals_a_reference_that_looks_at_each_pixel(paints: list[Paint], overlap: Overlap) -> None:
-    maps: Maps = paint(paints, 3, 4, overlap)
+    maps: Maps = paint(paints, 3, 4, overlap, instance_map=True)
     expected = slow_reference(paints, 12, overlap)
     np.testing.assert_array_equal(maps.labels.T.ravel(), expected)
+    assert maps.instances is not None
     named = maps.instances.T.ravel()
     assert ((named > 0) == ((expected > 0) & (expected < 255))).all()
     for pixel in np.flatnonzero(named):

@@ -7,7 +7,7 @@ import numpy as np
 from cocoseg.files import write_bytes
 from cocoseg.palette import palette
 from cocoseg.png import encode_png
-from cocoseg.previews import ClassShare, class_shares, preview
+from cocoseg.previews import ClassShare, class_shares, most_defective, preview
 from cocoseg.tables import MaskRow
 
 
@@ -35,7 +35,19 @@ def test_a_preview_shows_the_image_and_the_colour_of_its_class(tmp_path: Path) -
     mask[10:30, 10:30] = 1
     write_bytes(tmp_path / "images/1.png", encode_png(np.full((40, 40, 3), (200, 10, 10), np.uint8)))
     write_bytes(tmp_path / "masks/1.png", encode_png(mask))
-    picture = preview({"1.png": "1.png"}, tmp_path / "images", tmp_path / "masks", ("background", "cat"), count=3)
+    names = ("background", "cat")
+    picture = preview({"1.png": "a cat"}, {"1.png": "1.png"}, tmp_path / "images", tmp_path / "masks", names, "all")
     colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
     assert tuple(palette()[1].tolist()) in colours
     assert any(red > 190 and green < 20 for red, green, _ in colours)
+
+
+def test_the_images_with_most_defects_come_first_and_say_which() -> None:
+    defects = {"a.png": {"clipped": 9}, "b.png": {"odd_polygon": 2, "clipped": 1}, "c.png": {"zero_area": 1}}
+    assert list(most_defective(defects, 3)) == ["b.png", "c.png", "a.png"]
+    assert most_defective(defects, 1) == {"b.png": "b.png: 1 clipped, 2 odd_polygon"}
+
+
+def test_a_preview_of_nothing_says_so(tmp_path: Path) -> None:
+    picture = preview({}, {}, tmp_path, tmp_path, ("background", "cat"), "the images with most defects")
+    assert picture.min() < 100  # there is text

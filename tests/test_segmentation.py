@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cocoseg.segmentation import SegmentationDefect, Shape, decompress, shape_of
+from cocoseg.segmentation import SegmentationDefect, Shape, decompress, shapes_of
 
 SIZES = st.integers(1, 64)
 # Ties at .5 and .1 are where a rasteriser's rounding shows.
@@ -26,12 +26,19 @@ PARTS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=9).ma
 
 
 def shape(segmentation: Any, height: int, width: int, *, drop: bool = False) -> Shape:
-    return shape_of(msgspec.Raw(json.dumps(segmentation).encode()), height, width, drop_out_of_bounds=drop)
+    return shape_of(json.dumps(segmentation).encode(), height, width, drop=drop)
+
+
+def shape_of(segmentation: bytes, height: int, width: int, *, drop: bool = False) -> Shape:
+    (painted,) = shapes_of([msgspec.Raw(segmentation)], height, width, drop_out_of_bounds=drop)
+    if isinstance(painted, SegmentationDefect):
+        raise painted
+    return painted
 
 
 def pixels(painted: Shape, height: int, width: int) -> NDArray[np.uint8]:
     flat = np.zeros(height * width, np.uint8)
-    flat[painted.span.start : painted.span.stop] = painted.span.covered
+    flat[painted.span.start : painted.span.stop] = painted.span.covered // 255
     return flat.reshape(width, height).T
 
 
@@ -66,7 +73,7 @@ def test_run_lengths_paint_the_same_as_a_list_and_as_compressed_text(
     truth = np.asfortranarray(np.array(flat, np.uint8).reshape(width, height).T)
     encoded = coco_mask.encode(truth)
     text = encoded["counts"].decode()
-    counts = decompress(encoded["counts"]).tolist()
+    counts = decompress([encoded["counts"]])[0].tolist()
     for rle in ({"size": [height, width], "counts": text}, {"size": [height, width], "counts": counts}):
         if not truth.any():
             with pytest.raises(SegmentationDefect, match="paints_nothing"):
@@ -78,7 +85,7 @@ def test_run_lengths_paint_the_same_as_a_list_and_as_compressed_text(
 def test_a_square_of_two_by_two_covers_four_pixels_from_the_second_column() -> None:
     painted = shape([[1, 1, 3, 1, 3, 3, 1, 3]], height=4, width=4)
     assert painted.span.start == 1 * 4 + 1
-    assert painted.span.covered.tolist() == [True, True, False, False, True, True]
+    assert painted.span.covered.tolist() == [255, 255, 0, 0, 255, 255]
 
 
 def test_a_part_of_two_points_is_ignored_and_the_other_part_stays() -> None:
@@ -141,4 +148,4 @@ def test_a_broken_segmentation_is_named(segmentation: Any, reason: str) -> None:
 
 def test_a_number_too_large_for_a_float_is_absurd() -> None:
     with pytest.raises(SegmentationDefect, match="absurd_coordinates"):
-        shape_of(msgspec.Raw(b"[[0, 0, 1e999, 0, 4, 4]]"), 4, 4, drop_out_of_bounds=False)
+        shape_of(b"[[0, 0, 1e999, 0, 4, 4]]", 4, 4)

@@ -51,6 +51,6 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
 )
 def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: str) -> None:
     finished = run_toy(tmp_path, lr)
-    back = "(the last good outputs come back with: dvc checkout; git checkout -- metrics plots)"
+    back = "(the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout)"
     assert (finished.returncode, finished.stderr) == (1, f"toy: {found} {back}\n")
     assert not (tmp_path / "metrics").exists()

@@ -1,12 +1,15 @@
 """COCO's instances format, as it is on disk. https://cocodataset.org/#format-data"""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+_PIECE = 10_000  # annotations
 
-class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
+
+class Image(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One image; sizes in pixels. The optional fields hold what the file has: exporters differ in their types."""
 
     id: int
@@ -19,7 +22,7 @@ class Image(msgspec.Struct, kw_only=True, omit_defaults=True):
     date_captured: Any = None
 
 
-class Annotation(msgspec.Struct, kw_only=True):
+class Annotation(msgspec.Struct, kw_only=True, gc=False):
     """One object, or with `iscrowd` 1 a group of them. What `filter` need not read stays as it is in the file."""
 
     id: int
@@ -47,3 +50,14 @@ class Instances(msgspec.Struct, kw_only=True):
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+
+
+def encoded(instances: Instances) -> Iterator[bytes]:
+    """The JSON of an annotations file in pieces, so that its hundreds of megabytes are never there at once."""
+    encode = msgspec.json.encode
+    yield b'{"info":%b,"licenses":%b,' % (encode(instances.info), encode(instances.licenses))
+    yield b'"images":%b,"annotations":[' % encode(instances.images)
+    for start in range(0, len(instances.annotations), _PIECE):
+        piece = encode(instances.annotations[start : start + _PIECE])
+        yield b"," * bool(start) + piece[1:-1]
+    yield b'],"categories":%b}' % encode(instances.categories)

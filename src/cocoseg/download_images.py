@@ -22,7 +22,7 @@ from cocoseg.errors import CocosegError
 from cocoseg.file_names import is_safe
 from cocoseg.files import write_bytes
 from cocoseg.image_files import check_image
-from cocoseg.image_headers import Defect, ImageDefect, read_header
+from cocoseg.image_headers import Defect, Header, ImageDefect, read_header
 from cocoseg.perceptual_hash import perceptual_hash
 from cocoseg.tables import ImageRow
 from cocoseg.transfer import AbsentError, Source, TransferError, local_path
@@ -203,7 +203,10 @@ def _checked(image: Image, data: bytes) -> ImageRow:
 
 
 def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArray[np.uint8] | None = None) -> ImageRow:
-    width, height = _size(data, pixels)
+    header = _header(data)
+    stored = (header.width, header.height) if header else (None, None)
+    width, height = stored if pixels is None else (pixels.shape[1], pixels.shape[0])
+    converted = [*(header.converted if header else ()), *(["turned"] if (width, height) != stored else [])]
     return ImageRow(
         image_id=image.id,
         file_name=image.file_name,
@@ -214,18 +217,16 @@ def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArra
         sha256=None if data is None else hashlib.sha256(data).hexdigest(),
         phash=None if pixels is None else perceptual_hash(pixels),
         origin=origin(image),
+        converted=" ".join(converted) or None,
     )
 
 
-def _size(data: bytes | None, pixels: NDArray[np.uint8] | None) -> tuple[int | None, int | None]:
-    """Width and height of the decoded image, or what a defective file declares, if it gets that far."""
-    if pixels is not None:
-        return pixels.shape[1], pixels.shape[0]
+def _header(data: bytes | None) -> Header | None:
+    """What the file declares, if it gets that far."""
     try:
-        header = read_header(data or b"")
+        return read_header(data or b"")
     except ImageDefect:
-        return None, None
-    return header.width, header.height
+        return None
 
 
 def _estimated_bytes(images: Sequence[Image]) -> int:

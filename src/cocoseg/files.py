@@ -2,11 +2,12 @@
 
 import csv
 import io
+import mmap
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -14,31 +15,50 @@ from cocoseg.errors import CocosegError
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=msgspec.Struct)
-
-# The only way to read it is to set it, which is safe here, before there are threads.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+Mapped = bytes | mmap.mmap
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write `data` to `path`, which shows either its old content or all of the new, also after a kill.
+    """Write `data` to `path` as `whole_file` does."""
+    with whole_file(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to: `path` shows either its old content or, at the end, all of the new, also after a kill.
 
     `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
+    temporary = path.parent / f".writing-{os.urandom(8).hex()}"
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        with _created(temporary) as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        # mkstemp makes files for the owner only; an output is as readable as any other new file.
-        Path(temporary).chmod(0o666 & ~_UMASK)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def mapped(path: Path) -> Mapped:
+    """The bytes of a file that an earlier stage wrote, without a copy of them; `CocosegError` if it is missing."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+    except ValueError:  # an empty file cannot be mapped
+        return b""
+
+
+def release(raw: Mapped) -> None:
+    """Give the memory of a mapped file back; what is wanted of it after all is read again."""
+    if isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Windows does that by itself
+        raw.madvise(mmap.MADV_DONTNEED)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -98,6 +118,14 @@ def read_lines(path: Path) -> list[str]:
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Write one line per entry, each ended by LF."""
     write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _created(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileNotFoundError:  # its folder: most are there already
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
 
 
 def _optional_fields(row_type: type[msgspec.Struct]) -> set[str]:

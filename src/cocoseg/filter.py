@@ -2,23 +2,22 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw
+from msgspec import UNSET, Meta
 
 from cocoseg.accounts import account
 from cocoseg.coco import Annotation, Category, Image, Instances
+from cocoseg.entries import Ledger, OnDefect, read_entries, sound_entries
 from cocoseg.errors import CocosegError
-from cocoseg.file_names import is_safe, mask_name
+from cocoseg.file_names import mask_name
+from cocoseg.files import Mapped
 from cocoseg.order import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
-Entry = TypeVar("Entry", Image, Annotation)
-
-LONGEST_SIDE_PX = 65_500  # JPEG's own limit
 RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
 
 
@@ -32,77 +31,64 @@ class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
     licenses: tuple[int, ...] | None
     data_seed: int
     crowd: Literal["ignore", "drop", "keep"]
-    on_defect: Literal["count", "fail"]
+    on_defect: OnDefect
 
 
-class Ledger:
-    """What came in, and why some of it went: each entry is counted once, under its first reason."""
-
-    def __init__(self, entries: int) -> None:
-        self.input = entries
-        self.dropped: Counter[str] = Counter()
-        self.dropped_ids: dict[int, str] = {}
-
-
-class RawInstances(msgspec.Struct):
-    """An annotations file whose single entries are not yet trusted."""
-
-    images: list[Raw]
-    annotations: list[Raw]
-    categories: list[Category]
-    info: Raw = Raw(b"null")
-    licenses: Raw = Raw(b"null")
-
-
-def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Instances, dict[str, Any]]:
+def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[Instances, dict[str, Any]]:
     """The chosen part of an annotations file, and the metrics that account for the rest.
 
     Images come in the order of their ids, annotations in the order of the file, categories in the order of the classes.
     `place` names the file in errors. Raises `CocosegError` if a class is unknown, nothing is left, two images would
     share a mask, or with `on_defect: fail` at the first bad entry.
     """
-    try:
-        file = msgspec.json.decode(raw, type=RawInstances)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
-    categories = chosen_categories(file.categories, params.classes, place)
-    images, image_ledger = _sound_entries(file.images, Image, _image_defect, params, place)
-    annotations, annotation_ledger = _sound_entries(file.annotations, Annotation, _annotation_defect, params, place)
+    file = read_entries(raw, place)
+    category_ledger = Ledger(place, "category", len(file.categories), params.on_defect)
+    every_category = list(sound_entries(file.categories, Category, category_ledger))
+    for category_id, defect in category_ledger.dropped_ids.items():
+        if defect == "duplicate_id":  # which of the two an annotation means cannot be known
+            raise CocosegError(f"{place}: two categories have the id {category_id}; give each an id of its own")
+    categories = chosen_categories(every_category, params.classes, place)
+    image_ledger = Ledger(place, "image", len(file.images), params.on_defect)
+    images = list(sound_entries(file.images, Image, image_ledger))
+    annotation_ledger = Ledger(place, "annotation", len(file.annotations), params.on_defect)
 
     chosen_ids = {category.id for category in categories}
-    category_ids = {category.id for category in file.categories}
-    image_ids = {image.id for image in images}
-    kept_of_image: dict[int, list[Annotation]] = {}
+    category_ids = {category.id for category in every_category}
+    kept_of_image: dict[int, list[Annotation]] = {image.id: [] for image in images}
     annotated_ids: set[int] = set()
-    for annotation in annotations:
-        annotated_ids.add(annotation.image_id)
-        reason = (
-            _annotation_reason(annotation, category_ids, chosen_ids, params)
-            if annotation.image_id in image_ids
-            else f"image_{image_ledger.dropped_ids[annotation.image_id]}"
-            if annotation.image_id in image_ledger.dropped_ids
-            else "unknown_image"
-        )
-        if reason is None:
-            kept_of_image.setdefault(annotation.image_id, []).append(annotation)
+    for annotation in sound_entries(file.annotations, Annotation, annotation_ledger):
+        own = kept_of_image.get(annotation.image_id)
+        if own is None:
+            lost = image_ledger.dropped_ids.get(annotation.image_id)
+            reason = f"image_{lost}" if lost else "unknown_image"
+        elif annotation.category_id not in chosen_ids:
+            annotated_ids.add(annotation.image_id)
+            reason = "class_not_chosen" if annotation.category_id in category_ids else "unknown_category"
+        else:
+            annotated_ids.add(annotation.image_id)
+            reason = _annotation_reason(annotation, params)
+            if not reason:
+                own.append(annotation)
+                continue
+        if reason in DEFECTS:
+            annotation_ledger.count_defect(str(annotation.id), reason)
         else:
             annotation_ledger.dropped[reason] += 1
-            if params.on_defect == "fail" and reason in DEFECTS:
-                raise CocosegError(f"{place}: annotation {annotation.id}: {reason}; mend it, or set on_defect: count")
 
     available: list[Image] = []
     for image in images:
-        reason = _image_reason(image, kept_of_image.get(image.id, []), annotated_ids, params)
-        if reason is None:
+        lacking = _image_reason(image, kept_of_image[image.id], annotated_ids, params)
+        if lacking is None:
             available.append(image)
         else:
-            image_ledger.dropped[reason] += 1
-            annotation_ledger.dropped[f"image_{reason}"] += len(kept_of_image.pop(image.id, []))
+            image_ledger.dropped[lacking] += 1
+            annotation_ledger.dropped[f"image_{lacking}"] += len(kept_of_image.pop(image.id))
 
-    available.sort(key=lambda image: (unit_hash(params.data_seed, "select", image.id), image.id))
-    for image in available[params.max_images :] if params.max_images else []:
-        image_ledger.dropped["beyond_max_images"] += 1
-        annotation_ledger.dropped["image_beyond_max_images"] += len(kept_of_image.pop(image.id, []))
+    if params.max_images is not None:
+        available.sort(key=lambda image: (unit_hash(params.data_seed, "select", image.id), image.id))
+        for image in available[params.max_images :]:
+            image_ledger.dropped["beyond_max_images"] += 1
+            annotation_ledger.dropped["image_beyond_max_images"] += len(kept_of_image.pop(image.id))
     chosen = sorted(available[: params.max_images], key=lambda image: image.id)
     if not chosen:
         raise CocosegError(_nothing_left(place, image_ledger, annotation_ledger))
@@ -116,6 +102,7 @@ def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Ins
             **account(image_ledger.input, image_ledger.dropped),
         },
         "annotations": account(annotation_ledger.input, annotation_ledger.dropped),
+        "categories": account(category_ledger.input, category_ledger.dropped),
         "classes": _class_counts(categories, kept),
     }
     instances = Instances(
@@ -131,11 +118,6 @@ def filter_instances(raw: bytes, params: FilterParams, place: Path) -> tuple[Ins
 def chosen_categories(categories: Sequence[Category], classes: Sequence[str], place: Path) -> list[Category]:
     """The categories named by `classes`, in that order; all of them in the order of their ids for an empty list."""
     by_name: dict[str, Category] = {}
-    repeated_ids = [
-        category_id for category_id, count in Counter(entry.id for entry in categories).items() if count > 1
-    ]
-    if repeated_ids:
-        raise CocosegError(f"{place}: two categories have the id {repeated_ids[0]}; give each an id of its own")
     for category in categories:
         if category.name in by_name:
             raise CocosegError(f"{place}: two categories are named {category.name!r}; give each a name of its own")
@@ -160,77 +142,6 @@ def chosen_categories(categories: Sequence[Category], classes: Sequence[str], pl
     return chosen
 
 
-def _sound_entries(
-    entries: Sequence[Raw],
-    type_: type[Entry],
-    defect: Callable[[dict[str, Raw]], str],
-    params: FilterParams,
-    place: Path,
-) -> tuple[list[Entry], Ledger]:
-    """The entries that are of their type and bear an id of their own; the others are named in the ledger."""
-    decoder = msgspec.json.Decoder(type_)
-    ledger = Ledger(len(entries))
-    sound: dict[int, Entry] = {}
-    for position, raw in enumerate(entries):
-        try:
-            entry = decoder.decode(raw)
-        except msgspec.ValidationError:
-            reason, readable_id = _defect_of(raw, defect)
-            if readable_id is not None:
-                ledger.dropped_ids.setdefault(readable_id, reason)
-        else:
-            value_defect = _image_value_defect(entry) if isinstance(entry, Image) else None
-            if value_defect is None and entry.id not in sound:
-                sound[entry.id] = entry
-                continue
-            reason = value_defect or "duplicate_id"
-            ledger.dropped_ids.setdefault(entry.id, reason)
-        ledger.dropped[reason] += 1
-        if params.on_defect == "fail":
-            noun = type_.__name__.lower()
-            raise CocosegError(f"{place}: {noun} at position {position}: {reason}; mend it, or set on_defect: count")
-    return list(sound.values()), ledger
-
-
-def _defect_of(raw: Raw, defect: Callable[[dict[str, Raw]], str]) -> tuple[str, int | None]:
-    """Why an entry is not of its type, and its id if that much can be read."""
-    try:
-        fields = msgspec.json.decode(raw, type=dict[str, Raw])
-    except msgspec.DecodeError:
-        return "not_an_object", None
-    readable = _is(fields.get("id"), int)
-    return defect(fields), msgspec.json.decode(fields["id"], type=int) if readable else None
-
-
-def _is(raw: Raw | None, type_: Any) -> bool:
-    try:
-        msgspec.json.decode(raw if raw is not None else b"null", type=type_)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
-def _image_defect(fields: dict[str, Raw]) -> str:
-    if not _is(fields.get("id"), int):
-        return "bad_id"
-    if not _is(fields.get("file_name"), str):
-        return "bad_file_name"
-    return "bad_size" if not (_is(fields.get("width"), int) and _is(fields.get("height"), int)) else "bad_entry"
-
-
-def _image_value_defect(image: Image) -> str | None:
-    if not is_safe(image.file_name):
-        return "unsafe_file_name"
-    return None if 1 <= image.width <= LONGEST_SIDE_PX and 1 <= image.height <= LONGEST_SIDE_PX else "bad_size"
-
-
-def _annotation_defect(fields: dict[str, Raw]) -> str:
-    for key in ("id", "image_id", "category_id", "iscrowd"):
-        if not _is(fields.get(key), int):
-            return f"bad_{key}"
-    return "bad_entry"
-
-
 # The reasons that speak of a broken file; the others are choices of the parameters.
 DEFECTS = frozenset(
     {
@@ -244,20 +155,15 @@ DEFECTS = frozenset(
 )
 
 
-def _annotation_reason(
-    annotation: Annotation, category_ids: set[int], chosen_ids: set[int], params: FilterParams
-) -> str | None:
-    if annotation.category_id not in category_ids:
-        return "unknown_category"
-    if annotation.category_id not in chosen_ids:
-        return "class_not_chosen"
+def _annotation_reason(annotation: Annotation, params: FilterParams) -> str:
+    """Why an annotation of a chosen class goes, or nothing."""
     if annotation.iscrowd not in (0, 1):
         return "bad_iscrowd"
     if annotation.iscrowd == 1 and params.crowd == "drop":
         return "crowd"
     if annotation.segmentation is UNSET:
         return "missing_segmentation"
-    if len(bytes(annotation.segmentation)) < 16:  # only a short one can be null or empty: most are kilobytes
+    if memoryview(annotation.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
         content = b"".join(bytes(annotation.segmentation).split())
         if content == b"null":
             return "null_segmentation"
@@ -266,14 +172,14 @@ def _annotation_reason(
     return _area_reason(annotation, params.min_area_px)
 
 
-def _area_reason(annotation: Annotation, min_area_px: float | None) -> str | None:
+def _area_reason(annotation: Annotation, min_area_px: float | None) -> str:
     if min_area_px is None:
-        return None
+        return ""
     try:
         area = msgspec.json.decode(annotation.area if annotation.area is not UNSET else b"null", type=float)
     except msgspec.DecodeError:
         return "no_usable_area"
-    return "below_min_area" if area < min_area_px else None
+    return "below_min_area" if area < min_area_px else ""
 
 
 def _image_reason(
@@ -291,21 +197,21 @@ def _image_reason(
 
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
+    # Compared without case: on macOS and Windows A.png and a.png are one file.
     owners: dict[str, str] = {}
-    folders = {
-        str(parent).casefold(): image.file_name
-        for image in images
-        for name in (image.file_name, mask_name(image.file_name))
-        for parent in PurePosixPath(name).parents
-    }
+    folders: dict[str, str] = {}
     for image in images:
-        # Compared without case: on macOS and Windows A.png and a.png are one file.
-        owner = owners.setdefault(mask_name(image.file_name).casefold(), image.file_name)
+        name = mask_name(image.file_name)
+        owner = owners.setdefault(name.casefold(), image.file_name)
         if owner is not image.file_name:
             raise CocosegError(
-                f"{place}: images {owner!r} and {image.file_name!r} would share the mask "
-                f"{mask_name(image.file_name)}; rename one of them"
+                f"{place}: images {owner!r} and {image.file_name!r} would share the mask {name}; rename one of them"
             )
+        if "/" in name:
+            folders |= {str(parent).casefold(): image.file_name for parent in PurePosixPath(name).parents}
+    if not folders:
+        return
+    for image in images:
         for name in (image.file_name, mask_name(image.file_name)):
             if name.casefold() in folders:
                 raise CocosegError(

@@ -22,11 +22,15 @@ class ImageDefect(Exception):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a file says of itself before a pixel is decoded. Sizes in pixels, as stored."""
+    """What a file says of itself before a pixel is decoded. Sizes in pixels, as stored.
+
+    `converted`: what of it decoding turns into RGB of 8 bits: «gray», «cmyk», «16bit», «alpha».
+    """
 
     width: int
     height: int
     complete: bool  # its end is there
+    converted: tuple[str, ...] = ()
 
 
 def read_header(data: bytes) -> Header:
@@ -46,6 +50,7 @@ def read_header(data: bytes) -> Header:
 
 def _jpeg_header(data: bytes) -> Header:
     size: tuple[int, int] | None = None
+    converted: tuple[str, ...] = ()
     complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     position = 2
     while position + 4 <= len(data):
@@ -60,9 +65,10 @@ def _jpeg_header(data: bytes) -> Header:
             position += 2
             continue
         if size is None and 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            frame = data[position + 5 : position + 9]
-            if len(frame) == 4:
-                size = int.from_bytes(frame[2:]), int.from_bytes(frame[:2])
+            frame = data[position + 5 : position + 10]
+            if len(frame) == 5:
+                size = int.from_bytes(frame[2:4]), int.from_bytes(frame[:2])
+                converted = {1: ("gray",), 4: ("cmyk",)}.get(frame[4], ())  # by the number of components
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
         if marker == 0xDA:  # start of scan: coded data
             following = _JPEG_NEXT_SEGMENT.search(data, position)
@@ -71,7 +77,7 @@ def _jpeg_header(data: bytes) -> Header:
             position = following.start()
     if size is None:
         raise ImageDefect("not_an_image" if complete else "truncated")
-    return Header(*size, complete)
+    return Header(*size, complete, converted)
 
 
 def _png_header(data: bytes) -> Header:
@@ -80,17 +86,19 @@ def _png_header(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise ImageDefect("not_an_image")
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    gray, alpha = ("gray",) * (data[25] in (0, 4)), ("alpha",) * (data[25] in (4, 6))
+    converted = (*gray, *alpha, *(("16bit",) * (data[24] == 16)))
     position, name = len(_PNG_SIGNATURE), b""
     while name != b"IEND":
         length, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         end = position + 12 + length
         if end > len(data):
-            return Header(width, height, complete=False)
+            return Header(width, height, complete=False, converted=converted)
         checksum = zlib.crc32(memoryview(data)[position + 4 : end - 4])
         if name == b"acTL" or checksum != int.from_bytes(data[end - 4 : end]):  # an animation, or damaged
             raise ImageDefect("not_an_image")
         position = end
-    return Header(width, height, complete=True)
+    return Header(width, height, complete=True, converted=converted)
 
 
 def _webp_header(data: bytes) -> Header:

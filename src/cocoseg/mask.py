@@ -9,22 +9,22 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import cv2
 import msgspec
-import numpy as np
 from msgspec import UNSET, Meta
 from tqdm import tqdm
 
 from cocoseg.accounts import account
-from cocoseg.categories import IGNORE, CategoryMapping, Task
+from cocoseg.categories import BACKGROUND, IGNORE, CategoryMapping, Task
 from cocoseg.coco import Annotation, Image, Instances
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
 from cocoseg.files import write_bytes
-from cocoseg.painting import Overlap, Paint, paint
+from cocoseg.painting import Overlap, Paint, label_pixels, paint
 from cocoseg.png import encode_png
-from cocoseg.segmentation import SegmentationDefect, shape_of
+from cocoseg.segmentation import SegmentationDefect, shapes_of
 from cocoseg.showcase import GalleryImages
-from cocoseg.tables import ImageRow, InstanceRow, MaskRow
+from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_totals
 from cocoseg.workers import worker_count
 
 _CHUNK_IMAGES = 64
@@ -46,24 +46,33 @@ class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one image and its annotations. `pixels`: (256,) of each value of the mask; empty if dropped."""
+    """What became of one image and its annotations. `pixels`: of each value that its mask has; none if dropped."""
 
     dropped: str | None
     dropped_annotations: dict[str, int]
-    pixels: tuple[int, ...] = ()
+    pixels: dict[int, int] = {}
     instances: dict[int, int] = {}
     numbered: tuple[int, ...] = ()
     contested: int = 0
     clipped: int = 0
     ignored_parts: int = 0
 
+    def defects(self) -> dict[str, int]:
+        """What was wrong with its annotations, by reason."""
+        noted = {"clipped": self.clipped, "ignored_parts": self.ignored_parts}
+        return {**self.dropped_annotations, **{reason: count for reason, count in noted.items() if count}}
+
 
 class Masks(msgspec.Struct, frozen=True, kw_only=True):
-    """The tables and metrics of all images whose masks were written."""
+    """The tables and metrics of all images whose masks were written.
+
+    `defects`: of each image that has any, how many by reason: annotations dropped or clipped, parts ignored.
+    """
 
     rows: list[MaskRow]
     instance_rows: list[InstanceRow]
     mask_of_image: dict[str, str]
+    defects: dict[str, dict[str, int]]
     metrics: dict[str, Any]
 
 
@@ -119,33 +128,37 @@ def write_masks(
     masks.mkdir(parents=True, exist_ok=True)
     instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
-    return _gather(painted, mapping, annotations)
+    gathered = _gather(painted, mapping, annotations)
+    converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
+    gathered.metrics["images"]["converted"] = dict(sorted(converted.items()))
+    return gathered
 
 
 def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation], status: str) -> PaintedImage:
     """Paint one image and write its mask, and its instance map if asked for; files only if a class is painted."""
-    if status != "ok":
-        return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
     params = painter.params
+    if status != "ok":
+        if params.on_defect == "fail":
+            raise CocosegError(f"{image.file_name}: {status}; mend it, or set on_defect: count")
+        return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
+    shapes = shapes_of(
+        # `filter` dropped those without one
+        [annotation.segmentation for annotation in annotations if annotation.segmentation is not UNSET],
+        image.height,
+        image.width,
+        drop_out_of_bounds=params.out_of_bounds == "drop",
+    )
     paints: list[Paint] = []
     kept: list[Annotation] = []
     dropped: Counter[str] = Counter()
     clipped = ignored_parts = 0
-    for annotation in annotations:
-        try:
-            assert annotation.segmentation is not UNSET  # `filter` dropped those
-            shape = shape_of(
-                annotation.segmentation,
-                image.height,
-                image.width,
-                drop_out_of_bounds=params.out_of_bounds == "drop",
-            )
-        except SegmentationDefect as defect:
-            reason = str(defect)
+    for annotation, shape in zip(annotations, shapes, strict=True):
+        if isinstance(shape, SegmentationDefect):
+            reason = str(shape)
             if params.on_defect == "fail" and reason != "out_of_bounds":
                 raise CocosegError(
                     f"{image.file_name}: annotation {annotation.id}: {reason}; mend it, or set on_defect: count"
-                ) from None
+                )
             dropped[reason] += 1
             continue
         clipped += shape.clipped
@@ -161,19 +174,19 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
         )
     if len(paints) > _MOST_INSTANCES:
         raise CocosegError(f"{image.file_name}: {len(paints)} annotations; a mask takes {_MOST_INSTANCES} at most")
-    maps = paint(paints, image.height, image.width, params.overlap)
-    pixels = np.bincount(maps.labels.ravel(), minlength=256)
-    if not pixels[1:IGNORE].any():
+    maps = paint(paints, image.height, image.width, params.overlap, instance_map=params.instance_masks)
+    pixels = label_pixels(maps.labels)
+    if not pixels.keys() - {BACKGROUND, IGNORE}:
         dropped["image_no_painted_class"] += len(kept)
         return PaintedImage(dropped="no_painted_class", dropped_annotations=dict(dropped))
     name = mask_name(image.file_name)
     write_bytes(painter.masks / name, encode_png(maps.labels))
-    if params.instance_masks:
+    if maps.instances is not None:
         write_bytes(painter.instance_masks / name, encode_png(maps.instances))
     return PaintedImage(
         dropped=None,
         dropped_annotations=dict(dropped),
-        pixels=tuple(pixels.tolist()),
+        pixels=pixels,
         instances=Counter(entry.class_index for entry in paints if not entry.ignored),
         numbered=tuple(kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
@@ -194,7 +207,9 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
             yield from _counted(painted, progress)
         else:
             # spawn: the same on every system, and safe beside threads
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            context = multiprocessing.get_context("spawn")
+            # one thread a process: OpenCV would start as many as there are cores, in each
+            with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
                 yield from _counted(pool.map(_paint_packed, itertools.repeat(painter), map(_pack, chunks)), progress)
 
 
@@ -248,10 +263,9 @@ def _gather(
                 class_index=index,
                 class_name=names[index],
                 instances=outcome.instances.get(index, 0),
-                pixels=pixels,
+                pixels=outcome.pixels.get(index, 0),
             )
-            for index, pixels in enumerate(outcome.pixels)
-            if pixels or outcome.instances.get(index, 0)
+            for index in sorted(outcome.pixels.keys() | outcome.instances.keys())
         ]
         instance_rows += [
             InstanceRow(
@@ -267,7 +281,8 @@ def _gather(
         reasons = ", ".join(f"{count} {reason}" for reason, count in (dropped_images + dropped_annotations).items())
         raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(painted)} images ({reasons})")
     outcomes = [outcome for _, outcome in painted]
-    total = sum(row.pixels for row in rows)
+    classes = class_totals(rows, names.values())
+    total = sum(totals["pixels"] for totals in classes.values())
     metrics = {
         "images": account(len(painted), dropped_images),
         "annotations": {
@@ -275,18 +290,15 @@ def _gather(
             "clipped": sum(outcome.clipped for outcome in outcomes),
             "ignored_parts": sum(outcome.ignored_parts for outcome in outcomes),
         },
-        "ignored_share": round(sum(row.pixels for row in rows if row.class_index == IGNORE) / total, 6),
+        "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
         "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
-        "classes": {name: _class_totals(rows, index) for index, name in names.items()},
+        "classes": classes,
     }
-    mask_of_image = {image.file_name: mask_name(image.file_name) for image, outcome in painted if not outcome.dropped}
-    return Masks(rows=rows, instance_rows=instance_rows, mask_of_image=mask_of_image, metrics=metrics)
-
-
-def _class_totals(rows: Sequence[MaskRow], class_index: int) -> dict[str, int]:
-    own = [row for row in rows if row.class_index == class_index]
-    return {
-        "images": sum(row.pixels > 0 for row in own),
-        "instances": sum(row.instances for row in own),
-        "pixels": sum(row.pixels for row in own),
-    }
+    whole = [(image.file_name, outcome) for image, outcome in painted if not outcome.dropped]
+    return Masks(
+        rows=rows,
+        instance_rows=instance_rows,
+        mask_of_image={name: mask_name(name) for name, _ in whole},
+        defects={name: defects for name, outcome in whole if (defects := outcome.defects())},
+        metrics=metrics,
+    )

@@ -6,9 +6,8 @@ from pathlib import Path
 import msgspec
 
 from cocoseg.pairs import pairs, read_pair
-from cocoseg.pictures import Pixels, Row, gallery
-from cocoseg.showcase import chosen_images
-from cocoseg.tables import MaskRow
+from cocoseg.pictures import Pixels, Row, framed, gallery, text_line, text_width
+from cocoseg.tables import MaskRow, class_totals
 
 
 class ClassShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,28 +20,47 @@ class ClassShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def preview(
-    mask_of_image: Mapping[str, str], images: Path, masks: Path, class_names: Sequence[str], count: int
+    captions: Mapping[str, str],
+    mask_of_image: Mapping[str, str],
+    images: Path,
+    masks: Path,
+    class_names: Sequence[str],
+    title: str,
 ) -> Pixels:
-    """`count` images: input, colour map and overlay."""
+    """The images that have captions, in that order: input, colour map and overlay."""
+    if not captions:
+        return framed(text_line(f"{title}: none", text_width(f"{title}: none")))
     shown = []
-    for pair in pairs(chosen_images(mask_of_image, count), mask_of_image, images, masks):
+    for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
         image, mask = read_pair(pair, len(class_names))
-        shown.append(Row(image=image, truth=mask, caption=pair.file_name))
-    return gallery(shown, class_names)
+        shown.append(Row(image=image, truth=mask, caption=caption))
+    return gallery(shown, class_names, title=title)
+
+
+def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict[str, str]:
+    """Captions of the `count` images with the most defects; what is only clipped comes after what was lost."""
+
+    def lost(name: str) -> int:
+        return sum(count for reason, count in defects[name].items() if reason != "clipped")
+
+    ordered = sorted(defects, key=lambda name: (-lost(name), -defects[name].get("clipped", 0), name))
+    return {
+        name: f"{name}: " + ", ".join(f"{number} {reason}" for reason, number in sorted(defects[name].items()))
+        for name in ordered[:count]
+    }
 
 
 def class_shares(rows: Sequence[MaskRow]) -> list[ClassShare]:
     """Images, instances and share of pixels of each class that a mask has, in the order of class indices."""
-    total = sum(row.pixels for row in rows)
-    shares = []
-    for index, name in sorted({(row.class_index, row.class_name) for row in rows}):
-        own = [row for row in rows if row.class_index == index]
-        shares.append(
-            ClassShare(
-                class_name=name,
-                images=sum(row.pixels > 0 for row in own),
-                instances=sum(row.instances for row in own),
-                pixel_share=round(100 * sum(row.pixels for row in own) / total, 4),
-            )
+    names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
+    totals = class_totals(rows, names)
+    pixels = sum(own["pixels"] for own in totals.values())
+    return [
+        ClassShare(
+            class_name=name,
+            images=own["images"],
+            instances=own["instances"],
+            pixel_share=round(100 * own["pixels"] / pixels, 4),
         )
-    return shares
+        for name, own in totals.items()
+    ]

@@ -23,10 +23,13 @@ class SegmentationDefect(Exception):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """The painted pixels of one annotation: `covered[i]` is pixel `start + i` in column order."""
+    """The painted pixels of one annotation: `covered[i]` is 255 where it paints pixel `start + i` in column order.
+
+    A mask of whole bytes and not of truth values: it takes part in arithmetic on class indices as it is.
+    """
 
     start: int
-    covered: NDArray[np.bool_]
+    covered: NDArray[np.uint8]
     size: int
 
     @property
@@ -50,72 +53,121 @@ class Shape(msgspec.Struct, frozen=True):
     clipped: bool = False
 
 
+class Outline(msgspec.Struct, frozen=True):
+    """Checked polygons. `encoded`: their compressed run lengths; `if_empty`: why they paint nothing, should they."""
+
+    encoded: bytes
+    parts: list[list[float]]
+    ignored_parts: int
+    clipped: bool
+    outside: bool
+
+    def if_empty(self) -> str:
+        """The reason to name if no pixel is painted."""
+        zero_area = all(_twice_area(part) == 0 for part in self.parts)
+        return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
+
+
 _POLYGONS = msgspec.json.Decoder(list[list[float]])
 _RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 
 
-def shape_of(segmentation: Raw, height: int, width: int, *, drop_out_of_bounds: bool) -> Shape:
-    """The pixels of a segmentation, equal to pycocotools' `annToMask`.
+def shapes_of(
+    segmentations: Sequence[Raw], height: int, width: int, *, drop_out_of_bounds: bool
+) -> list[Shape | SegmentationDefect]:
+    """The pixels of each segmentation of one image, equal to pycocotools' `annToMask`, or why it has none.
 
-    Raises `SegmentationDefect` for one that is malformed, lies outside the image or paints nothing, and for a polygon
-    that leaves the image if `drop_out_of_bounds`.
+    A defect is a segmentation that is malformed, lies outside the image or paints nothing, and a polygon that leaves
+    the image if `drop_out_of_bounds`. All of an image at once: what numpy costs a call is shared.
     """
-    if bytes(segmentation).lstrip()[:1] == b"{":
-        return Shape(span=span_of(_checked_run_lengths(segmentation, height, width)))
-    parts = _checked_polygons(segmentation)
-    whole = [part for part in parts if len(part) >= _SMALLEST_PART]
-    if not whole:
-        raise SegmentationDefect("polygon_under_three_points")
-    points = np.concatenate([np.asarray(part) for part in whole]).reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
-    clipped = bool((low < 0).any() or high[0] > width or high[1] > height)
-    outside = bool((high <= 0).any() or low[0] >= width or low[1] >= height)
-    if clipped and drop_out_of_bounds:
-        raise SegmentationDefect("outside_image" if outside else "out_of_bounds")
-    try:
-        span = span_of(_polygon_counts(whole, height, width))
-    except SegmentationDefect:
-        zero_area = all(_twice_area(part) == 0 for part in whole)
-        reason = "outside_image" if outside else "zero_area" if zero_area else "paints_nothing"
-        raise SegmentationDefect(reason) from None
-    return Shape(span=span, ignored_parts=len(parts) - len(whole), clipped=clipped)
+    checked = [_checked(segmentation, height, width, drop_out_of_bounds) for segmentation in segmentations]
+    decoded = iter(decompress([entry.encoded for entry in checked if isinstance(entry, Outline)]))
+    return [
+        entry
+        if isinstance(entry, SegmentationDefect)
+        else _shape(entry, next(decoded))
+        if isinstance(entry, Outline)
+        else _shape(None, entry)
+        for entry in checked
+    ]
 
 
-def span_of(counts: NDArray[np.int64]) -> Span:
-    """The span of run lengths that alternate between background and foreground, background first.
-
-    `SegmentationDefect("paints_nothing")` if no run is foreground.
-    """
-    ends = np.cumsum(counts)
-    foreground = np.flatnonzero(counts[1::2]) * 2 + 1
-    if len(foreground) == 0:
-        raise SegmentationDefect("paints_nothing")
-    first, last = foreground[0], foreground[-1]
-    runs = counts[first : last + 1]
-    covered = np.repeat(np.arange(len(runs)) % 2 == 0, runs)
-    return Span(start=int(ends[first - 1]), covered=covered, size=int(counts[1::2].sum()))
-
-
-def decompress(text: bytes) -> NDArray[np.int64]:
-    """The run lengths behind COCO's compressed RLE text.
+def decompress(texts: Sequence[bytes]) -> list[NDArray[np.int64]]:
+    """The run lengths behind each of COCO's compressed RLE texts.
 
     Each number is cut into groups of five bits, lowest first, one character of code 48 to 111 a group; bit 5 says that
     more follow, bit 4 of the last is the sign; from the fourth number on it is the difference to the one two before
-    (`rleFrString` of pycocotools' maskApi.c). `SegmentationDefect` for a text that is none.
+    (`rleFrString` of pycocotools' maskApi.c). `SegmentationDefect` if one is no such text.
     """
-    groups = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
-    if len(groups) == 0 or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
+    if not texts:
+        return []
+    groups = np.frombuffer(b"".join(texts), dtype=np.uint8) - np.uint8(48)  # below 48: wraps to above 63
+    text_ends = np.cumsum([len(text) for text in texts])
+    if not all(texts) or groups.max() > 63 or (groups[text_ends - 1] & 32).any():
         raise SegmentationDefect("rle_undecodable")
-    last = np.flatnonzero((groups & 32) == 0)
-    first = np.concatenate(([0], last[:-1] + 1))
-    place = np.arange(len(groups)) - np.repeat(first, last - first + 1)
-    if place.max() > 6:  # seven groups hold 35 bits, more than any image has pixels
+    last = (groups < 32).nonzero()[0]
+    first = np.empty_like(last)
+    first[0] = 0
+    np.add(last[:-1], 1, out=first[1:])
+    further = last - first
+    if further.max() > 6:  # seven groups hold 35 bits, more than any image has pixels
         raise SegmentationDefect("rle_undecodable")
-    numbers = np.add.reduceat((groups & 31) << (5 * place), first)
-    numbers -= ((groups[last] & 16) >> 4) << (5 * (place[last] + 1))
-    for offset in (1, 2):
-        numbers[offset::2] = np.cumsum(numbers[offset::2])
-    return numbers
+    bits = (groups & 31).astype(np.int64)
+    numbers = bits[first]
+    for place in range(1, int(further.max()) + 1):
+        longer = (further >= place).nonzero()[0]
+        numbers[longer] |= bits[first[longer] + place] << (5 * place)
+    negative = (groups[last] & 16).nonzero()[0]
+    numbers[negative] -= 32 << (5 * further[negative])
+    runs = []
+    start = 0
+    for stop in (last.searchsorted(text_ends)).tolist():
+        counts = numbers[start:stop]
+        for differences in (counts[1::2], counts[2::2]):
+            differences.cumsum(out=differences)
+        runs.append(counts)
+        start = stop
+    return runs
+
+
+def _checked(
+    segmentation: Raw, height: int, width: int, drop_out_of_bounds: bool
+) -> Outline | NDArray[np.int64] | SegmentationDefect:
+    try:
+        if bytes(segmentation).lstrip()[:1] == b"{":
+            return _checked_run_lengths(segmentation, height, width)
+        return _outline(_checked_polygons(segmentation), height, width, drop_out_of_bounds)
+    except SegmentationDefect as defect:
+        return defect
+
+
+def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_bounds: bool) -> Outline:
+    whole = [part for part in parts if len(part) >= _SMALLEST_PART]
+    if not whole:
+        raise SegmentationDefect("polygon_under_three_points")
+    # Of short lists, Python's own minimum is faster than an array's.
+    left, right = min(min(part[::2]) for part in whole), max(max(part[::2]) for part in whole)
+    top, bottom = min(min(part[1::2]) for part in whole), max(max(part[1::2]) for part in whole)
+    clipped = left < 0 or top < 0 or right > width or bottom > height
+    outside = right <= 0 or bottom <= 0 or left >= width or top >= height
+    if clipped and drop_out_of_bounds:
+        raise SegmentationDefect("outside_image" if outside else "out_of_bounds")
+    encoded = coco_mask.frPyObjects(whole, height, width)
+    united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
+    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside)
+
+
+def _shape(outline: Outline | None, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
+    """The shape of run lengths that alternate between background and foreground, background first."""
+    foreground = counts[1::2].nonzero()[0]
+    if len(foreground) == 0:
+        return SegmentationDefect(outline.if_empty() if outline else "paints_nothing")
+    first, last = 2 * foreground[0] + 1, 2 * foreground[-1] + 1
+    runs = counts[first : last + 1]
+    on_and_off = np.zeros(len(runs), np.uint8)
+    on_and_off[::2] = 255
+    span = Span(start=int(counts[:first].sum()), covered=np.repeat(on_and_off, runs), size=int(runs[::2].sum()))
+    return Shape(span, outline.ignored_parts, outline.clipped) if outline else Shape(span)
 
 
 def _checked_polygons(segmentation: Raw) -> list[list[float]]:
@@ -127,9 +179,10 @@ def _checked_polygons(segmentation: Raw) -> list[list[float]]:
         if len(part) % 2:
             raise SegmentationDefect("odd_polygon")
         # not (a <= b): also true for NaN
-        if part and not max(max(part), -min(part)) <= MOST_ABSURD_PX:
+        low, high = (min(part), max(part)) if part else (0.0, 0.0)
+        if not max(high, -low) <= MOST_ABSURD_PX:
             raise SegmentationDefect("absurd_coordinates")
-        if len(part) * MOST_ABSURD_PX > LONGEST_OUTLINE_PX and _outline_px(part) > LONGEST_OUTLINE_PX:
+        if len(part) * (high - low) > LONGEST_OUTLINE_PX and _outline_px(part) > LONGEST_OUTLINE_PX:
             raise SegmentationDefect("absurd_coordinates")
     return parts
 
@@ -156,7 +209,7 @@ def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[
     if isinstance(rle.counts, str):
         if not rle.counts.isascii():
             raise SegmentationDefect("rle_undecodable")
-        counts = decompress(rle.counts.encode("ascii"))
+        counts = decompress([rle.counts.encode("ascii")])[0]
     else:
         try:
             counts = np.array(rle.counts, dtype=np.int64)
@@ -169,12 +222,6 @@ def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[
     if total != pixels:
         raise SegmentationDefect("rle_counts_short" if total < pixels else "rle_counts_long")
     return counts
-
-
-def _polygon_counts(parts: Sequence[Sequence[float]], height: int, width: int) -> NDArray[np.int64]:
-    encoded = coco_mask.frPyObjects(parts, height, width)
-    whole = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    return decompress(whole["counts"])
 
 
 def _outline_px(part: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from cocoseg.categories import BACKGROUND, IGNORE
 from cocoseg.errors import CocosegError
 from cocoseg.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from cocoseg.order import unit_hash
-from cocoseg.tables import ImageRow, MaskRow
+from cocoseg.tables import ImageRow, MaskRow, class_totals
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
@@ -70,19 +70,16 @@ def split_metrics(
 ) -> dict[str, Any]:
     """Images of each side, images, instances and pixels of each class on it, and near-duplicates across sides."""
     side_of = {image_id: side for side, image_ids in sides.items() for image_id in image_ids}
-    classes = dict(sorted({row.class_index: row.class_name for row in rows}.items()))
-    counted = {side: {name: {"images": 0, "instances": 0, "pixels": 0} for name in classes.values()} for side in SIDES}
+    names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
+    rows_of: dict[Side, list[MaskRow]] = {side: [] for side in SIDES}
     for row in rows:
-        totals = counted[side_of[row.image_id]][row.class_name]
-        totals["images"] += row.pixels > 0
-        totals["instances"] += row.instances
-        totals["pixels"] += row.pixels
+        rows_of[side_of[row.image_id]].append(row)
     name_of = {row.image_id: row.file_name for row in images}
     pairs = near_duplicate_pairs({row.image_id: row.phash for row in images if row.image_id in side_of and row.phash})
     across = [(first, second) for first, second in pairs if side_of[first] != side_of[second]]
     return {
         "rule": params.split_rule,
-        "sides": {side: {"images": len(sides[side]), "classes": counted[side]} for side in SIDES},
+        "sides": {side: {"images": len(sides[side]), "classes": class_totals(rows_of[side], names)} for side in SIDES},
         "near_duplicates": {
             "pairs": len(pairs),
             "across_sides": len(across),

@@ -24,7 +24,9 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
         cost = main(load_params(params_type)) or {}
     except CocosegError as error:
         # DVC removed this stage's outputs before it started; the last good ones are still in the cache and in git.
-        sys.exit(f"{name}: {error} (the last good outputs come back with: dvc checkout; git checkout -- metrics plots)")
+        # dvc.lock first: stages before this one may have written new entries, and `dvc checkout` follows it.
+        way_back = "git checkout -- dvc.lock metrics plots; dvc checkout"
+        sys.exit(f"{name}: {error} (the last good outputs come back with: {way_back})")
     except KeyboardInterrupt:
         sys.exit(130)
     write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})

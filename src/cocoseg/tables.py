@@ -1,5 +1,7 @@
 """The tables that stages hand on as CSV."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -7,7 +9,7 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     """One filtered image in `data/images.csv`: what is there, or in `status` why it is not «ok».
 
     `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` the folder of COCO's own that the image came from,
-    such as `val2017`.
+    such as `val2017`; `converted` what decoding turned into upright RGB of 8 bits, such as `gray` or `cmyk`.
     """
 
     image_id: int
@@ -19,6 +21,7 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     phash: str | None = None
     origin: str | None = None
+    converted: str | None = None
 
 
 class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +43,14 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     annotation_id: int
     category_id: int
+
+
+def class_totals(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Of each named class the images with a pixel of it, its instances and pixels; all 0 where there is none."""
+    totals = {name: {"images": 0, "instances": 0, "pixels": 0} for name in names}
+    for row in rows:
+        own = totals[row.class_name]
+        own["images"] += row.pixels > 0
+        own["instances"] += row.instances
+        own["pixels"] += row.pixels
+    return totals

@@ -5,6 +5,7 @@ Devices and processes are lightning-fabric's; which ones comes from the machine 
 
 import logging
 import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,7 +144,10 @@ def train(
             if result.miou is None:
                 raise CocosegError("data/splits/val.txt: the masks of these images have no pixel that counts; "
                                    "choose more images or a larger val_share")  # fmt: skip
-            progress.set_postfix_str(f"loss {train_loss:.3f}, val mIoU {result.miou:.3f}")
+            summary = f"loss {train_loss:.3f}, val mIoU {result.miou:.3f}"
+            progress.set_postfix_str(summary)
+            if progress.disable and fabric.is_global_zero:  # no terminal: a line an epoch
+                tqdm.write(f"train: epoch {epoch + 1} of {params.epochs}: {summary}", file=sys.stderr)
             improved = best is None or result.miou > best.val_miou
             if best is None or improved:
                 best = ModelCard(

@@ -1,0 +1,168 @@
+"""Choosing annotations and images, side by side: `uv run --with orjson --with faster-coco-eval benchmarks/filter.py`.
+
+A generated file like train2017's (benchmarks/like_train2017.py), each contender in a process of its own that reads it,
+applies the default parameters (five classes, at most ten instances an image), and writes the
+chosen part. `--images` says how large the file is: run it with 5000, 20000, 118287 for growth. The contenders must
+keep the same images and annotations.
+
+- ours: the stage `filter` as it runs
+- json, orjson: the same choice as a loop over dictionaries
+- pycocotools, faster-coco-eval: the same loop over what their `COCO` class holds
+- read: only reading the bytes, the floor
+"""
+
+import argparse
+import gc
+import importlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
+from like_train2017 import TRAIN2017_IMAGES, write_instances
+
+from cocoseg.coco import encoded
+from cocoseg.files import mapped, release, whole_file, write_json
+from cocoseg.filter import FilterParams, filter_instances
+
+PARAMS = FilterParams(
+    classes=("person", "bicycle", "car", "motorcycle", "airplane"),
+    max_images=None,
+    max_instances=10,
+    min_area_px=None,
+    licenses=None,
+    data_seed=0,
+    crowd="ignore",
+    on_defect="count",
+)
+CONTENDERS = ("ours", "pycocotools", "faster-coco-eval", "json", "orjson", "read")
+MODULES = {"faster-coco-eval": "faster_coco_eval", "orjson": "orjson"}
+
+
+def ours(source: Path, target: Path) -> None:
+    """What stages/filter.py does."""
+    raw = mapped(source)
+    gc.disable()  # a million small objects and not one cycle: looking for cycles takes a tenth of the time
+    instances, metrics = filter_instances(raw, PARAMS, source)
+    with whole_file(target) as file:
+        for piece in encoded(instances):
+            file.write(piece)
+            release(raw)
+    write_json(target.with_suffix(".metrics.json"), metrics)
+
+
+def loop(source: Path, target: Path, load: Callable[[bytes], Any], dump: Callable[[Any], bytes]) -> None:
+    """The same choice over dictionaries."""
+    content = load(source.read_bytes())
+    by_image: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        by_image[annotation["image_id"]].append(annotation)
+    target.write_bytes(dump(_chosen(content["images"], by_image, content["categories"])))
+
+
+def coco_loop(source: Path, target: Path, coco_class: Any) -> None:
+    """The same choice over the index that a `COCO` object makes."""
+    coco = coco_class(str(source))
+    images = [coco.imgs[image_id] for image_id in coco.getImgIds()]
+    by_image = {image["id"]: coco.imgToAnns[image["id"]] for image in images}
+    chosen = _chosen(images, by_image, coco.loadCats(coco.getCatIds()))
+    target.write_text(json.dumps(chosen), encoding="utf-8")
+
+
+def _chosen(images: list[Any], by_image: dict[int, list[Any]], categories: list[Any]) -> dict[str, Any]:
+    wanted = {category["id"] for category in categories if category["name"] in PARAMS.classes}
+    kept: dict[int, list[Any]] = {}
+    for image in images:
+        own = [
+            annotation
+            for annotation in by_image[image["id"]]
+            if annotation["category_id"] in wanted and annotation["iscrowd"] in (0, 1) and annotation["segmentation"]
+        ]
+        if any(not annotation["iscrowd"] for annotation in own) and len(own) <= 10:
+            kept[image["id"]] = own
+    chosen = sorted((image for image in images if image["id"] in kept), key=lambda image: int(image["id"]))
+    return {
+        "images": chosen,
+        "annotations": [annotation for image in chosen for annotation in kept[image["id"]]],
+        "categories": [category for category in categories if category["id"] in wanted],
+    }
+
+
+def run_contender(contender: str, source: Path, target: Path) -> None:
+    """Print what `measured` reads."""
+    started = time.perf_counter()
+    match contender:
+        case "ours":
+            ours(source, target)
+        case "json":
+            loop(source, target, json.loads, lambda content: json.dumps(content).encode())
+        case "orjson":
+            orjson = importlib.import_module("orjson")
+            loop(source, target, orjson.loads, orjson.dumps)
+        case "pycocotools":
+            coco_loop(source, target, importlib.import_module("pycocotools.coco").COCO)
+        case "faster-coco-eval":
+            coco_loop(source, target, importlib.import_module("faster_coco_eval").COCO)
+        case "read":
+            source.read_bytes()
+    seconds = time.perf_counter() - started
+    # not getrusage's: that one remembers the parent from before the exec
+    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    megabytes = int(peak[1]) * 1024 / 1e6 if peak else float("nan")
+    print(json.dumps({"seconds": seconds, "mb": megabytes}), file=sys.__stdout__)
+
+
+def measured(contender: str, source: Path, target: Path) -> dict[str, float]:
+    """Seconds, and the largest resident set in megabytes, of a contender in a process of its own."""
+    command = [sys.executable, __file__, "--contender", contender, str(source), str(target)]
+    result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return result
+
+
+def kept(path: Path) -> tuple[list[int], list[int]]:
+    """The ids of the images and annotations of a file."""
+    content = json.loads(path.read_bytes())
+    return [image["id"] for image in content["images"]], [entry["id"] for entry in content["annotations"]]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=TRAIN2017_IMAGES)
+    parser.add_argument("--contender", nargs=3, metavar=("NAME", "SOURCE", "TARGET"), help="for itself")
+    arguments = parser.parse_args()
+    if arguments.contender:
+        name, source, target = arguments.contender
+        sys.stdout = sys.stderr  # pycocotools talks
+        run_contender(name, Path(source), Path(target))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "instances.json"
+        annotations = write_instances(source, arguments.images)
+        megabytes = source.stat().st_size / 1e6
+        print(f"{arguments.images:,} images, {annotations:,} annotations, {megabytes:.0f} MB JSON")
+        print(f"{'':18}{'s':>8}{'peak MB':>10}{'ours is':>10}")
+        own: dict[str, float] = {}
+        for contender in CONTENDERS:
+            module = MODULES.get(contender)
+            if module and importlib.util.find_spec(module) is None:
+                print(f"{contender:18} not installed")
+                continue
+            target = Path(name) / f"{contender}.json"
+            result = measured(contender, source, target)
+            own = own or result
+            ratio = result["seconds"] / own["seconds"]
+            print(f"{contender:18}{result['seconds']:8.2f}{result['mb']:10.0f}{ratio:9.2f}×")
+            if contender not in ("ours", "read") and kept(target) != kept(Path(name) / "ours.json"):
+                sys.exit(f"{contender} kept other images or annotations than ours")
+
+
+if __name__ == "__main__":
+    main()

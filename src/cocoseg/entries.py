@@ -1,0 +1,158 @@
+"""The entries of an annotations file that nobody has checked: the sound ones, and why each of the others is none.
+
+A bad entry costs itself and nothing else of the file.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from cocoseg.coco import Annotation, Category, Image
+from cocoseg.errors import CocosegError
+from cocoseg.file_names import is_safe
+from cocoseg.files import Mapped, release
+
+Entry = TypeVar("Entry", Image, Annotation, Category)
+OnDefect = Literal["count", "fail"]
+
+LONGEST_SIDE_PX = 65_500  # JPEG's own limit
+
+# A string, or one of the words that Python's json writes for what JSON has no number for.
+_STRING_OR_NON_FINITE = re.compile(rb'"(?:[^"\\]|\\.)*+"|(NaN|-?Infinity)')
+
+
+class TypedEntries(msgspec.Struct):
+    """An annotations file whose annotations, by far the most of it, are all of their type."""
+
+    images: list[Raw]
+    annotations: list[Annotation]
+    categories: list[Raw]
+    info: Raw = Raw(b"null")
+    licenses: Raw = Raw(b"null")
+
+
+class RawEntries(msgspec.Struct):
+    """An annotations file with annotations that are not: each is to be read by itself."""
+
+    images: list[Raw]
+    annotations: list[Raw]
+    categories: list[Raw]
+    info: Raw = Raw(b"null")
+    licenses: Raw = Raw(b"null")
+
+
+class Ledger:
+    """What came in, and why some of it went: each entry is counted once, under its first reason."""
+
+    def __init__(self, place: Path, noun: str, entries: int, on_defect: OnDefect) -> None:
+        self.input = entries
+        self.dropped: Counter[str] = Counter()
+        self.dropped_ids: dict[int, str] = {}
+        self._on_defect = on_defect
+        self._place = place
+        self._noun = noun
+
+    def count_defect(self, name: str, reason: str, entry_id: int | None = None) -> None:
+        """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is «fail»."""
+        self.dropped[reason] += 1
+        if entry_id is not None:
+            self.dropped_ids.setdefault(entry_id, reason)
+        if self._on_defect == "fail":
+            raise CocosegError(f"{self._place}: {self._noun} {name}: {reason}; mend it, or set on_defect: count")
+
+
+def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
+    """The lists of an annotations file. Raises `CocosegError` if it is no JSON of that form.
+
+    NaN and Infinity, which are no JSON but which Python's json writes, are read as null: the entry that holds one is
+    judged like any other.
+    """
+    try:
+        try:
+            return _decoded(raw)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            mended = _STRING_OR_NON_FINITE.sub(lambda match: b"null" if match[1] else match[0], raw)
+            return _decoded(mended)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
+    finally:
+        release(raw)
+
+
+def _decoded(raw: Mapped) -> TypedEntries | RawEntries:
+    try:
+        return msgspec.json.decode(raw, type=TypedEntries)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(raw, type=RawEntries)
+
+
+def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[Entry]:
+    """The entries that are of their type and bear an id of their own; the others are named in the ledger.
+
+    `entries` is empty afterwards: what nobody keeps makes room as it goes.
+    """
+    decode = msgspec.json.Decoder(type_).decode
+    seen: set[int] = set()
+    entries.reverse()
+    while entries:
+        popped = entries.pop()
+        try:
+            entry = decode(popped) if isinstance(popped, Raw) else popped
+        except msgspec.ValidationError:
+            ledger.count_defect(_position(entries, ledger), *_defect_of(popped, type_))
+            continue
+        reason = _image_defect(entry) if type_ is Image and isinstance(entry, Image) else None
+        if reason is None and entry.id not in seen:
+            seen.add(entry.id)
+            yield entry
+        else:
+            ledger.count_defect(_position(entries, ledger), reason or "duplicate_id", entry.id)
+
+
+def _position(rest: Sequence[Any], ledger: Ledger) -> str:
+    return f"at position {ledger.input - len(rest) - 1}"
+
+
+def _image_defect(image: Image) -> str | None:
+    if not is_safe(image.file_name):
+        return "unsafe_file_name"
+    return None if 1 <= image.width <= LONGEST_SIDE_PX and 1 <= image.height <= LONGEST_SIDE_PX else "bad_size"
+
+
+# The fields that an entry is judged by, and the reason that a wrong or missing one is counted under.
+_FIELDS: dict[type, dict[str, tuple[type, str]]] = {
+    Image: {
+        "id": (int, "bad_id"),
+        "file_name": (str, "bad_file_name"),
+        "width": (int, "bad_size"),
+        "height": (int, "bad_size"),
+    },
+    Annotation: {key: (int, f"bad_{key}") for key in ("id", "image_id", "category_id", "iscrowd")},
+    Category: {"id": (int, "bad_id"), "name": (str, "bad_name")},
+}
+
+
+def _defect_of(raw: Any, type_: type[Entry]) -> tuple[str, int | None]:
+    """Why an entry is not of its type, and its id if that much can be read."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, Raw])
+    except msgspec.DecodeError:
+        return "not_an_object", None
+    bad = [reason for key, (kind, reason) in _FIELDS[type_].items() if not _is(fields.get(key), kind)]
+    readable = _is(fields.get("id"), int)
+    return bad[0] if bad else "bad_entry", msgspec.json.decode(fields["id"], type=int) if readable else None
+
+
+def _is(raw: Raw | None, type_: Any) -> bool:
+    try:
+        msgspec.json.decode(raw if raw is not None else b"null", type=type_)
+    except msgspec.DecodeError:
+        return False
+    return True
