@@ -16,18 +16,21 @@ from cocoseg.evaluation import (
     checked_card,
     evaluate,
     evaluation_metrics,
+    seen_in_pretraining,
     write_iou_table,
 )
-from cocoseg.files import read_json, read_lines, write_bytes, write_json, write_table
+from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
 from cocoseg.pairs import Pair, pairs, read_pair
 from cocoseg.pictures import gallery
 from cocoseg.png import encode_png
 from cocoseg.showcase import chosen_images
-from cocoseg.stage import run
+from cocoseg.stage import run, say
+from cocoseg.tables import ImageRow
 from cocoseg.weights import load_checkpoint
 
 MODEL = Path("data/model")
 IMAGES = Path("data/images")
+IMAGE_TABLE = Path("data/images.csv")
 MASKS = Path("data/masks")
 MAPPING = Path("data/category_mapping.json")
 MASK_MAP = Path("data/image_mask_map.json")
@@ -56,7 +59,15 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     classes = len(mapping.classes)
     train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
     baselines = baseline_scores(train, val, test, classes)
-    write_json(METRICS, evaluation_metrics(result.confusion, mapping.classes, split, len(scored), baselines))
+    metrics = evaluation_metrics(result.confusion, mapping.classes, split, len(scored), baselines)
+    origin_of = {row.file_name: row.origin for row in read_table(IMAGE_TABLE, ImageRow)}
+    seen = seen_in_pretraining(card, (origin_of[pair.file_name] for pair in scored))
+    if seen is not None:
+        metrics["seen_in_pretraining"] = seen
+        if any(seen.values()):
+            say(f"{seen['images']} of the {len(scored)} scored images were among those that the COCO weights were "
+                f"trained on, and {seen['images_perhaps']} perhaps: the scores are too good")  # fmt: skip
+    write_json(METRICS, metrics)
     write_table(PER_IMAGE, result.per_image, ClassPixels)
     write_iou_table(PLOTS / "iou.csv", result.confusion, mapping.classes)
     write_bytes(PLOTS / "confusion.png", encode_png(confusion_picture(result.confusion, mapping.classes)))

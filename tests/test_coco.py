@@ -12,7 +12,7 @@ def test_the_pieces_of_an_annotations_file_make_the_whole() -> None:
     ]
     for count in (0, 1, 10_000, 10_002):
         instances = Instances(
-            info={"year": 2017},
+            info=msgspec.Raw(b'{"year": 2017}'),
             images=[Image(id=1, file_name="é.jpg", width=4, height=3)],
             annotations=annotations[:count],
             categories=[Category(id=17, name="cat")],

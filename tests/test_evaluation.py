@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cocoseg.confusion import confusion_matrix
 from cocoseg.errors import CocosegError
-from cocoseg.evaluation import checked_card, evaluate, evaluation_metrics, write_iou_table
+from cocoseg.evaluation import checked_card, evaluate, evaluation_metrics, seen_in_pretraining, write_iou_table
 from cocoseg.geometry import Preprocessing, ResizeName
 from cocoseg.pairs import read_pair
 from cocoseg.weights import ModelCard, TrainingData
@@ -95,3 +95,14 @@ def test_a_model_of_other_classes_is_refused() -> None:
         CocosegError, match="knows the classes background, person, car, but the masks hold background, f"
     ):
         checked_card(CARD, BINARY)
+
+
+def test_images_that_coco_weights_have_seen_are_counted_by_their_origin() -> None:
+    origins = ["train2017", "train2014", "val2014", "val2014", "val2017", None]
+    seen = {"images": 2, "images_perhaps": 2}
+    assert seen_in_pretraining(card_of("coco"), origins) == seen
+    assert seen_in_pretraining(card_of("imagenet"), origins) is None
+
+
+def card_of(pretrained: str) -> ModelCard:
+    return msgspec.structs.replace(CARD, params={"pretrained": pretrained})

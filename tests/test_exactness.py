@@ -122,6 +122,9 @@ def test_the_whole_map_equals_ann_to_mask_and_the_words_of_the_rule(
     assert [index for index, mask in enumerate(masks) if mask.any()] == kept
     labels, owner = reference(masks, classes, ranks, crowds, (height, width), overlap)
     np.testing.assert_array_equal(maps.labels, labels)
+    solid = [(mask, own) for mask, own, crowd in zip(masks, classes, crowds, strict=True) if not crowd]
+    claims = [sum((mask for mask, own in solid if own == c), np.zeros_like(masks[0])) > 0 for c in (1, 2, 3)]
+    assert maps.contested == np.count_nonzero(np.sum(claims, axis=0) > 1)
     assert maps.instances is not None
     named = np.array([-1, *(kept[index] for index in maps.numbered)])
     np.testing.assert_array_equal(named[maps.instances], owner)
@@ -175,6 +178,7 @@ def test_real_annotations_of_all_80_classes_differ_in_no_pixel(tmp_path: Path, o
             if number == 0:
                 assert (owners == -1).all()
             else:
+                assert (owners >= 0).all()
                 assert (ids[owners] == annotation_of[image.file_name, number]).all()
 
 

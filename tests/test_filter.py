@@ -216,6 +216,7 @@ def test_two_images_that_would_share_a_mask_are_an_error(first: str, second: str
     ("categories", "message"),
     [
         ([{"id": 1, "name": "person"}, {"id": 1, "name": "cat"}], "two categories have the id 1"),
+        ([{"id": 1, "name": 5}, {"id": 1, "name": "cat"}], "two categories have the id 1"),
         ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "two categories are named 'cat'"),
         ([{"id": 1, "name": "background"}], "a category is named 'background'"),
         ([{"id": 1, "name": "ignore"}], "a category is named 'ignore'"),
@@ -251,3 +252,25 @@ def test_annotations_of_a_mistyped_image_bear_its_reason() -> None:
         {"bad_size": 1},
         {"image_bad_size": 1},
     )
+
+
+def test_the_same_category_twice_is_counted_and_harmless() -> None:
+    file = {"images": [image(1)], "annotations": [annotation(1, 1)], "categories": [CATEGORIES[1], CATEGORIES[1]]}
+    raw = json.dumps(file).encode()
+    instances, metrics = filter_instances(raw, msgspec.structs.replace(PARAMS, classes=("cat",)), PLACE)
+    assert [category.id for category in instances.categories] == [17]
+    assert metrics["categories"]["dropped"] == {"duplicate_id": 1}
+
+
+def test_an_image_whose_only_annotation_is_broken_has_one() -> None:
+    images, _ = dropped([image(1), image(2), image(3)], [annotation(1, 1), annotation(2, 2, iscrowd="0")])
+    assert images == {"no_annotation": 1, "no_kept_annotation": 1}
+
+
+def test_a_nan_outside_strings_costs_its_entry_and_one_inside_costs_nothing() -> None:
+    raw = json.dumps({"images": [image(1), image(2, file_name="[NaN, Infinity].jpg")], "categories": CATEGORIES[:2]})
+    entries = [annotation(1, 1), annotation(2, 2), annotation(3, 1, area=float("nan")), annotation(4, 1) | {"id": "Q"}]
+    text = raw[:-1] + ', "annotations": ' + json.dumps(entries).replace('"Q"', "-Infinity") + "}"
+    instances, metrics = filter_instances(text.encode(), msgspec.structs.replace(PARAMS, min_area_px=1.0), PLACE)
+    assert [entry.file_name for entry in instances.images] == ["1.jpg", "[NaN, Infinity].jpg"]
+    assert metrics["annotations"]["dropped"] == {"bad_id": 1, "no_usable_area": 1}

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,15 @@ def test_anything_else_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: st
 
 def test_free_memory_is_some_and_not_absurd() -> None:
     assert 2**20 < free_memory_bytes() < 2**50
+
+
+def test_a_container_has_what_it_may_take_less_what_it_uses_but_for_cached_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocoseg.hardware._CGROUP_MEMORY", ((tmp_path, "max", "current", "inactive_file"),))
+    unlimited = free_memory_bytes()
+    for name, text in (("max", "1000\n"), ("current", "900\n"), ("memory.stat", "anon 500\ninactive_file 300\n")):
+        (tmp_path / name).write_text(text)
+    assert free_memory_bytes() == 400
+    (tmp_path / "max").write_text("max\n")
+    assert free_memory_bytes() == pytest.approx(unlimited, rel=0.2)

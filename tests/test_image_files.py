@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.image_files import ImageDefect, check_image, read_image
+from cocoseg.image_files import ImageDefect, check_image, read_image, read_reduced_image
 from cocoseg.image_headers import read_header
 
 COCO_REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "coco-real"
@@ -136,6 +136,70 @@ def test_an_exif_orientation_is_ignored_when_the_annotated_size_is_the_stored_on
 def test_a_turned_size_without_an_orientation_is_a_wrong_size() -> None:
     assert defect(encoded(".jpg", noise()), 20, 30) == "wrong_size"
     assert defect(oriented_jpeg(3), 20, 30) == "wrong_size"  # upside down explains no other size
+
+
+@pytest.mark.parametrize(
+    ("least", "divisor", "shape"),
+    [
+        ((5, 3), 8, (4, 6, 3)),  # 41 / 8 = 5.1 and 30 / 8 = 3.75, rounded up
+        ((6, 3), 4, (8, 11, 3)),
+        ((10, 7), 4, (8, 11, 3)),
+        ((11, 7), 2, (15, 21, 3)),
+        ((20, 15), 2, (15, 21, 3)),
+        ((20, 16), 1, (30, 41, 3)),
+        ((60, 50), 1, (30, 41, 3)),
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_leaves_what_is_asked_for(
+    least: tuple[int, int], divisor: int, shape: tuple[int, int, int]
+) -> None:
+    pixels, divided_by = read_reduced_image(encoded(".jpg", noise(30, 41)), 41, 30, *least)
+
+    assert (divided_by, pixels.shape) == (divisor, shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_reduced_jpeg_has_its_colours_in_order(tmp_path: Path, channels: int) -> None:
+    color = (200, 200, 200) if channels == 1 else (200, 100, 50)
+    stored = np.full((32, 32, channels), color[:channels], np.uint8)
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg", stored[..., 0] if channels == 1 else stored))
+
+    pixels, divisor = read_reduced_image(tmp_path / "a.jpg", 32, 32, 8, 8)
+
+    assert (divisor, pixels.shape) == (4, (8, 8, 3))
+    assert np.abs(pixels.astype(int) - color).max() <= 2
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".webp"])
+def test_only_a_jpeg_is_reduced(extension: str) -> None:
+    data = encoded(extension, noise())
+    pixels, divisor = read_reduced_image(data, 30, 20, 1, 1)
+
+    assert divisor == 1
+    np.testing.assert_array_equal(pixels, read_image(data, 30, 20))
+
+
+def test_a_reduced_jpeg_stays_as_stored_and_a_turned_one_is_not_reduced() -> None:
+    stored, divisor = read_reduced_image(oriented_jpeg(6), 30, 20, 15, 10)
+    assert (divisor, stored.shape) == (2, (10, 15, 3))
+    assert stored[:, :6].max() < 20
+    assert stored[:, 9:].min() > 235
+
+    turned, divisor = read_reduced_image(oriented_jpeg(6), 20, 30, 10, 15)
+    assert divisor == 1
+    np.testing.assert_array_equal(turned, read_image(oriented_jpeg(6), 20, 30))
+
+
+def test_a_size_that_is_off_by_one_shows_even_where_the_reduced_sizes_agree() -> None:
+    for width, height in ((41, 30), (42, 29), (30, 42)):  # 41 / 2 and 42 / 2 are both 21 columns
+        with pytest.raises(ImageDefect, match="wrong_size"):
+            read_reduced_image(encoded(".jpg", noise(30, 42)), width, height, 5, 5)
+
+
+def test_a_broken_jpeg_is_no_reduced_image() -> None:
+    for data in (b"\xff\xd8\xff\xd9" + bytes(50), b"\xff\xd8\xff" + b"x" * 100, b""):
+        with pytest.raises(ImageDefect):
+            read_reduced_image(data, 30, 20, 5, 5)
 
 
 def test_an_empty_file_is_empty() -> None:

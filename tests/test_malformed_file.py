@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from stage_runs import run_stage
+
+from cocoseg.categories import map_categories
+from cocoseg.coco import Instances, encoded
+from cocoseg.errors import CocosegError
+from cocoseg.filter import FilterParams, filter_instances
+from cocoseg.mask import MaskParams, write_masks
+from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 12, 8
 GOOD = "[[1, 1, 9, 1, 9, 6, 1, 6]]"
@@ -31,9 +39,12 @@ SEGMENTATIONS = {
     "[[1, 1, 5, 1, 5, 5, 1]]": "odd_polygon",
     '[[1, 1, "5", 1, 5, 5]]': "polygon_of_non_numbers",
     "[[1, 1, null, 1, 5, 5]]": "polygon_of_non_numbers",
-    "[[1, 1, NaN, 1, 5, 5]]": "polygon_of_non_numbers",
-    "[[1, 1, -Infinity, 1, 5, 5]]": "polygon_of_non_numbers",
-    "[[1, 1, 1e999, 1, 5, 5]]": "absurd_coordinates",
+    "[[1, 1, NaN, 1, 5, 5]]": "non_finite_coordinates",
+    "[[1, 1, -Infinity, 1, 5, 5]]": "non_finite_coordinates",
+    "[[1, 1, 1e999, 1, 5, 5]]": "non_finite_coordinates",
+    '[[1, 1, "\udce9", 1, 5, 5]]': "segmentation_of_wrong_type",  # a byte that is no text
+    "NaN": "segmentation_of_wrong_type",
+    "[                  ]": "empty_segmentation",
     "[[1, 1, 3e8, 1, 5, 5]]": "absurd_coordinates",
     "[[90, 90, 95, 90, 95, 95]]": "outside_image",
     "[[-9, -9, -1, -9, -1, -1]]": "outside_image",
@@ -45,7 +56,8 @@ SEGMENTATIONS = {
     '{"size": [8, 12], "counts": [40, 16]}': "rle_counts_short",
     '{"size": [8, 12], "counts": [40, 16, 41]}': "rle_counts_long",
     '{"size": [8, 12], "counts": [40, -16, 72]}': "rle_bad_counts",
-    '{"size": [8, 12], "counts": [40.5, 15.5, 40]}': "rle_malformed",
+    '{"size": [8, 12], "counts": [40.5, 15.5, 40]}': "rle_bad_counts",
+    '{"size": [8, 12], "counts": "\udce9"}': "rle_undecodable",
     '{"size": [8, 12]}': "rle_malformed",
     '{"counts": [96]}': "rle_malformed",
     '{"size": [8, 12], "counts": "\\u00e9"}': "rle_undecodable",
@@ -61,6 +73,7 @@ FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"image_id": None}, "bad_image_id"),
     ({"image_id": 999}, "unknown_image"),
     ({"category_id": 999}, "unknown_category"),
+    ({"category_id": 5}, "category_bad_name"),
     ({"category_id": "cat"}, "bad_category_id"),
     ({"category_id": None}, "bad_category_id"),
     ({"iscrowd": 2}, "bad_iscrowd"),
@@ -82,6 +95,7 @@ BAD_IMAGES: list[tuple[dict[str, Any], str]] = [
     ({"id": 33, "height": 0}, "bad_size"),
     ({"id": 34, "file_name": 5}, "bad_file_name"),
     ({"id": 35, "file_name": "../35.jpg"}, "unsafe_file_name"),
+    ({"id": 36, "file_name": "\udce9.jpg"}, "bad_file_name"),  # a byte that is no text
 ]
 PARAMS = {
     "dataset": "custom",
@@ -117,7 +131,7 @@ def image(image_id: int, **fields: Any) -> dict[str, Any]:
 def annotation(annotation_id: int, image_id: int, segmentation: str = GOOD, /, **fields: Any) -> str:
     """The JSON of an annotation, `segmentation` put in as it is."""
     entry = {"id": annotation_id, "image_id": image_id, "category_id": 17, "iscrowd": 0} | fields
-    return json.dumps(entry)[:-1] + f', "segmentation": {segmentation}}}'
+    return json.dumps(entry, ensure_ascii=False)[:-1] + f', "segmentation": {segmentation}}}'
 
 
 GOOD_ENTRIES = [
@@ -162,9 +176,10 @@ def turned(jpeg: bytes) -> bytes:
 def write_instances(folder: Path, images: list[dict[str, Any]], annotations: list[str]) -> None:
     raw = folder / "data/raw/instances.json"
     raw.parent.mkdir(parents=True)
-    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": "x", "name": "fish"}]
-    text = json.dumps({"images": images, "categories": categories})
-    raw.write_text(f'{text[:-1]}, "annotations": [{", ".join(annotations)}]}}', encoding="utf-8")
+    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": "x", "name": "fish"}, {"id": 5}]
+    text = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
+    text = f'{text[:-1]}, "annotations": [{", ".join(annotations)}], "info": {{"version": 1e999, "by": "\udce9"}}}}'
+    raw.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def run(folder: Path, photos: Path, **changes: Any) -> tuple[int, list[str]]:
@@ -214,7 +229,10 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
         annotation(number := number + 1, 9, "[[90, 90, 95, 90, 95, 95]]"),
     ]
     reasons.update(["image_licence", "outside_image"])
-    image_reasons.update(["licence", "no_annotation", "no_painted_class"])
+    images.append(image(10))
+    annotations += [annotation(number := number + 1, 10) for _ in range(101)]
+    reasons["image_too_many_instances"] += 101
+    image_reasons.update(["licence", "no_annotation", "no_painted_class", "too_many_instances"])
     return images, annotations, image_reasons, reasons
 
 
@@ -242,7 +260,10 @@ def test_each_defect_is_counted_under_its_name_and_the_good_masks_stay_the_same(
 
     assert summed(bad, "annotations") == (reasons, len(annotations), len(GOOD_ENTRIES) + len(CONVERTED))
     assert summed(bad, "images") == (image_reasons, len(images), 2 + len(CONVERTED))
-    assert json.loads((bad / "metrics/filter.json").read_text())["categories"]["dropped"] == {"bad_id": 1}
+    assert json.loads((bad / "metrics/filter.json").read_text())["categories"]["dropped"] == {
+        "bad_id": 1,
+        "bad_name": 1,
+    }
     metrics = json.loads((bad / "metrics/mask.json").read_text())
     assert metrics["images"]["converted"] == {"16bit": 1, "cmyk": 1, "gray": 1, "turned": 1}
     assert (metrics["annotations"]["clipped"], metrics["annotations"]["ignored_parts"]) == (1, 1)
@@ -250,22 +271,57 @@ def test_each_defect_is_counted_under_its_name_and_the_good_masks_stay_the_same(
     assert masks(bad) == masks(good)
 
 
-@pytest.mark.parametrize(
-    ("entry", "line"),
-    [
-        (annotation(9, 1, "[[1, 1, 2]]"), "mask: 1.jpg: annotation 9: odd_polygon; mend it, or set on_defect: count"),
-        (annotation(9, 999), "filter: data/raw/instances.json: annotation 9: unknown_image; mend it"),
-        (annotation(9, 1, "NaN"), "filter: data/raw/instances.json: annotation 9: null_segmentation; mend it"),
-        (annotation(9, 11), "mask: 11.jpg: missing; mend it, or set on_defect: count"),
-        ("{}", "filter: data/raw/instances.json: annotation at position 4: bad_id; mend it"),
-    ],
-)
-def test_on_defect_fail_stops_at_the_first_and_names_it(tmp_path: Path, entry: str, line: str) -> None:
+BROKEN = [
+    *((annotation(9, 1, segmentation), reason) for segmentation, reason in SEGMENTATIONS.items()),
+    *((annotation(9, 1, **fields), reason) for fields, reason in FIELDS if reason != "category_bad_name"),
+    (annotation(9, 1, "[[1, 1, 9, 1, 9, 6], [1, 1, 2, 2]]"), "a part has under three points"),
+    ("{}", "bad_id"),
+    ("5", "not_an_object"),
+]
+
+
+@pytest.mark.parametrize(("entry", "reason"), BROKEN)
+def test_on_defect_fail_stops_at_any_broken_annotation_and_names_it(tmp_path: Path, entry: str, reason: str) -> None:
+    with pytest.raises(
+        CocosegError, match=rf"annotation (9|at position 1): {reason}; mend it, or set on_defect: count"
+    ):
+        paint([image(1)], [annotation(1, 1), entry], {}, tmp_path)
+
+
+@pytest.mark.parametrize(("fields", "reason"), BAD_IMAGES)
+def test_on_defect_fail_stops_at_any_broken_image_entry(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CocosegError, match=rf"image at position 1: {reason}; mend it"):
+        paint([image(1), image(0) | fields], [annotation(1, 1)], {}, tmp_path)
+
+
+@pytest.mark.parametrize("status", IMAGE_DEFECTS.values())
+def test_on_defect_fail_stops_at_any_broken_image_file(tmp_path: Path, status: str) -> None:
+    with pytest.raises(CocosegError, match=rf"^1.jpg: {status}; mend it, or set on_defect: count"):
+        paint([image(1)], [annotation(1, 1)], {1: status}, tmp_path)
+
+
+def paint(images: list[dict[str, Any]], annotations: list[str], status: dict[int, str], folder: Path) -> None:
+    """`filter` and `mask` under `on_defect: fail`."""
+    write_instances(folder, images, annotations)
+    raw = folder / "data/raw/instances.json"
+    text = raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b"")
+    params = PARAMS | {"on_defect": "fail", "max_skipped": 1.0}
+    chosen, _ = filter_instances(text, msgspec.convert(params, FilterParams), raw)
+    chosen = msgspec.json.decode(b"".join(encoded(chosen)), type=Instances)
+    mapping = map_categories(chosen.categories, "multiclass")
+    rows = [
+        ImageRow(image_id=entry.id, file_name=entry.file_name, status=status.get(entry.id, "ok"))
+        for entry in chosen.images
+    ]
+    write_masks(chosen, rows, mapping, msgspec.convert(params, MaskParams), folder / "masks", folder / "instances")
+
+
+def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     write_files(tmp_path / "photos")
-    write_instances(tmp_path / "work", [image(1), image(2), image(11)], [*GOOD_ENTRIES, entry])
+    write_instances(tmp_path / "work", [image(1)], [annotation(1, 1), annotation(9, 1, "[[1, 1, 2]]")])
     raw = tmp_path / "work/data/raw/instances.json"
-    raw.write_text(raw.read_text().replace(', {"id": "x", "name": "fish"}', ""))
+    raw.write_bytes(raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b""))
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1
-    assert lines[0].startswith(line)
+    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; mend it, or set on_defect: count (the last")

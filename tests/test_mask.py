@@ -167,3 +167,19 @@ def test_an_unknown_class_in_priority_is_an_error() -> None:
     assert priority_ranks(mapping, ["dog"]) == {18: 0, 17: 1}
     with pytest.raises(CocosegError, match="priority names 'dgo', which is not among the classes; did you mean dog?"):
         priority_ranks(mapping, ["dgo"])
+
+
+def test_only_an_instance_map_has_a_limit_of_annotations_and_it_costs_the_image_alone(tmp_path: Path) -> None:
+    many = [annotation(n, 1, [[0, 0, 1, 0, 1, 1, 0, 1]]) for n in range(1, 65_537)]
+    entries = [*many, annotation(70_000, 2, LEFT)]
+    assert write(tmp_path / "a", entries, images=2).metrics["images"]["dropped"] == {}
+    masks = write(tmp_path / "b", entries, images=2, instance_masks=True)
+    assert masks.metrics["images"]["dropped"] == {"too_many_instances": 1}
+    assert masks.metrics["annotations"]["dropped"] == {"image_too_many_instances": 65_536}
+
+
+def test_what_was_clipped_is_counted_in_an_image_that_goes_too(tmp_path: Path) -> None:
+    crowd = annotation(2, 2, [[2, 0, 9, 0, 9, 2, 2, 2], [0, 0, 1, 1]], iscrowd=1)
+    masks = write(tmp_path, [annotation(1, 1, LEFT), crowd], images=2)
+    assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}
+    assert (masks.metrics["annotations"]["clipped"], masks.metrics["annotations"]["ignored_parts"]) == (1, 1)

@@ -124,12 +124,17 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ([[9, 9, 12, 9, 12, 12]], "outside_image"),
         ([[-9, 0, -5, 0, -5, 4]], "outside_image"),
         ([[1, 1, 3, 1, 1, 1]], "zero_area"),
+        ([[0.1, 0.3, 0.7, 0.9, 0.4, 0.6]], "zero_area"),
+        ([[10**400, 0, 4, 0, 4, 4]], "absurd_coordinates"),
+        ([True, False], "polygon_of_non_numbers"),
+        ([], "empty_segmentation"),
+        ({}, "empty_segmentation"),
         ({"size": [4, 5], "counts": [0, 20]}, "rle_of_wrong_size"),
         ({"size": [4, 4], "counts": [0, 15]}, "rle_counts_short"),
         ({"size": [4, 4], "counts": [0, 17]}, "rle_bad_counts"),
         ({"size": [4, 4], "counts": [8, 9]}, "rle_counts_long"),
         ({"size": [4, 4], "counts": [20, -4]}, "rle_bad_counts"),
-        ({"size": [4, 4], "counts": [0.5, 15.5]}, "rle_malformed"),
+        ({"size": [4, 4], "counts": [0.5, 15.5]}, "rle_bad_counts"),
         ({"size": [4, 4], "counts": [10**19]}, "rle_bad_counts"),
         ({"size": [4, 4], "counts": [16]}, "paints_nothing"),
         ({"size": [4, 4], "counts": ""}, "rle_undecodable"),
@@ -146,6 +151,6 @@ def test_a_broken_segmentation_is_named(segmentation: Any, reason: str) -> None:
         shape(segmentation, height=4, width=4)
 
 
-def test_a_number_too_large_for_a_float_is_absurd() -> None:
-    with pytest.raises(SegmentationDefect, match="absurd_coordinates"):
+def test_a_number_too_large_for_a_float_is_not_finite() -> None:
+    with pytest.raises(SegmentationDefect, match="non_finite_coordinates"):
         shape_of(b"[[0, 0, 1e999, 0, 4, 4]]", 4, 4)

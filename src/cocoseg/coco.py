@@ -45,8 +45,8 @@ class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Instances(msgspec.Struct, kw_only=True):
     """A whole annotations file."""
 
-    info: Any = None
-    licenses: Any = None
+    info: Raw = Raw(b"null")
+    licenses: Raw = Raw(b"null")
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]

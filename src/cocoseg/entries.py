@@ -22,8 +22,11 @@ OnDefect = Literal["count", "fail"]
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
 
-# A string, or one of the words that Python's json writes for what JSON has no number for.
-_STRING_OR_NON_FINITE = re.compile(rb'"(?:[^"\\]|\\.)*+"|(NaN|-?Infinity)')
+# What msgspec raises for an entry that is not of its type, or holds bytes that are no text.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# The words that Python's json writes for what JSON has no number for, after anything but them: strings are passed over.
+_NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)', re.DOTALL)
 
 
 class TypedEntries(msgspec.Struct):
@@ -53,6 +56,7 @@ class Ledger:
         self.input = entries
         self.dropped: Counter[str] = Counter()
         self.dropped_ids: dict[int, str] = {}
+        self.images_of_dropped: set[int | None] = set()
         self._on_defect = on_defect
         self._place = place
         self._noun = noun
@@ -69,8 +73,8 @@ class Ledger:
 def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
     """The lists of an annotations file. Raises `CocosegError` if it is no JSON of that form.
 
-    NaN and Infinity, which are no JSON but which Python's json writes, are read as null: the entry that holds one is
-    judged like any other.
+    NaN and Infinity, which are no JSON but which Python's json writes, are read as a number beyond all floats: the
+    entry that holds one is judged like any other.
     """
     try:
         try:
@@ -78,9 +82,8 @@ def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            mended = _STRING_OR_NON_FINITE.sub(lambda match: b"null" if match[1] else match[0], raw)
-            return _decoded(mended)
-    except (msgspec.DecodeError, RecursionError) as error:
+            return _decoded(_NON_FINITE.sub(rb"\g<1>1e999", raw))
+    except UNREADABLE as error:
         raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
     finally:
         release(raw)
@@ -89,8 +92,13 @@ def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
 def _decoded(raw: Mapped) -> TypedEntries | RawEntries:
     try:
         return msgspec.json.decode(raw, type=TypedEntries)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeDecodeError):
         return msgspec.json.decode(raw, type=RawEntries)
+
+
+def readable_or_null(raw: Raw) -> Raw:
+    """A part of the file that nobody judges, or null if it cannot be read: later readers must not stumble over it."""
+    return raw if _is(raw, Any) else Raw(b"null")
 
 
 def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[Entry]:
@@ -105,8 +113,10 @@ def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: 
         popped = entries.pop()
         try:
             entry = decode(popped) if isinstance(popped, Raw) else popped
-        except msgspec.ValidationError:
-            ledger.count_defect(_position(entries, ledger), *_defect_of(popped, type_))
+        except UNREADABLE:
+            defect, fields = _defect_of(popped, type_)
+            ledger.count_defect(_position(entries, ledger), defect, _whole_number(fields.get("id")))
+            ledger.images_of_dropped.add(_whole_number(fields.get("image_id")))
             continue
         reason = _image_defect(entry) if type_ is Image and isinstance(entry, Image) else None
         if reason is None and entry.id not in seen:
@@ -114,6 +124,8 @@ def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: 
             yield entry
         else:
             ledger.count_defect(_position(entries, ledger), reason or "duplicate_id", entry.id)
+            if isinstance(entry, Annotation):
+                ledger.images_of_dropped.add(entry.image_id)
 
 
 def _position(rest: Sequence[Any], ledger: Ledger) -> str:
@@ -139,20 +151,23 @@ _FIELDS: dict[type, dict[str, tuple[type, str]]] = {
 }
 
 
-def _defect_of(raw: Any, type_: type[Entry]) -> tuple[str, int | None]:
-    """Why an entry is not of its type, and its id if that much can be read."""
+def _defect_of(raw: Any, type_: type[Entry]) -> tuple[str, dict[str, Raw]]:
+    """Why an entry is not of its type, and what fields it has."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Raw])
-    except msgspec.DecodeError:
-        return "not_an_object", None
+    except UNREADABLE:
+        return "not_an_object", {}
     bad = [reason for key, (kind, reason) in _FIELDS[type_].items() if not _is(fields.get(key), kind)]
-    readable = _is(fields.get("id"), int)
-    return bad[0] if bad else "bad_entry", msgspec.json.decode(fields["id"], type=int) if readable else None
+    return bad[0] if bad else "bad_entry", fields
 
 
 def _is(raw: Raw | None, type_: Any) -> bool:
     try:
         msgspec.json.decode(raw if raw is not None else b"null", type=type_)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True
+
+
+def _whole_number(raw: Raw | None) -> int | None:
+    return msgspec.json.decode(raw, type=int) if raw is not None and _is(raw, int) else None

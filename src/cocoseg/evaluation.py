@@ -1,7 +1,7 @@
 """Evaluation: one integer confusion matrix over a side of the split, at the images' own size, and what is looked at."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -108,6 +108,18 @@ def evaluation_metrics(
     """`metrics/evaluate.json`: the scores, which side they speak of, and what they have to beat."""
     scored: dict[str, Any] = msgspec.to_builtins(scores(confusion, classes))
     return {"split": split, "images": images} | scored | {"baselines": baselines}
+
+
+def seen_in_pretraining(card: ModelCard, origins: Iterable[str | None]) -> dict[str, int] | None:
+    """How many of the scored images, by their folder of COCO's own, a `pretrained: coco` model has met before.
+
+    Its weights come from train2017, which holds all of train2014 and 35,504 of val2014's 40,504 images; `None` for
+    other models.
+    """
+    if card.params.get("pretrained") != "coco":
+        return None
+    counts = Counter(origins)
+    return {"images": counts["train2017"] + counts["train2014"], "images_perhaps": counts["val2014"]}
 
 
 def checked_card(card: ModelCard, mapping: CategoryMapping) -> ModelCard:

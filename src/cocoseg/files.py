@@ -72,7 +72,7 @@ def read_json(path: Path, type_: type[T]) -> T:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
 
 

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, Raw
 
 from cocoseg.accounts import account
 from cocoseg.coco import Annotation, Category, Image, Instances
-from cocoseg.entries import Ledger, OnDefect, read_entries, sound_entries
+from cocoseg.entries import UNREADABLE, Ledger, OnDefect, read_entries, readable_or_null, sound_entries
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
 from cocoseg.files import Mapped
@@ -42,11 +42,9 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     share a mask, or with `on_defect: fail` at the first bad entry.
     """
     file = read_entries(raw, place)
+    _refuse_shared_ids(file.categories, place)
     category_ledger = Ledger(place, "category", len(file.categories), params.on_defect)
     every_category = list(sound_entries(file.categories, Category, category_ledger))
-    for category_id, defect in category_ledger.dropped_ids.items():
-        if defect == "duplicate_id":  # which of the two an annotation means cannot be known
-            raise CocosegError(f"{place}: two categories have the id {category_id}; give each an id of its own")
     categories = chosen_categories(every_category, params.classes, place)
     image_ledger = Ledger(place, "image", len(file.images), params.on_defect)
     images = list(sound_entries(file.images, Image, image_ledger))
@@ -55,7 +53,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     chosen_ids = {category.id for category in categories}
     category_ids = {category.id for category in every_category}
     kept_of_image: dict[int, list[Annotation]] = {image.id: [] for image in images}
-    annotated_ids: set[int] = set()
+    annotated_ids: set[int | None] = set()
     for annotation in sound_entries(file.annotations, Annotation, annotation_ledger):
         own = kept_of_image.get(annotation.image_id)
         if own is None:
@@ -63,7 +61,14 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
             reason = f"image_{lost}" if lost else "unknown_image"
         elif annotation.category_id not in chosen_ids:
             annotated_ids.add(annotation.image_id)
-            reason = "class_not_chosen" if annotation.category_id in category_ids else "unknown_category"
+            lost = category_ledger.dropped_ids.get(annotation.category_id)
+            reason = (
+                "class_not_chosen"
+                if annotation.category_id in category_ids
+                else f"category_{lost}"
+                if lost
+                else "unknown_category"
+            )
         else:
             annotated_ids.add(annotation.image_id)
             reason = _annotation_reason(annotation, params)
@@ -75,6 +80,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         else:
             annotation_ledger.dropped[reason] += 1
 
+    annotated_ids |= annotation_ledger.images_of_dropped
     available: list[Image] = []
     for image in images:
         lacking = _image_reason(image, kept_of_image[image.id], annotated_ids, params)
@@ -106,8 +112,8 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         "classes": _class_counts(categories, kept),
     }
     instances = Instances(
-        info=file.info,
-        licenses=file.licenses,
+        info=readable_or_null(file.info),
+        licenses=readable_or_null(file.licenses),
         images=chosen,
         annotations=kept,
         categories=categories,
@@ -151,6 +157,7 @@ DEFECTS = frozenset(
         "missing_segmentation",
         "null_segmentation",
         "empty_segmentation",
+        "no_usable_area",
     }
 )
 
@@ -177,13 +184,13 @@ def _area_reason(annotation: Annotation, min_area_px: float | None) -> str:
         return ""
     try:
         area = msgspec.json.decode(annotation.area if annotation.area is not UNSET else b"null", type=float)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "no_usable_area"
     return "below_min_area" if area < min_area_px else ""
 
 
 def _image_reason(
-    image: Image, kept: Sequence[Annotation], annotated_ids: set[int], params: FilterParams
+    image: Image, kept: Sequence[Annotation], annotated_ids: set[int | None], params: FilterParams
 ) -> str | None:
     if params.licenses is not None and image.license not in params.licenses:
         return "licence"
@@ -194,6 +201,22 @@ def _image_reason(
     if params.max_instances is not None and len(kept) > params.max_instances:
         return "too_many_instances"
     return None
+
+
+def _refuse_shared_ids(categories: Sequence[Raw], place: Path) -> None:
+    """Of two categories with one id, which one an annotation means cannot be known; the same one twice is harmless."""
+    entries: dict[int, bytes] = {}
+    for raw in categories:
+        try:
+            category_id = msgspec.json.decode(raw, type=_Identified).id
+        except UNREADABLE:
+            continue
+        if entries.setdefault(category_id, bytes(raw)) != bytes(raw):
+            raise CocosegError(f"{place}: two categories have the id {category_id}; give each an id of its own")
+
+
+class _Identified(msgspec.Struct):
+    id: int
 
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:

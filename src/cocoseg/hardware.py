@@ -6,33 +6,47 @@ from pathlib import Path
 from cocoseg.errors import CocosegError
 from cocoseg.workers import counted_in
 
-# Limit and use of a container's memory, under the second and the first kind of control groups.
+# Limit and use of a container's memory, and what of it are cached files, under the second and the first kind of
+# control groups.
 _CGROUP_MEMORY = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
 def free_memory_bytes() -> int:
     """Memory that can still be used: of the machine, or of the container if that has less."""
     free = _machine_memory_bytes()
-    for limit_file, used_file in _CGROUP_MEMORY:
+    for folder, limit_file, used_file, cached in _CGROUP_MEMORY:
         try:
-            limit, used = int(limit_file.read_text()), int(used_file.read_text())
+            limit, used = int((folder / limit_file).read_text()), int((folder / used_file).read_text())
+            parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):  # no container, or «max»
             continue
-        free = min(free, limit - used)
+        # Cached files count as used, though they give way to whoever asks.
+        free = min(free, limit - used + int(parts.get(cached, 0)))
     return max(0, free)
 
 
 def device_count() -> int | str:
-    """Accelerators or processes to train on: `COCOSEG_DEVICES`, or as many as Fabric finds («auto»; one on a CPU)."""
-    return counted_in("COCOSEG_DEVICES") or "auto"
+    """Accelerators or processes of this machine to train on.
+
+    Under `torchrun` or SLURM what they have started; else `COCOSEG_DEVICES`, or what Fabric finds («auto»; one CPU).
+    """
+    return (
+        counted_in("LOCAL_WORLD_SIZE")  # torchrun's
+        or counted_in("SLURM_NTASKS_PER_NODE")
+        or counted_in("COCOSEG_DEVICES")
+        or "auto"
+    )
 
 
 def node_count() -> int:
-    """Machines that train together: `COCOSEG_NODES`, or 1."""
-    return counted_in("COCOSEG_NODES") or 1
+    """Machines that train together: those of `torchrun` or SLURM, or `COCOSEG_NODES`, or 1."""
+    started, here = counted_in("WORLD_SIZE"), counted_in("LOCAL_WORLD_SIZE")
+    if started and here:
+        return started // here
+    return counted_in("SLURM_NNODES") or counted_in("COCOSEG_NODES") or 1
 
 
 def full_precision() -> bool:

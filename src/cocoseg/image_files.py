@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 
 from cocoseg.image_headers import ImageDefect, read_header
 
-__all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "read_image"]
+__all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "read_image", "read_reduced_image"]
 
 MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb or a mistake
 
 # Colour without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
+
+_JPEG = b"\xff\xd8\xff"
+# Named for grayscale, these are the bits of the divisor alone; those named for colour also say BGR.
+_REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 
 def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:
@@ -31,6 +35,24 @@ def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]
     if pixels.shape[:2] != (height, width):
         raise ImageDefect("wrong_size")
     return pixels
+
+
+def read_reduced_image(
+    file: Path | bytes, width: int, height: int, least_width: int, least_height: int
+) -> tuple[NDArray[np.uint8], int]:
+    """The pixels of a JPEG whose sides the decoder divides by 8, 4 or 2 if that leaves at least the size asked for.
+
+    Returns them, (⌈height / divisor⌉, ⌈width / divisor⌉, 3), and the divisor; it is 1, and the pixels are those of
+    `read_image`, for every other file. Raises `ImageDefect`.
+    """
+    data = file.read_bytes() if isinstance(file, Path) else file
+    divisor = next((by for by in _REDUCED if width >= by * least_width and height >= by * least_height), 1)
+    if divisor > 1 and data.startswith(_JPEG):
+        header = read_header(data)
+        # The declared size, for a reduced one is the same for several. The few that EXIF has to turn go the long way.
+        if (header.width, header.height) == (width, height):
+            return _decode(data, _AS_STORED | _REDUCED[divisor]), divisor
+    return read_image(data, width, height), 1
 
 
 def check_image(data: bytes, width: int, height: int) -> NDArray[np.uint8]:

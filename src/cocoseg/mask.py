@@ -1,11 +1,10 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
 import difflib
-import itertools
 import multiprocessing
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,6 +160,11 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
                 )
             dropped[reason] += 1
             continue
+        if shape.ignored_parts and params.on_defect == "fail":
+            raise CocosegError(
+                f"{image.file_name}: annotation {annotation.id}: a part has under three points; mend it, or set "
+                "on_defect: count"
+            )
         clipped += shape.clipped
         ignored_parts += shape.ignored_parts
         kept.append(annotation)
@@ -172,13 +176,15 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
                 ignored=annotation.iscrowd == 1 and params.crowd == "ignore",
             )
         )
-    if len(paints) > _MOST_INSTANCES:
-        raise CocosegError(f"{image.file_name}: {len(paints)} annotations; a mask takes {_MOST_INSTANCES} at most")
+    notes: dict[str, Any] = {"clipped": clipped, "ignored_parts": ignored_parts}
+    if params.instance_masks and len(paints) > _MOST_INSTANCES:
+        dropped["image_too_many_instances"] += len(kept)
+        return PaintedImage(dropped="too_many_instances", dropped_annotations=dict(dropped), **notes)
     maps = paint(paints, image.height, image.width, params.overlap, instance_map=params.instance_masks)
     pixels = label_pixels(maps.labels)
     if not pixels.keys() - {BACKGROUND, IGNORE}:
         dropped["image_no_painted_class"] += len(kept)
-        return PaintedImage(dropped="no_painted_class", dropped_annotations=dict(dropped))
+        return PaintedImage(dropped="no_painted_class", dropped_annotations=dict(dropped), **notes)
     name = mask_name(image.file_name)
     write_bytes(painter.masks / name, encode_png(maps.labels))
     if maps.instances is not None:
@@ -190,8 +196,7 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
         instances=Counter(entry.class_index for entry in paints if not entry.ignored),
         numbered=tuple(kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        clipped=clipped,
-        ignored_parts=ignored_parts,
+        **notes,
     )
 
 
@@ -210,7 +215,20 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
             context = multiprocessing.get_context("spawn")
             # one thread a process: OpenCV would start as many as there are cores, in each
             with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
-                yield from _counted(pool.map(_paint_packed, itertools.repeat(painter), map(_pack, chunks)), progress)
+                yield from _counted(_paint_ahead(pool, painter, chunks, 2 * workers), progress)
+
+
+def _paint_ahead(
+    pool: ProcessPoolExecutor, painter: Painter, chunks: Sequence[Sequence[Work]], ahead: int
+) -> Iterator[list[PaintedImage]]:
+    """The chunks in their order, only a few of them packed and on their way: `map` would pack the whole file."""
+    waiting: deque[Future[list[PaintedImage]]] = deque()
+    for chunk in chunks:
+        waiting.append(pool.submit(_paint_packed, painter, _pack(chunk)))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _counted(chunks: Iterator[list[PaintedImage]], progress: "tqdm[Any]") -> Iterator[PaintedImage]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocoseg.categories import IGNORE
 from cocoseg.errors import CocosegError
-from cocoseg.image_files import read_image
+from cocoseg.image_files import read_reduced_image
 from cocoseg.image_headers import ImageDefect
 
 
@@ -40,6 +40,14 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
 
     Raises `CocosegError`, naming the file, for one that is missing or broken or a mask value outside the classes.
     """
+    mask = read_mask(pair, classes)
+    height, width = mask.shape
+    image, _ = read_reduced(pair, height, width, height, width)
+    return image, mask
+
+
+def read_mask(pair: Pair, classes: int) -> NDArray[np.uint8]:
+    """The mask of `read_pair`."""
     mask = _read_mask(pair.mask)
     outside = (mask >= classes) & (mask != IGNORE)
     if outside.any():
@@ -47,14 +55,20 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
             f"{pair.mask}: holds the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
             "make it again with: dvc repro -f mask"
         )
-    return _read_image(pair.image, mask), mask
+    return mask
 
 
-def _read_image(path: Path, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = mask.shape
+def read_reduced(
+    pair: Pair, height: int, width: int, least_height: int, least_width: int
+) -> tuple[NDArray[np.uint8], int]:
+    """The image of a mask of `height` × `width`, its sides divided while at least the size asked for remains.
+
+    Returns it, RGB (⌈height / divisor⌉, ⌈width / divisor⌉, 3) uint8, and the divisor: 1, 2, 4 or 8.
+    """
+    path = pair.image
     again = "get the images again with: dvc repro -f download_images"
     try:
-        return read_image(path, width, height)
+        return read_reduced_image(path, width, height, least_width, least_height)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; {again}") from None
     except ImageDefect as defect:

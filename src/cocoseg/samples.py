@@ -1,19 +1,25 @@
-"""Batches for training and validation: decoded once, kept small in memory, the same for any number of workers."""
+"""Batches for training and validation: decoded once, kept small, the same for any number of workers."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from cocoseg.augment import SCALES, AugmentName, augmentation, augmented
-from cocoseg.geometry import Preprocessing, placed_image, placed_mask, placement, stored_size_px
-from cocoseg.hardware import free_memory_bytes
-from cocoseg.pairs import Pair, read_pair
+from cocoseg.cache import cache_folder
+from cocoseg.errors import CocosegError
+from cocoseg.geometry import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
+from cocoseg.hardware import free_memory_bytes, node_count
+from cocoseg.pairs import Pair, read_mask, read_reduced
+from cocoseg.shelves import Shelves
 from cocoseg.workers import worker_count
 
 # Decoded images may take this share of the memory that is free when training starts.
@@ -39,7 +45,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         # An input that has the right size already needs no transforms that could only leave it as it is.
         if augment == "none" and preprocessing.resize != "short_side":
             self.transforms = None
-        self.memory: list[tuple[Tensor, Tensor] | None] = [None] * len(pairs)
+        self.shelves: Shelves | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -47,7 +53,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The sample of `key`: epoch and index."""
         epoch, index = key
-        image, mask = self.memory[index] or self.decoded(index)
+        image, mask = (self.shelves and self.shelves.get(index)) or self.decoded(index)
         if self.transforms is None:
             return image, mask
         with torch.random.fork_rng(devices=[]):
@@ -56,17 +62,20 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def decoded(self, index: int) -> tuple[Tensor, Tensor]:
         """The sample as it is kept: placed, not yet augmented."""
-        image, mask = read_pair(self.pairs[index], self.classes)
+        mask = read_mask(self.pairs[index], self.classes)
         height, width = mask.shape
         size_px = stored_size_px(height, width, self.preprocessing.image_size_px, self.zoom)
         place = placement(height, width, size_px, self.preprocessing.resize)
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        image, divisor = read_reduced(self.pairs[index], height, width, place.content_height, place.content_width)
+        pixels = shrunk(torch.from_numpy(image).permute(2, 0, 1), place, divisor)
         # contiguous: a view of the channels-last file order is slower to augment and to stack
         return placed_image(pixels, place).contiguous(), placed_mask(torch.from_numpy(mask), place).contiguous()
 
-    def keep_in_memory(self, description: str) -> bool:
-        """Decode what fits into the memory budget, several at a time; True if everything did."""
-        left = MEMORY_SHARE * free_memory_bytes()
+    def keep(self, description: str) -> bool:
+        """Decode what fits into the memory budget and on the cache's disk, several at a time; True if all of it did."""
+        self.close()
+        memory_bytes = MEMORY_SHARE * free_memory_bytes() / _processes_here()
+        self.shelves = Shelves(len(self), memory_bytes, _disk_folder())
         with (
             ThreadPoolExecutor(worker_count()) as pool,
             tqdm(total=len(self), desc=description, unit="image", disable=None, leave=False) as bar,
@@ -75,12 +84,27 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             for start in range(0, len(self), 64):
                 indices = range(start, min(start + 64, len(self)))
                 for index, sample in zip(indices, pool.map(self.decoded, indices), strict=True):
-                    left -= sum(part.nbytes for part in sample)
-                    if left < 0:
+                    if not self.shelves.put(index, *sample):
                         return False
-                    self.memory[index] = sample
                     bar.update()
         return True
+
+    def close(self) -> None:
+        """Forget what was kept. Not needed for its memory and disk, which are free once the object is gone."""
+        if self.shelves is not None:
+            self.shelves.close()
+            self.shelves = None
+
+
+def shrunk(image: Tensor, place: Placement, divisor: int) -> Tensor:
+    """An image (3, ⌈height / divisor⌉, ⌈width / divisor⌉) at the size of its content; as it is for a divisor of 1."""
+    if divisor == 1 or image.shape[1:] == (place.content_height, place.content_width):
+        return image
+    # Factors and not a size: the last row and column may stand for fewer pixels than the others, and the image would
+    # be stretched by what they lack. Factor times input is rounded down, hence the hair more.
+    factors = (place.content_height / place.height, place.content_width / place.width)
+    scale = [factor * divisor * (1 + 1e-9) for factor in factors]
+    return F.interpolate(image[None], scale_factor=scale, mode="bilinear", antialias=True)[0]
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
@@ -133,7 +157,7 @@ def loader(
     samples: Samples, batches: Sampler[list[tuple[int, int]]], workers: int, pin_memory: bool
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of images (N, 3, h, w) and masks (N, h, w), uint8."""
-    return DataLoader(
+    return _Batches(
         samples,
         batch_sampler=batches,
         num_workers=workers,
@@ -146,9 +170,32 @@ def loader(
     )
 
 
+class _Batches(DataLoader[tuple[Tensor, Tensor]]):
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except CocosegError as error:
+            # From a worker it comes with a traceback in its text, whose last line is what was said.
+            raise CocosegError(str(error).splitlines()[-1].removeprefix("cocoseg.errors.CocosegError: ")) from None
+
+
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """A seed of 64 bits that differs for each of its arguments."""
     return int(np.random.SeedSequence([seed, epoch, index + 1]).generate_state(1, np.uint64)[0])
+
+
+def _disk_folder() -> Path | None:
+    try:
+        return cache_folder()
+    except CocosegError:  # no place to write is no reason not to train
+        return None
+
+
+def _processes_here() -> int:
+    """Processes of this run that share the machine's memory."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    return -(-distributed.get_world_size() // node_count())
 
 
 def _start_worker(_: int) -> None:

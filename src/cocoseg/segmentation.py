@@ -64,10 +64,12 @@ class Outline(msgspec.Struct, frozen=True):
 
     def if_empty(self) -> str:
         """The reason to name if no pixel is painted."""
-        zero_area = all(_twice_area(part) == 0 for part in self.parts)
+        zero_area = all(abs(_twice_area(part)) < 1e-6 for part in self.parts)  # but for rounding
         return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
 
 
+# What msgspec raises for what is not of a type, or holds bytes that are no text.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _POLYGONS = msgspec.json.Decoder(list[list[float]])
 _RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 
@@ -173,8 +175,10 @@ def _shape(outline: Outline | None, counts: NDArray[np.int64]) -> Shape | Segmen
 def _checked_polygons(segmentation: Raw) -> list[list[float]]:
     try:
         parts = _POLYGONS.decode(segmentation)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise SegmentationDefect(_why_no_polygons(segmentation)) from None
+    if not parts:
+        raise SegmentationDefect("empty_segmentation")
     for part in parts:
         if len(part) % 2:
             raise SegmentationDefect("odd_polygon")
@@ -190,20 +194,27 @@ def _checked_polygons(segmentation: Raw) -> list[list[float]]:
 def _why_no_polygons(segmentation: Raw) -> str:
     try:
         content: Any = msgspec.json.decode(segmentation)
-    except msgspec.DecodeError:  # such as 1e999
-        return "absurd_coordinates"
-    except RecursionError:
-        return "segmentation_of_wrong_type"
+    except _UNREADABLE as error:
+        # A number beyond all floats, such as 1e999, which is how NaN and Infinity come here too.
+        non_finite = "out of range" in str(error) and bytes(segmentation).lstrip().startswith(b"[")
+        return "non_finite_coordinates" if non_finite else "segmentation_of_wrong_type"
     if not isinstance(content, list):
         return "segmentation_of_wrong_type"
-    return "flat_polygon" if all(isinstance(entry, int | float) for entry in content) else "polygon_of_non_numbers"
+    if content and all(_is_number(entry) for entry in content):
+        return "flat_polygon"
+    whole = all(isinstance(part, list) and all(_is_number(number) for number in part) for part in content)
+    return "absurd_coordinates" if whole else "polygon_of_non_numbers"  # such as an integer of 400 digits
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[np.int64]:
     try:
         rle = _RUN_LENGTHS.decode(segmentation)
-    except msgspec.DecodeError:
-        raise SegmentationDefect("rle_malformed") from None
+    except _UNREADABLE:
+        raise SegmentationDefect(_why_no_run_lengths(segmentation)) from None
     if rle.size != (height, width):
         raise SegmentationDefect("rle_of_wrong_size")
     if isinstance(rle.counts, str):
@@ -222,6 +233,18 @@ def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[
     if total != pixels:
         raise SegmentationDefect("rle_counts_short" if total < pixels else "rle_counts_long")
     return counts
+
+
+def _why_no_run_lengths(segmentation: Raw) -> str:
+    try:
+        fields = msgspec.json.decode(segmentation, type=dict[str, Raw])
+        if not fields:
+            return "empty_segmentation"
+        msgspec.json.decode(fields["size"], type=tuple[int, int])
+        is_list = bytes(fields["counts"]).lstrip().startswith(b"[")
+        return "rle_bad_counts" if is_list else "rle_undecodable"
+    except (*_UNREADABLE, KeyError):
+        return "rle_malformed"
 
 
 def _outline_px(part: Sequence[float]) -> float:

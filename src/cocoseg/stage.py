@@ -13,6 +13,11 @@ from cocoseg.params import Params, load_params
 TIMING = Path("metrics/timing")
 
 
+def say(line: str) -> None:
+    """A line of the running stage for people, on standard error."""
+    sys.stderr.write(f"{Path(sys.argv[0]).stem}: {line}\n")
+
+
 def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params]) -> None:
     """Run the script that holds `main` as a stage: exit 0, or exit 1 after one line on standard error.
 

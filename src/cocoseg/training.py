@@ -4,48 +4,54 @@ Devices and processes are lightning-fabric's; which ones comes from the machine 
 """
 
 import logging
+import math
+import re
 import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import msgspec
 import numpy as np
 import torch
-from dvclive.live import Live
 from lightning_fabric import Fabric
 from msgspec import Meta
 from numpy.typing import NDArray
-from scmrepo.exceptions import SCMError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from cocoseg.augment import AugmentName
-from cocoseg.categories import IGNORE, CategoryMapping, Task
+from cocoseg.categories import CategoryMapping, Task
+from cocoseg.class_weights import ClassWeightsName
 from cocoseg.confusion import scores
 from cocoseg.errors import CocosegError
-from cocoseg.file_names import is_safe
-from cocoseg.geometry import Preprocessing, ResizeName, normalised, predicted_labels
+from cocoseg.geometry import Preprocessing, ResizeName, normalised
 from cocoseg.hardware import device_count, full_precision, node_count
 from cocoseg.losses import LossName, resolved_loss, segmentation_loss
 from cocoseg.models import PretrainedName, build_model, check_model, parameter_count
+from cocoseg.optimization import OptimizerName, averaged, current_lr, make_optimizer, set_lr
 from cocoseg.pairs import Pair
-from cocoseg.pictures import Row, gallery
-from cocoseg.samples import Samples, TrainingBatches, ValidationBatches, loader
+from cocoseg.records import History, recorded
+from cocoseg.samples import Samples, TrainingBatches, ValidationBatches, loader, sample_seed
 from cocoseg.schedule import ScheduleName, lr_factor
-from cocoseg.weights import ModelCard, TrainingData, library_versions, output_channels, save_checkpoint
+from cocoseg.training_state import TrainingState, run_fingerprint
+from cocoseg.validation import Batches, Validation, on_device, strip, summed, validate, validation_metrics
+from cocoseg.weights import (
+    WEIGHTS,
+    ModelCard,
+    TrainingData,
+    library_versions,
+    output_channels,
+    save_checkpoint,
+    write_checkpoint,
+)
 from cocoseg.workers import worker_count
 
-# With more classes than this a curve for each would bury the others.
-MOST_CLASSES_WITH_CURVES = 20
-STRIP_IMAGES = 4
-
-Batches = DataLoader[tuple[Tensor, Tensor]]
+DROPOUT = 2**31  # stands where the index of a sample would, for what else is drawn in an epoch
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +65,19 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     resize: ResizeName
     augment: AugmentName
     loss: LossName
-    optimizer: Literal["adamw", "adam", "sgd"]
+    class_weights: ClassWeightsName
+    optimizer: OptimizerName
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
     weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
     schedule: ScheduleName
     warmup_epochs: Annotated[float, Meta(ge=0, le=100_000, extra_json_schema={"examples": [1]})]
     batch_size: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [16]})]
+    accumulate_batches: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [4]})]
+    clip_grad_norm: Annotated[float, Meta(gt=0, le=1e6, extra_json_schema={"examples": [1.0]})] | None
     epochs: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [10]})]
+    patience: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [5]})] | None
+    ema_decay: Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.99]})] | None
+    compile: bool
     seed: Annotated[int, Meta(ge=0, lt=2**32, extra_json_schema={"examples": [0]})]
 
     def __post_init__(self) -> None:
@@ -75,11 +87,65 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")
 
 
-class Validation(msgspec.Struct, frozen=True, kw_only=True):
-    """The validation side after one epoch, at the network's size. `confusion` as in `cocoseg.confusion`."""
+class Progress:
+    """How far a run has come."""
 
-    loss: float
-    confusion: NDArray[np.int64]
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.best: ModelCard | None = None
+        self.train_seconds: list[float] = []
+        self.val_seconds: list[float] = []
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether validation has not improved for `patience` epochs."""
+        return patience is not None and self.best is not None and self.epochs - self.best.epoch >= patience
+
+
+class Learner:
+    """The model, and all that changes it."""
+
+    def __init__(
+        self, params: TrainParams, mapping: CategoryMapping, class_weights: Sequence[float] | None, fabric: Fabric
+    ) -> None:
+        self.fabric = fabric
+        self.params = params
+        self.preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+        self.loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
+        channels = output_channels(mapping.task, mapping.classes)
+        model = build_model(params.arch, params.encoder, params.pretrained, channels)
+        check_model(model, params.image_size_px, smallest_batch=params.batch_size // fabric.world_size)
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        self.model = model.to(memory_format=torch.channels_last)
+        self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
+        trained: Any = torch.compile(self.model) if params.compile else self.model
+        self.network, self.optimizer = fabric.setup(trained, self._optimizer)
+        self.average: AveragedModel | None = None
+        if params.ema_decay is not None:
+            self.average = averaged(self.model, params.ema_decay)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The model that is validated and kept: the average of weights where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """What has been learnt, and what the optimizer remembers."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state()`."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
 
 
 def train(
@@ -87,15 +153,172 @@ def train(
     mapping: CategoryMapping,
     train_pairs: Sequence[Pair],
     val_pairs: Sequence[Pair],
+    class_weights: Sequence[float] | None,
     fingerprint: str,
     model_folder: Path,
     live_folder: Path,
-) -> dict[str, Any]:
-    """Train, log each epoch, and leave the best model in `model_folder`; returns the cost for the timing metrics.
+) -> dict[str, Any] | None:
+    """Train, record each epoch, and leave the best model in `model_folder`.
 
-    Raises `CocosegError` for a model that cannot be built, data that cannot be trained on, or a loss that is no number.
+    Returns the cost for the timing metrics; nothing in all processes but the first, which alone writes.
+
+    A run of the same parameters, data and code that was killed goes on after its last whole epoch. Raises
+    `CocosegError` for a model that cannot be built, data that cannot be trained on, a loss that is no number, or
+    memory that does not suffice.
     """
     _check_sides(train_pairs, val_pairs)
+    fabric = _fabric(params)
+    learner = Learner(params, mapping, class_weights, fabric)
+    classes, preprocessing = mapping.classes, learner.preprocessing
+
+    train_samples = Samples(train_pairs, len(classes), preprocessing, params.augment, params.seed)
+    val_samples = Samples(val_pairs, len(classes), preprocessing, None, params.seed)
+    kept = [train_samples.keep("training images"), val_samples.keep("validation images")]
+    on_cpu = fabric.device.type == "cpu"
+    workers = 0 if all(kept) and on_cpu else min(worker_count(), 16)
+    rank, world = fabric.global_rank, fabric.world_size
+    plan = TrainingBatches(len(train_samples), params.batch_size, params.seed, rank, world)
+    # Images of unequal size go through alone: in a batch a border would change their edges.
+    val_batch = 1 if params.resize == "short_side" else max(1, params.batch_size // world)
+    train_batches = loader(train_samples, plan, workers, pin_memory=not on_cpu)
+    val_batches = loader(val_samples, ValidationBatches(len(val_samples), val_batch, rank, world), workers, not on_cpu)
+
+    def seen() -> NDArray[np.uint8]:
+        return strip(learner.scored, val_samples, classes, preprocessing, fabric)
+
+    data = TrainingData(train_images=len(train_pairs), val_images=len(val_pairs), fingerprint=fingerprint)
+    run = run_fingerprint(msgspec.to_builtins(params), fingerprint, library_versions())
+    with _records(live_folder, params, run, fabric) as records, _bar(params.epochs, fabric) as bar, _memory(params):
+        progress = _resumed(learner, records, model_folder)
+        bar.update(progress.epochs)
+        if records is not None and progress.epochs:
+            records.history.strip(seen())
+        while progress.epochs < params.epochs and not progress.exhausted(params.patience):
+            epoch = plan.epoch = progress.epochs
+            started = time.perf_counter()
+            train_loss = _train_epoch(learner, train_batches, epoch, progress.best)
+            trained = time.perf_counter()
+            validation = validate(
+                fabric,
+                learner.scored,
+                val_batches,
+                len(classes),
+                learner.loss_name,
+                learner.class_weights,
+                preprocessing,
+            )
+            progress.train_seconds.append(trained - started)
+            progress.val_seconds.append(time.perf_counter() - trained)
+            progress.epochs += 1
+            if not math.isfinite(validation.loss):
+                raise _no_number(f"in validation after epoch {progress.epochs}", progress.best)
+            miou = _checked_miou(validation, classes)
+            improved = progress.best is None or miou > progress.best.val_miou
+            if progress.best is None or improved:
+                progress.best = _card(params, mapping, preprocessing, progress.epochs, miou, data)
+            if records is not None:
+                if improved:
+                    save_checkpoint(model_folder, learner.scored, progress.best)
+                metrics = {"train/loss": train_loss, "lr": current_lr(learner.optimizer)}
+                metrics |= validation_metrics(validation, classes)
+                records.history.epoch(metrics, {"epoch": progress.best.epoch, "val/miou": progress.best.val_miou})
+                records.history.strip(seen())
+                records.state.save(_snapshot(learner, progress, records.history, model_folder))
+                _tell(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {miou:.3f}")
+            fabric.barrier()
+        if records is not None:
+            records.history.finish(model_folder)
+            records.state.remove()
+    return _cost(fabric, learner.model, progress, len(train_pairs), len(val_pairs)) if records is not None else None
+
+
+def _train_epoch(learner: Learner, batches: Batches, epoch: int, best: ModelCard | None) -> float:
+    """One pass over the training side; returns the mean loss of its batches."""
+    params, fabric, network, optimizer = learner.params, learner.fabric, learner.network, learner.optimizer
+    # Dropout draws from this generator: an epoch must not depend on what was drawn before it.
+    torch.manual_seed(sample_seed(params.seed, epoch, DROPOUT + fabric.global_rank))
+    network.train()
+    together = params.accumulate_batches
+    steps = -(-len(batches) // together)  # of the optimizer, in one epoch
+    warmup_steps = round(params.warmup_epochs * steps)
+    losses: list[Tensor] = []
+    for batch, (images, target) in enumerate(batches):
+        step, place = divmod(batch, together)
+        group = min(together, len(batches) - step * together)  # the last may be smaller
+        last_of_group = place == group - 1
+        images, target = on_device(images, target, fabric)
+        with nullcontext() if last_of_group else fabric.no_backward_sync(network):
+            output = network(normalised(images, learner.preprocessing))
+            loss = segmentation_loss(output, target, learner.loss_name, learner.class_weights)
+            fabric.backward(loss / group if group > 1 else loss)
+        losses.append(loss.detach())
+        if last_of_group:
+            factor = lr_factor(epoch * steps + step, params.epochs * steps, warmup_steps, params.schedule)
+            set_lr(optimizer, params.lr * factor)
+            if params.clip_grad_norm is not None:
+                fabric.clip_gradients(network, optimizer, max_norm=params.clip_grad_norm, error_if_nonfinite=False)
+            optimizer.step()
+            optimizer.zero_grad()
+            if learner.average is not None:
+                learner.average.update_parameters(learner.model)
+        # Looking at a loss makes a GPU wait for it, so not at each.
+        if batch % 10 == 9 or batch == len(batches) - 1:
+            _refuse_nan(losses, epoch, best)
+    return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
+
+
+class Records(msgspec.Struct, frozen=True):
+    """What the first process writes down: the run's history, and its state for the case of a kill."""
+
+    history: History
+    state: TrainingState
+
+
+@contextmanager
+def _records(folder: Path, params: TrainParams, run: str, fabric: Fabric) -> Iterator[Records | None]:
+    """The records of this run; `None` in all processes but the first."""
+    if not fabric.is_global_zero:
+        yield None
+        return
+    with recorded(folder, msgspec.to_builtins(params), run) as history:
+        yield Records(history, TrainingState(run))
+
+
+def _snapshot(learner: Learner, progress: Progress, history: History, model_folder: Path) -> dict[str, Any]:
+    """All that `_resumed` needs."""
+    assert progress.best is not None
+    return learner.state() | {
+        "epochs": progress.epochs,
+        "best": msgspec.json.encode(progress.best).decode(),
+        "history": msgspec.json.encode(history.epochs).decode(),
+        "train_seconds": progress.train_seconds,
+        "val_seconds": progress.val_seconds,
+        "best_weights": torch.frombuffer(bytearray((model_folder / WEIGHTS).read_bytes()), dtype=torch.uint8),
+    }
+
+
+def _resumed(learner: Learner, records: Records | None, model_folder: Path) -> Progress:
+    """Where the same run, killed before, had come to; its history and best model are written anew."""
+    progress = Progress()
+    saved = learner.fabric.broadcast(records.state.load() if records is not None else None)
+    if saved is None:
+        return progress
+    learner.restore(saved)
+    progress.epochs = saved["epochs"]
+    progress.best = msgspec.json.decode(saved["best"], type=ModelCard)
+    progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
+    if records is not None:
+        write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)
+        for metrics, best in msgspec.json.decode(
+            saved["history"], type=list[tuple[dict[str, float], dict[str, float]]]
+        ):
+            records.history.epoch(metrics, best)
+        tqdm.write(f"train: goes on after epoch {progress.epochs}, where it was stopped", file=sys.stderr)
+    return progress
+
+
+def _fabric(params: TrainParams) -> Fabric:
+    """The devices and processes of this machine, launched."""
     # Its notes on devices and precision belong to nobody's one line; both are in the timing metrics.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=device_count(), num_nodes=node_count(), precision=_precision())
@@ -106,226 +329,90 @@ def train(
             "least one image each, or set COCOSEG_DEVICES"
         )
     fabric.seed_everything(params.seed, verbose=False)
-    classes = mapping.classes
-    preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
-
-    model = build_model(params.arch, params.encoder, params.pretrained, output_channels(mapping.task, classes))
-    check_model(model, params.image_size_px, smallest_batch=params.batch_size // fabric.world_size)
-    model = model.to(memory_format=torch.channels_last)
-    network, optimizer = fabric.setup(model, _optimizer(params, model))
-    loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
-
-    train_samples = Samples(train_pairs, len(classes), preprocessing, params.augment, params.seed)
-    val_samples = Samples(val_pairs, len(classes), preprocessing, None, params.seed)
-    in_memory = [train_samples.keep_in_memory("training images"), val_samples.keep_in_memory("validation images")]
-    on_cpu = fabric.device.type == "cpu"
-    workers = 0 if all(in_memory) and on_cpu else min(worker_count(), 16)
-    rank, world = fabric.global_rank, fabric.world_size
-    plan = TrainingBatches(len(train_samples), params.batch_size, params.seed, rank, world)
-    # Images of unequal size go through alone: in a batch a border would change their edges.
-    val_batch = 1 if params.resize == "short_side" else max(1, params.batch_size // world)
-    train_batches = loader(train_samples, plan, workers, pin_memory=not on_cpu)
-    val_batches = loader(val_samples, ValidationBatches(len(val_samples), val_batch, rank, world), workers, not on_cpu)
-
-    best: ModelCard | None = None
-    seconds: list[float] = []
-    with _live(live_folder, fabric) as live, tqdm(
-        range(params.epochs), desc="train", unit="epoch", disable=None if fabric.is_global_zero else True
-    ) as progress:  # fmt: skip
-        for epoch in progress:
-            plan.epoch = epoch
-            started = time.perf_counter()
-            train_loss = _train_epoch(
-                params, fabric, network, optimizer, train_batches, epoch, loss_name, preprocessing
-            )
-            seconds.append(time.perf_counter() - started)
-            validation = _validate(fabric, model, val_batches, len(classes), loss_name, preprocessing)
-            result = scores(validation.confusion, classes)
-            if result.miou is None:
-                raise CocosegError("data/splits/val.txt: the masks of these images have no pixel that counts; "
-                                   "choose more images or a larger val_share")  # fmt: skip
-            summary = f"loss {train_loss:.3f}, val mIoU {result.miou:.3f}"
-            progress.set_postfix_str(summary)
-            if progress.disable and fabric.is_global_zero:  # no terminal: a line an epoch
-                tqdm.write(f"train: epoch {epoch + 1} of {params.epochs}: {summary}", file=sys.stderr)
-            improved = best is None or result.miou > best.val_miou
-            if best is None or improved:
-                best = ModelCard(
-                    arch=params.arch,
-                    encoder=params.encoder,
-                    task=mapping.task,
-                    classes=classes,
-                    preprocessing=preprocessing,
-                    epoch=epoch + 1,
-                    val_miou=result.miou,
-                    params=msgspec.to_builtins(params),
-                    data=TrainingData(
-                        train_images=len(train_pairs), val_images=len(val_pairs), fingerprint=fingerprint
-                    ),
-                    versions=library_versions(),
-                )
-            if live is not None:
-                if improved:
-                    save_checkpoint(model_folder, model, best)
-                metrics = {"train/loss": train_loss, "val/loss": validation.loss, "lr": _lr(optimizer)}
-                metrics |= _validation_metrics(validation, classes)
-                _log_epoch(live, metrics, best)
-                live.log_image("validation.png", _strip(model, val_samples, classes, preprocessing, fabric))
-                live.next_step()  # type: ignore[no-untyped-call]
-            fabric.barrier()
-    return _cost(fabric, model, seconds, len(train_pairs))
+    return fabric
 
 
-def _train_epoch(
+def _precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """bfloat16 where the chip computes in it, which halves the time or nearly so; float16 on older GPUs; or float32."""
+    if full_precision():
+        return "32-true"
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def _bar(epochs: int, fabric: Fabric) -> "tqdm[Any]":
+    return tqdm(total=epochs, desc="train", unit="epoch", disable=None if fabric.is_global_zero else True)
+
+
+def _tell(bar: "tqdm[Any]", epoch: int, summary: str) -> None:
+    """The epoch's result in the bar, or as a line of its own where there is no terminal."""
+    bar.set_postfix_str(summary, refresh=False)
+    bar.update()
+    if bar.disable:
+        tqdm.write(f"train: epoch {epoch} of {bar.total}: {summary}", file=sys.stderr)
+
+
+@contextmanager
+def _memory(params: TrainParams) -> Iterator[None]:
+    """One line if memory does not suffice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search(r"out of memory|can't allocate memory", str(error)):
+            raise
+        smaller = max(1, params.batch_size // 2)
+        together = params.accumulate_batches * params.batch_size // smaller
+        raise CocosegError(
+            f"params.yaml: batch_size {params.batch_size} at image_size_px {params.image_size_px} does not fit into "
+            f"memory; try batch_size: {smaller} with accumulate_batches: {together}, which learns alike"
+        ) from None
+
+
+def _checked_miou(validation: Validation, classes: Sequence[str]) -> float:
+    miou = scores(validation.confusion, classes).miou
+    if miou is None:
+        raise CocosegError(
+            "data/splits/val.txt: the masks of these images have no pixel that counts; choose more images or a "
+            "larger val_share"
+        )
+    return miou
+
+
+def _card(
     params: TrainParams,
-    fabric: Fabric,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
+    mapping: CategoryMapping,
+    preprocessing: Preprocessing,
     epoch: int,
-    loss_name: LossName,
-    preprocessing: Preprocessing,
-) -> float:
-    """One pass over the training side; returns the mean loss of its batches."""
-    network.train()
-    steps, warmup_steps = params.epochs * len(batches), round(params.warmup_epochs * len(batches))
-    losses: list[Tensor] = []
-    for batch, (images, target) in enumerate(batches):
-        factor = lr_factor(epoch * len(batches) + batch, steps, warmup_steps, params.schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = params.lr * factor
-        images, target = _on_device(images, target, fabric)
-        output = network(normalised(images, preprocessing))
-        loss = segmentation_loss(output, target, loss_name)
-        fabric.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.detach())
-        # Looking at a loss makes a GPU wait for it, so not at each.
-        if batch % 10 == 9 or batch == len(batches) - 1:
-            _refuse_nan(losses, epoch)
-    return _summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
+    miou: float,
+    data: TrainingData,
+) -> ModelCard:
+    return ModelCard(
+        arch=params.arch,
+        encoder=params.encoder,
+        task=mapping.task,
+        classes=mapping.classes,
+        preprocessing=preprocessing,
+        epoch=epoch,
+        val_miou=miou,
+        params=msgspec.to_builtins(params),
+        data=data,
+        versions=library_versions(),
+    )
 
 
-@torch.no_grad()
-def _validate(
-    fabric: Fabric,
-    model: nn.Module,
-    batches: Batches,
-    classes: int,
-    loss_name: LossName,
-    preprocessing: Preprocessing,
-) -> Validation:
-    """Loss and confusion matrix of the validation side; each process counts its share, and the counts are summed."""
-    model.eval()
-    if fabric.world_size > 1:
-        for buffer in model.buffers():
-            # Running statistics of BatchNorm differ after each process's own last batch.
-            torch.distributed.broadcast(buffer, src=0)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
-    loss_and_images = torch.zeros(2, dtype=torch.float64, device=fabric.device)
-    for images, target in batches:
-        images, target = _on_device(images, target, fabric)
-        with fabric.autocast():
-            logits = model(normalised(images, preprocessing))
-        loss = segmentation_loss(logits, target, loss_name)
-        loss_and_images += torch.tensor([loss.item() * len(images), len(images)], dtype=torch.float64).to(loss.device)
-        confusion += counted(target, predicted_labels(logits), classes)
-    confusion = _summed(fabric, confusion)
-    total, images_seen = _summed(fabric, loss_and_images).tolist()
-    return Validation(loss=total / images_seen, confusion=confusion.cpu().numpy())
-
-
-def counted(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
-    """The confusion matrix of a batch of label maps, (classes, classes) int64, on their device; rows the target."""
-    used = target != IGNORE
-    cells = target[used].long() * classes + prediction[used].long()
-    return torch.bincount(cells, minlength=classes**2).view(classes, classes)
-
-
-def _summed(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes."""
-    total = fabric.all_reduce(values, reduce_op="sum")
-    assert isinstance(total, Tensor)  # all_reduce also takes collections
-    return total
-
-
-def _on_device(images: Tensor, target: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    return images.to(fabric.device, non_blocking=True), target.to(fabric.device, non_blocking=True)
-
-
-def _validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
-    """Names and values for the log. A class without a target pixel in the validation side has no curve."""
-    result = scores(validation.confusion, classes)
-    metrics = {"val/miou": result.miou, "val/dice": result.mean_dice, "val/pixel_accuracy": result.pixel_accuracy}
-    if len(classes) <= MOST_CLASSES_WITH_CURVES:
-        metrics |= {f"val/iou/{_file_part(name)}": value for name, value in result.iou.items()}
-        metrics |= {f"val/dice/{_file_part(name)}": value for name, value in result.dice.items()}
-    return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _log_epoch(live: Live, metrics: Mapping[str, float], best: ModelCard) -> None:
-    """One point on each curve, and the summary of the last and the best epoch."""
-    # dvclive nests names at each slash, where `val/dice` cannot be both a number and the parent of `val/dice/person`.
-    # So the summary is built here, nested at the first slash only.
-    summary: dict[str, Any] = {"best": {"epoch": best.epoch, "val/miou": _readable(best.val_miou)}}
-    for name, value in metrics.items():
-        live.summary = {}
-        live.log_metric(name, _readable(value))
-        group, _, rest = name.partition("/")
-        if rest:
-            summary.setdefault(group, {})[rest] = _readable(value)
-        else:
-            summary[name] = _readable(value)
-    live.summary = summary
-
-
-def _readable(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _file_part(class_name: str) -> str:
-    """The name of a class as dvclive can make a file of it: a stranger's annotations may name one `../x`."""
-    return class_name if "/" not in class_name and is_safe(class_name) else quote(class_name[:60], safe="").strip(".")
-
-
-def _refuse_nan(losses: Sequence[Tensor], epoch: int) -> None:
+def _refuse_nan(losses: Sequence[Tensor], epoch: int, best: ModelCard | None) -> None:
     finite = torch.isfinite(torch.stack(list(losses)))
     if not finite.all():
         batch = int((~finite).nonzero()[0]) + 1
-        raise CocosegError(
-            f"the loss is no longer a number in epoch {epoch + 1}, batch {batch}; try a smaller lr or a longer warm-up"
-        )
+        raise _no_number(f"in epoch {epoch + 1}, batch {batch}", best)
 
 
-def _optimizer(params: TrainParams, model: nn.Module) -> torch.optim.Optimizer:
-    # Biases and the scales of norms are not decayed: drawing them to zero restrains nothing that overfits.
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": params.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    match params.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=params.lr)
-        case "adam":
-            return torch.optim.Adam(groups, lr=params.lr)
-        case "sgd":
-            return torch.optim.SGD(groups, lr=params.lr, momentum=0.9)
-
-
-def _lr(optimizer: torch.optim.Optimizer) -> float:
-    return float(optimizer.param_groups[0]["lr"])
-
-
-def _precision() -> Literal["bf16-mixed", "32-true"]:
-    """bfloat16 where the chip computes in it, which halves the time or nearly so; else float32."""
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if native and not full_precision() else "32-true"
+def _no_number(where: str, best: ModelCard | None) -> CocosegError:
+    kept = f"; data/model holds the weights of epoch {best.epoch}" if best is not None else ""
+    return CocosegError(
+        f"the loss is no longer a number {where}; try a smaller lr, a longer warm-up or clip_grad_norm: 1{kept}"
+    )
 
 
 def _check_sides(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair]) -> None:
@@ -337,46 +424,19 @@ def _check_sides(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair]) -> None
             )
 
 
-@contextmanager
-def _live(folder: Path, fabric: Fabric) -> Iterator[Live | None]:
-    """The log of this run; `None` in all processes but the first."""
-    if not fabric.is_global_zero:
-        yield None
-        return
-    try:
-        # dvcyaml: dvc.yaml is written by hand. save_dvc_exp: the run belongs to DVC already.
-        live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
-    except SCMError:
-        raise CocosegError("this repository has no commit yet, and the log names the commit; run: git commit") from None
-    with live:
-        yield live
-
-
-@torch.no_grad()
-def _strip(
-    model: nn.Module, samples: Samples, classes: Sequence[str], preprocessing: Preprocessing, fabric: Fabric
-) -> NDArray[np.uint8]:
-    """The same few validation images after every epoch, as the network sees them."""
-    model.eval()
-    rows = []
-    for index in range(min(STRIP_IMAGES, len(samples))):
-        image, truth = samples[0, index]
-        logits = model(normalised(image[None].to(fabric.device), preprocessing))
-        prediction = predicted_labels(logits)[0].cpu().numpy()
-        rows.append(Row(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
-    return gallery(rows, classes)
-
-
-def _cost(fabric: Fabric, model: nn.Module, seconds: Sequence[float], images: int) -> dict[str, Any]:
+def _cost(fabric: Fabric, model: nn.Module, progress: Progress, train_images: int, val_images: int) -> dict[str, Any]:
     """What the run took, for the timing metrics. The first epoch warms up and counts only if there is no other."""
-    later = seconds[1:] or seconds
+    train_seconds, val_seconds = (taken[1:] or taken for taken in (progress.train_seconds, progress.val_seconds))
     on_gpu = fabric.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "train_images_per_second": round(images * len(later) / sum(later), 1),
+        "train_images_per_second": round(train_images * len(train_seconds) / sum(train_seconds), 1),
+        "val_images_per_second": round(val_images * len(val_seconds) / sum(val_seconds), 1),
         "parameters": parameter_count(model),
         "peak_memory_mb": round(peak / 2**20),
-        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if on_gpu
+        else f"{fabric.device.type}, {torch.get_num_threads()} threads",
         "processes": fabric.world_size,
         "precision": _precision(),
         "versions": library_versions(),

@@ -61,10 +61,14 @@ def output_channels(task: Task, classes: Sequence[str]) -> int:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write both files; the weights first, so that a card never speaks of weights that are not there."""
+    """Write a model and its card, as `write_checkpoint` does."""
     # No metadata: with several keys safetensors writes them in another order each time.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = safetensors.torch.save(tensors)
+    write_checkpoint(folder, safetensors.torch.save(tensors), card)
+
+
+def write_checkpoint(folder: Path, data: bytes, card: ModelCard) -> None:
+    """Write both files; the weights first, so that a card never speaks of weights that are not there."""
     write_bytes(folder / WEIGHTS, data)
     write_json(folder / CARD, msgspec.structs.replace(card, weights_sha256=hashlib.sha256(data).hexdigest()))
 

@@ -1,0 +1,82 @@
+"""One epoch of each architecture: `uv run dvc repro && uv run benchmarks/architectures.py`.
+
+On the images that the last `dvc repro` left in `data/`, both tasks, the parameters of `params.yaml`; smp's
+architectures with its `encoder`. Parameters, training images a second (of the first epoch, warming up included) and the
+mIoU of the test images at their own size.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import cv2
+import msgspec
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
+from train import DATA, sides
+
+from cocoseg.categories import IGNORE, CategoryMapping, Task
+from cocoseg.confusion import scores
+from cocoseg.evaluation import evaluate
+from cocoseg.files import read_json, read_lines, write_bytes
+from cocoseg.pairs import Pair, pairs
+from cocoseg.params import load_params
+from cocoseg.png import encode_png
+from cocoseg.training import TrainParams, train
+from cocoseg.weights import load_checkpoint
+
+ARCHITECTURES = (
+    "unet", "deeplabv3_mobilenet", "deeplabv3_resnet50", "fastscnn", "segformer", "unetplusplus", "fpn",
+    "deeplabv3plus", "upernet",
+)  # fmt: skip
+
+
+def as_binary(found: list[Pair], folder: Path) -> list[Pair]:
+    """The pairs with masks of any class against background."""
+    out = []
+    for pair in found:
+        mask = np.asarray(cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED))
+        binary = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
+        path = folder / pair.file_name
+        write_bytes(path, encode_png(binary))
+        out.append(Pair(file_name=pair.file_name, image=pair.image, mask=path))
+    return out
+
+
+def main() -> None:
+    """Print a line an architecture and task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=ARCHITECTURES, help="these architectures")
+    only = parser.parse_args().only
+    base = load_params(TrainParams)
+    mapping, train_pairs, val_pairs = sides()
+    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
+    test_pairs = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
+    print(f"{'':22}{'task':12}{'parameters':>12}{'images/s':>10}{'mIoU':>8}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["COCOSEG_CACHE"] = str(folder / "cache")
+        for task in get_args(Task):
+            own = mapping
+            chosen = [train_pairs, val_pairs, test_pairs]
+            if task == "binary":
+                own = CategoryMapping(task=task, classes=("background", "foreground"), categories=mapping.categories)
+                chosen = [as_binary(side, folder / "binary") for side in chosen]
+            for arch in only:
+                params = msgspec.structs.replace(base, arch=arch, task=task, epochs=1, warmup_epochs=0)
+                cost = train(params, own, chosen[0], chosen[1], None, "table", folder / "model", folder / "live")
+                if cost is None:
+                    sys.exit()
+                model, card = load_checkpoint(folder / "model")
+                result = evaluate(model, card, chosen[2], folder / "predictions", [])
+                miou = scores(result.confusion, own.classes).miou
+                rate = cost["train_images_per_second"]
+                print(f"{arch:22}{task:12}{cost['parameters']:12,}{rate:10.1f}{miou:8.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Images and masks to batches, side by side: `uv run python benchmarks/input.py`.
+
+JPEG files of 640×480 pixels like photographs, noise that is smooth, and PNG masks; all contenders in one process and
+in batches of 16, image (16, 3, h, w) and mask (16, h, w) uint8, a round each in turn, the median of the rounds.
+
+- plain: `cv2.imread`, `cv2.resize` and a tensor for each image, every epoch; one thread
+- full decode: what ours does without the decoder's own reduction; one thread
+- first epoch: ours, one thread; and `Samples.keep`, which decodes with as many threads as there are cores
+- memory, mapped file: ours in any later epoch, from memory or from the file on disk
+- floor: indexing ready tensors, and stacking
+
+`--resize` letterbox: 256×192 pixels remain of 640×480, half of it is enough. squash: 256×256, and 240 are too few.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from cocoseg import samples as samples_module
+from cocoseg.geometry import Preprocessing, ResizeName, placed_image, placed_mask, placement
+from cocoseg.pairs import Pair, read_pair
+from cocoseg.samples import Samples, ValidationBatches, loader
+
+HEIGHT, WIDTH = 480, 640
+BATCH_SIZE = 16
+CLASSES = 21
+
+Sample = tuple[Tensor, Tensor]
+
+
+def write_pairs(folder: Path, images: int) -> list[Pair]:
+    """`images` photographs of nothing, about as many bytes as COCO's, and their masks."""
+    random = np.random.default_rng(0)
+    found = []
+    for number in range(images):
+        shapes = cv2.resize(
+            random.integers(0, 256, (15, 20, 3), dtype=np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC
+        )
+        grain = cv2.GaussianBlur(random.normal(0, 25, (HEIGHT, WIDTH, 1)), (0, 0), 0.8)[..., None]
+        image = (shapes + grain).clip(0, 255).astype(np.uint8)
+        small = random.integers(0, CLASSES, (6, 8), dtype=np.uint8)
+        mask = cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+        pair = Pair(file_name=f"{number}.jpg", image=folder / f"{number}.jpg", mask=folder / f"{number}.png")
+        cv2.imwrite(str(pair.image), image, [cv2.IMWRITE_JPEG_QUALITY, 93])
+        cv2.imwrite(str(pair.mask), mask)
+        found.append(pair)
+    return found
+
+
+def plain(pair: Pair, size: int) -> Sample:
+    """What most training scripts do."""
+    image = cv2.cvtColor(np.asarray(cv2.imread(str(pair.image))), cv2.COLOR_BGR2RGB)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    mask = np.asarray(cv2.imread(str(pair.mask), cv2.IMREAD_GRAYSCALE))
+    mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask)
+
+
+def full_decode(pair: Pair, preprocessing: Preprocessing) -> Sample:
+    """Ours, of the whole image."""
+    image, mask = read_pair(pair, CLASSES)
+    height, width = mask.shape
+    place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    return placed_image(pixels, place).contiguous(), placed_mask(torch.from_numpy(mask), place).contiguous()
+
+
+def batched(sample: Callable[[int], Sample], count: int) -> Iterator[Sample]:
+    """Batches of what `sample` gives for each index."""
+    for start in range(0, count, BATCH_SIZE):
+        parts = [sample(index) for index in range(start, min(start + BATCH_SIZE, count))]
+        yield torch.stack([image for image, _ in parts]), torch.stack([mask for _, mask in parts])
+
+
+def seconds(epoch: Callable[[], object]) -> float:
+    """Of one epoch."""
+    started = time.perf_counter()
+    epoch()
+    return time.perf_counter() - started
+
+
+def kept(pairs: list[Pair], preprocessing: Preprocessing, memory_share: float) -> Samples:
+    """Samples that lie in memory, or with a share of 0 on disk."""
+    samples_module.MEMORY_SHARE = memory_share
+    samples = Samples(pairs, CLASSES, preprocessing, None, seed=0)
+    assert samples.keep("keep")
+    return samples
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--resize", choices=["squash", "letterbox"], action="append", help="both, unless given")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    resizes: list[ResizeName] = arguments.resize or ["letterbox", "squash"]
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["COCOSEG_CACHE"] = str(Path(name, "cache"))
+        pairs = write_pairs(Path(name), arguments.images)
+        size_kb = statistics.mean(pair.image.stat().st_size for pair in pairs) / 1e3
+        print(f"{len(pairs)} JPEG files of {WIDTH}×{HEIGHT} px and {size_kb:.0f} kB, {arguments.size} px, "
+              f"{len(os.sched_getaffinity(0))} cores, torch with {torch.get_num_threads()} threads")  # fmt: skip
+        for resize in resizes:
+            compare(pairs, Preprocessing(image_size_px=arguments.size, resize=resize), arguments.rounds)
+
+
+def compare(pairs: list[Pair], preprocessing: Preprocessing, rounds: int) -> None:
+    """Print the rows of one way to resize."""
+    count, size = len(pairs), preprocessing.image_size_px
+    ours = Samples(pairs, CLASSES, preprocessing, None, seed=0)
+    memory, disk = kept(pairs, preprocessing, 0.3), kept(pairs, preprocessing, 0.0)
+    assert memory.shelves is not None
+    assert disk.shelves is not None
+    assert (set(memory.shelves.places[:, 0]), set(disk.shelves.places[:, 0])) == ({1}, {2})
+    ready = [memory.decoded(index) for index in range(count)]
+    plan = ValidationBatches(count, BATCH_SIZE)
+    contenders: dict[str, Callable[[], object]] = {
+        "plain": lambda: [None for _ in batched(lambda index: plain(pairs[index], size), count)],
+        "full decode": lambda: [None for _ in batched(lambda index: full_decode(pairs[index], preprocessing), count)],
+        "first epoch": lambda: [None for _ in batched(ours.decoded, count)],
+        "first epoch, keep()": lambda: kept(pairs, preprocessing, 0.3),
+        "memory": lambda: [None for _ in loader(memory, plan, 0, False)],
+        "mapped file": lambda: [None for _ in loader(disk, plan, 0, False)],
+        "floor": lambda: [None for _ in batched(ready.__getitem__, count)],
+    }
+    times: dict[str, list[float]] = {contender: [] for contender in contenders}
+    for _ in range(rounds):
+        for contender, epoch in contenders.items():
+            times[contender].append(seconds(epoch))
+    print(f"{preprocessing.resize:20}{'images/s':>10}{'ms an image':>13}{'× plain':>10}{'of the floor':>14}")
+    medians = {contender: statistics.median(values) for contender, values in times.items()}
+    for contender, median in medians.items():
+        print(
+            f"{contender:20}{count / median:10,.0f}{1e3 * median / count:13.3f}{medians['plain'] / median:10.2f}"
+            f"{medians['floor'] / median:14.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

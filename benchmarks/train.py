@@ -1,0 +1,214 @@
+"""Training, side by side: `uv run dvc repro && uv run benchmarks/train.py`.
+
+On the images that the last `dvc repro` left in `data/`, with the parameters of `params.yaml`, one contender after the
+other in one run, each in a process of its own:
+
+- ours: the stage `train`, images a second from the second epoch on, augmentation, logging and all
+- bare: the same model, precision and optimizer on tensors that lie ready in memory; nothing else
+- plain: a PyTorch loop as they are found, float32, contiguous, decoding every epoch in two DataLoader workers, the same
+  augmentation; also how long each of the two takes to the validation mIoU that plain ends with
+- two processes: ours in two processes, of one core each where there are two
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from cocoseg.categories import CategoryMapping
+from cocoseg.confusion import scores
+from cocoseg.files import read_json, read_lines
+from cocoseg.geometry import Preprocessing, normalised, predicted_labels
+from cocoseg.losses import resolved_loss, segmentation_loss
+from cocoseg.models import build_model
+from cocoseg.optimization import make_optimizer, set_lr
+from cocoseg.pairs import Pair, pairs
+from cocoseg.params import load_params
+from cocoseg.samples import Samples
+from cocoseg.schedule import lr_factor
+from cocoseg.training import TrainParams, _precision, train
+from cocoseg.validation import counted
+from cocoseg.weights import output_channels
+
+DATA = Path("data")
+
+
+def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
+    """The masks' classes, and the pairs that train and validate."""
+    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
+    train_pairs, val_pairs = (
+        pairs(read_lines(DATA / f"splits/{side}.txt"), mask_map, DATA / "images", DATA / "masks")
+        for side in ("train", "val")
+    )
+    return read_json(DATA / "category_mapping.json", CategoryMapping), train_pairs, val_pairs
+
+
+def ours(params: TrainParams) -> dict[str, Any]:
+    """What the stage does, into a folder that is thrown away."""
+    mapping, train_pairs, val_pairs = sides()
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["COCOSEG_CACHE"] = f"{name}/cache"
+        live = Path(name) / "live"
+        started = time.perf_counter()
+        cost = train(params, mapping, train_pairs, val_pairs, None, "benchmark", Path(name) / "model", live)
+        if cost is None:
+            sys.exit()
+        lines = (live / "plots/metrics/val/miou.tsv").read_text().splitlines()[1:]
+        mious = [float(line.split("\t")[1]) for line in lines]
+    return {
+        "images_per_second": cost["train_images_per_second"],
+        "val_images_per_second": cost["val_images_per_second"],
+        "mious": mious,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _model(params: TrainParams, mapping: CategoryMapping) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(params.seed)
+    model = build_model(params.arch, params.encoder, params.pretrained, output_channels(mapping.task, mapping.classes))
+    return model, make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
+
+
+def bare(params: TrainParams) -> dict[str, Any]:
+    """Steps and forward passes on ready tensors, for the time of about three epochs."""
+    mapping, train_pairs, _ = sides()
+    preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+    model, optimizer = _model(params, mapping)
+    model = model.to(memory_format=torch.channels_last).train()
+    samples = Samples(train_pairs[: 8 * params.batch_size], len(mapping.classes), preprocessing, None, params.seed)
+    ready = [samples[0, index] for index in range(len(samples))]
+    batches = [
+        tuple(torch.stack(part) for part in zip(*ready[start : start + params.batch_size], strict=True))
+        for start in range(0, len(ready) - params.batch_size + 1, params.batch_size)
+    ]
+    loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+    bf16 = _precision() == "bf16-mixed"
+
+    def step(images: Tensor, target: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = model(normalised(images, preprocessing))
+        segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def forward(images: Tensor, _: Tensor) -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            model(normalised(images, preprocessing))
+
+    rates = []
+    for task, training in ((step, True), (forward, False)):
+        model.train(training)
+        for images, target in batches:
+            task(images, target)
+        started = time.perf_counter()
+        rounds = 3 * max(1, len(train_pairs) // len(ready))
+        for _ in range(rounds):
+            for images, target in batches:
+                task(images, target)
+        rates.append(rounds * len(batches) * params.batch_size / (time.perf_counter() - started))
+    return {"images_per_second": rates[0], "val_images_per_second": rates[1]}
+
+
+def plain(params: TrainParams) -> dict[str, Any]:
+    """The loop that people write."""
+    mapping, train_pairs, val_pairs = sides()
+    classes = len(mapping.classes)
+    preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+    model, optimizer = _model(params, mapping)
+    train_samples = Samples(train_pairs, classes, preprocessing, params.augment, params.seed)
+    val_samples = Samples(val_pairs, classes, preprocessing, None, params.seed)
+    loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+    started = time.perf_counter()
+    keys = [(0, index) for index in range(len(val_samples))]
+    val_batches: Any = DataLoader(val_samples, batch_size=params.batch_size, sampler=keys, num_workers=2)
+    mious, rates, ends = [], [], []
+    generator = torch.Generator().manual_seed(params.seed)
+    steps_an_epoch = len(train_samples) // params.batch_size
+    for epoch in range(params.epochs):
+        order = [(epoch, index) for index in torch.randperm(len(train_samples), generator=generator).tolist()]
+        batches: Any = DataLoader(
+            train_samples, batch_size=params.batch_size, sampler=order, num_workers=2, drop_last=True
+        )
+        epoch_started = time.perf_counter()
+        model.train()
+        for batch, (images, target) in enumerate(batches):
+            step = epoch * steps_an_epoch + batch
+            warmup = round(params.warmup_epochs * steps_an_epoch)
+            set_lr(optimizer, params.lr * lr_factor(step, params.epochs * steps_an_epoch, warmup, params.schedule))
+            output = model(normalised(images, preprocessing).contiguous())
+            segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+        rates.append(steps_an_epoch * params.batch_size / (time.perf_counter() - epoch_started))
+        model.eval()
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        with torch.no_grad():
+            for images, target in val_batches:
+                confusion += counted(target, predicted_labels(model(normalised(images, preprocessing))), classes)
+        mious.append(scores(confusion.numpy(), mapping.classes).miou or 0.0)
+        ends.append(time.perf_counter() - started)
+    return {"images_per_second": float(np.median(rates[1:] or rates)), "mious": mious, "ends": ends}
+
+
+CONTENDERS = {"ours": ours, "bare": bare, "plain": plain}
+
+
+def measured(contender: str, params: TrainParams, **environment: str) -> dict[str, Any]:
+    """The result of a contender in a process of its own."""
+    command = [sys.executable, __file__, "--contender", contender, msgspec.json.encode(params).decode()]
+    finished = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
+    parser.add_argument("--arch", help="instead of that of params.yaml")
+    parser.add_argument("--contender", nargs=2, metavar=("NAME", "PARAMS"), help="for itself")
+    arguments = parser.parse_args()
+    if arguments.contender:
+        name, text = arguments.contender
+        print(json.dumps(CONTENDERS[name](msgspec.json.decode(text, type=TrainParams))))
+        return
+    params = load_params(TrainParams)
+    changes = {key: value for key in ("epochs", "arch") if (value := getattr(arguments, key))}
+    params = msgspec.structs.replace(params, **changes)
+    print(f"{params.arch}, {params.image_size_px} px, batches of {params.batch_size}, {params.epochs} epochs")
+    results = {name: measured(name, params) for name in CONTENDERS}
+    results["ours, 2 processes"] = measured("ours", params, COCOSEG_DEVICES="2")
+    own = results["ours"]["images_per_second"]
+    for name, result in results.items():
+        rate = result["images_per_second"]
+        print(f"train    {name:20}{rate:8.1f} images/s   ours is {own / rate:.2f}×")
+    for name in ("ours", "bare"):
+        rate = results[name]["val_images_per_second"]
+        print(
+            f"validate {name:20}{rate:8.1f} images/s   ours is {results['ours']['val_images_per_second'] / rate:.2f}×"
+        )
+    goal = results["plain"]["mious"][-1]
+    ours_seconds = results["ours"]["seconds"] / params.epochs
+    reached = next((n for n, miou in enumerate(results["ours"]["mious"], start=1) if miou >= goal), None)
+    text = f"{reached * ours_seconds:.0f} s, in epoch {reached}" if reached else f"not in {params.epochs} epochs"
+    best = max(results["ours"]["mious"])
+    ends = results["plain"]["ends"][-1]
+    print(f"validation mIoU {goal:.3f}, where plain ends after {ends:.0f} s: ours {text}; its best {best:.3f}")
+
+
+if __name__ == "__main__":
+    main()

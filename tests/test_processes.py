@@ -1,0 +1,80 @@
+"""One process or several, one machine or several: the same counts, and one that writes."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from small_data import write_pairs
+from stage_runs import ROOT
+from test_resume import PARAMS, as_dvc_does, environment, outputs, work
+
+__all__ = ["work"]
+
+SCRIPT = Path(__file__).parent / "validate_side.py"
+
+
+def printed(command: Sequence[str], **variables: str) -> str:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    finished = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
+    )
+    return finished.stdout.splitlines()[-1]
+
+
+def free_port() -> str:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return str(listening.getsockname()[1])
+
+
+def test_one_process_two_processes_and_torchrun_count_the_same(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 11)  # an odd number: nothing is padded, no image counts twice
+    one = printed([sys.executable, str(SCRIPT), str(tmp_path)], COCOSEG_DEVICES="1")
+    two = printed([sys.executable, str(SCRIPT), str(tmp_path)], COCOSEG_DEVICES="2")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launched = printed([*torchrun, "--master-port", free_port(), str(SCRIPT), str(tmp_path)])
+    assert (one[0], two[0], launched[0]) == ("1", "2", "2")
+    assert one[1:] == two[1:] == launched[1:]
+
+
+def test_two_nodes_train_together_and_the_first_writes(work: Path, tmp_path: Path) -> None:
+    (work / "params.yaml").write_text(
+        "\n".join(f"{key}: {'null' if value is None else value}" for key, value in PARAMS.items()).replace(
+            "False", "false"
+        )
+    )
+    (work / "dvc.yaml").write_text(f"stages: {{train: {{params: [{', '.join(PARAMS)}]}}}}")
+    as_dvc_does(work)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "COCOSEG_NODES": "2", "COCOSEG_DEVICES": "1"}
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "stages/train.py")],
+            cwd=work,
+            env={
+                **os.environ,
+                **environment(tmp_path / f"cache{rank}"),
+                **shared,
+                "PYTHONPATH": str(ROOT / "src"),
+                "NODE_RANK": str(rank),
+                "LOCAL_RANK": "0",
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    texts = [node.communicate(timeout=180)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], texts
+    assert "epoch 8 of 8" in texts[0]
+    assert "epoch" not in texts[1]
+    assert "data/model/model.safetensors" in outputs(work)
+    assert '"processes": 2' in (work / "metrics/timing/train.json").read_text()
+    assert not list((tmp_path / "cache1").rglob("state.pt"))

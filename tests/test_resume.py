@@ -1,0 +1,194 @@
+"""A run that is killed at any moment and started again ends as one that never was."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_data import MULTICLASS, write_pairs
+from stage_runs import ROOT, run_stage, start_stage
+
+from cocoseg.files import write_bytes, write_json, write_lines, write_table
+from cocoseg.tables import ImageRow, MaskRow
+from cocoseg.training_state import TrainingState, run_fingerprint
+
+KILLS = int(os.environ.get("COCOSEG_TEST_KILLS", "4"))
+PARAMS: dict[str, Any] = {
+    "task": "multiclass",
+    "arch": "deeplabv3_mobilenet",  # it has dropout, BatchNorm and a second head
+    "encoder": "resnet18",
+    "pretrained": "none",
+    "image_size_px": 32,
+    "resize": "squash",
+    "augment": "strong",
+    "loss": "auto",
+    "class_weights": "none",
+    "optimizer": "adamw",
+    "lr": 0.001,
+    "weight_decay": 0.01,
+    "schedule": "poly",
+    "warmup_epochs": 1,
+    "batch_size": 4,
+    "accumulate_batches": 1,
+    "clip_grad_norm": None,
+    "epochs": 8,
+    "patience": None,
+    "ema_decay": 0.9,
+    "compile": False,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """What the stage reads, in a repository with a commit."""
+    folder = tmp_path / "work"
+    pairs = write_pairs(folder / "data", 12)
+    names = [pair.file_name for pair in pairs]
+    write_json(folder / "data/category_mapping.json", MULTICLASS)
+    write_json(folder / "data/image_mask_map.json", {name: name for name in names})
+    rows = [ImageRow(image_id=number, file_name=name, status="ok") for number, name in enumerate(names)]
+    write_table(folder / "data/images.csv", rows, ImageRow)
+    write_table(folder / "data/masks.csv", [], MaskRow)
+    for side, chosen in (("train", names[:8]), ("val", names[8:]), ("test", [])):
+        write_lines(folder / f"data/splits/{side}.txt", chosen)
+    (folder / ".dvc").mkdir()
+    write_bytes(folder / ".dvc/config", b"[core]\n    analytics = false\n")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", "init", "--quiet"], check=True, cwd=folder)
+    commit = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"]
+    subprocess.run(commit, check=True, cwd=folder)
+    return folder
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return {"COCOSEG_CACHE": str(cache), "COCOSEG_WORKERS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def as_dvc_does(folder: Path) -> None:
+    """Outputs are removed before a stage starts."""
+    for output in ("data/model", "metrics/train"):
+        shutil.rmtree(folder / output, ignore_errors=True)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for output in ("data/model", "metrics/train")
+        for path in sorted((folder / output).rglob("*"))
+        if path.is_file()
+    }
+
+
+def moments(cache: Path, chance: random.Random) -> Iterator[str]:
+    """Waits for one moment after the other to kill at: between epochs, inside one, while the state is written."""
+    seen = -1.0
+    while True:
+        for moment in ("between", "writing", "inside"):
+            while True:
+                states = list((cache / "training").glob("*/state.pt"))
+                changed = bool(states) and states[0].stat().st_mtime != seen
+                if moment == "writing" and list((cache / "training").glob("*/.writing-*")):
+                    break
+                if moment != "writing" and changed:
+                    seen = states[0].stat().st_mtime
+                    time.sleep(chance.uniform(0.02, 0.3) if moment == "inside" else 0)
+                    break
+                time.sleep(0.0005)
+                yield ""
+            yield moment
+
+
+def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_that_never_was(
+    work: Path, tmp_path: Path
+) -> None:
+    status, lines = run_stage(work, "train", PARAMS, environment(tmp_path / "quiet"))
+    assert status == 0, lines
+    unbroken = outputs(work)
+    assert len(unbroken) > 10
+    assert not list((tmp_path / "quiet/training").glob("*"))  # a finished run leaves no state behind
+
+    cache = tmp_path / "killed"
+    kills: list[str] = []
+    waiting = moments(cache, random.Random(0))
+    while True:
+        as_dvc_does(work)
+        with start_stage(work, "train", PARAMS, environment(cache)) as process:
+            while process.poll() is None and len(kills) < KILLS:
+                moment = next(waiting)
+                if moment and process.poll() is None:
+                    process.kill()
+                    kills.append(moment)
+                    break
+            process.communicate(timeout=120)
+        if process.returncode != -9:
+            break
+    assert process.returncode == 0
+    assert len(kills) >= min(KILLS, 3)
+    assert outputs(work) == unbroken
+    assert not list((cache / "training").glob("*/state.pt"))
+
+
+def test_another_learning_rate_starts_afresh(work: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with start_stage(work, "train", PARAMS, environment(cache)) as process:
+        while not list((cache / "training").glob("*/state.pt")):
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+    as_dvc_does(work)
+    status, lines = run_stage(work, "train", PARAMS | {"lr": 0.002, "epochs": 1}, environment(cache))
+    assert status == 0
+    assert not any("goes on" in line for line in lines)
+    assert len((work / "metrics/train/plots/metrics/lr.tsv").read_text().splitlines()) == 2
+    assert len(list((cache / "training").glob("*/state.pt"))) == 1  # the other run's, which may yet be taken up
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 10, b"x" * 1000])
+def test_a_state_that_is_cut_or_not_ours_is_left_alone_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path))
+    state = TrainingState("0" * 64)
+    assert state.load() is None
+    state.save({"epochs": 3})
+    assert state.load() == {"epochs": 3}
+    write_bytes(state.path, content)
+    assert state.load() is None
+    assert "damaged, or not ours; training starts afresh" in capsys.readouterr().err
+
+
+def test_a_state_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path))
+    state = TrainingState("0" * 64)
+    state.save({"epochs": Path("x")})  # a class that is none of torch's
+    assert state.load() is None
+
+
+def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> None:
+    base = run_fingerprint({"lr": 0.1}, "data", {"torch": "2"})
+    assert run_fingerprint({"lr": 0.1}, "data", {"torch": "2"}) == base
+    others = [
+        run_fingerprint({"lr": 0.2}, "data", {"torch": "2"}),
+        run_fingerprint({"lr": 0.1}, "other", {"torch": "2"}),
+        run_fingerprint({"lr": 0.1}, "data", {"torch": "3"}),
+    ]
+    assert len({base, *others}) == 4
+    code = "import cocoseg.errors; from cocoseg.training_state import run_fingerprint as f; print(f({}, '', {}))"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code + extra],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()[-1]
+        for extra in ("", "; import cocoseg.schedule; print(f({}, '', {}))")
+    ]
+    assert printed[0] != printed[1]

@@ -1,0 +1,39 @@
+"""Prints the confusion matrix of a fixed model over the pairs in a folder, in as many processes as there are."""
+
+import sys
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from small_data import MULTICLASS
+
+from cocoseg.geometry import Preprocessing
+from cocoseg.hardware import device_count, node_count
+from cocoseg.models import build_model
+from cocoseg.pairs import Pair
+from cocoseg.samples import Samples, ValidationBatches, loader
+from cocoseg.validation import validate
+
+
+def main(folder: Path) -> None:
+    """One line, from the first process."""
+    fabric = Fabric(accelerator="cpu", devices=device_count(), num_nodes=node_count())
+    fabric.launch()
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    pairs = [Pair(file_name=name, image=folder / "images" / name, mask=folder / "masks" / name) for name in names]
+    preprocessing = Preprocessing(image_size_px=32, resize="squash")
+    torch.manual_seed(fabric.global_rank)  # the buffers of the first process count, the weights are all the same
+    model = build_model("fastscnn", "", "none", 3)
+    fabric.barrier()
+    for parameter in model.parameters():
+        with torch.no_grad():
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+    samples = Samples(pairs, 3, preprocessing, None, 0)
+    batches = loader(samples, ValidationBatches(len(samples), 4, fabric.global_rank, fabric.world_size), 0, False)
+    validation = validate(fabric, model, batches, len(MULTICLASS.classes), "ce", None, preprocessing)
+    if fabric.is_global_zero:
+        print(fabric.world_size, round(validation.loss, 5), validation.confusion.tolist())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
