@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cocoseg.errors import CocosegError
-from cocoseg.models import build_model, check_model, parameter_count
+from cocoseg.models import build_model, check_model, parameter_count, with_synchronised_norm
 
 ENCODER = "tu-mobilenetv3_small_050"
 
@@ -97,3 +97,14 @@ def test_coco_weights_are_kept_but_for_the_last_layers(tmp_path: Path, monkeypat
     assert fresh == {f"{head}.4.{part}" for head in ("classifier", "aux_classifier") for part in ("weight", "bias")}
     assert kept["classifier.4.weight"].shape == (6, 256, 1, 1)
     assert kept["aux_classifier.4.weight"].shape == (6, 10, 1, 1)
+
+
+@pytest.mark.parametrize("arch", ["unet", "deeplabv3_mobilenet", "fastscnn"])
+def test_synchronised_norm_changes_no_logit(arch: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(arch, "tu-mobilenetv3_small_050", "none", 3).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(images)
+        torch.testing.assert_close(with_synchronised_norm(model)(images), before)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in with_synchronised_norm(model).modules())

@@ -1,12 +1,15 @@
 """One process or several, one machine or several: the same counts, and one that writes."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 from small_data import write_pairs
 from stage_runs import ROOT
 from test_resume import PARAMS, as_dvc_does, environment, outputs, work
@@ -16,17 +19,17 @@ __all__ = ["work"]
 SCRIPT = Path(__file__).parent / "validate_side.py"
 
 
-def printed(command: Sequence[str], **variables: str) -> str:
+def printed(command: Sequence[str], **variables: str) -> Any:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     finished = subprocess.run(
         command,
-        check=True,
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
     )
-    return finished.stdout.splitlines()[-1]
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 def free_port() -> str:
@@ -39,10 +42,12 @@ def test_one_process_two_processes_and_torchrun_count_the_same(tmp_path: Path) -
     write_pairs(tmp_path, 11)  # an odd number: nothing is padded, no image counts twice
     one = printed([sys.executable, str(SCRIPT), str(tmp_path)], COCOSEG_DEVICES="1")
     two = printed([sys.executable, str(SCRIPT), str(tmp_path)], COCOSEG_DEVICES="2")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launched = printed([*torchrun, "--master-port", free_port(), str(SCRIPT), str(tmp_path)])
-    assert (one[0], two[0], launched[0]) == ("1", "2", "2")
-    assert one[1:] == two[1:] == launched[1:]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launched = printed([*torchrun, str(SCRIPT), str(tmp_path)])
+    assert (one[0], two[0], launched[0]) == (1, 2, 2)
+    assert one[2] == two[2] == launched[2]
+    assert sum(map(sum, one[2])) == 11 * 31 * 32  # the top row of each mask of 32×32 is ignored
+    assert one[1] == pytest.approx(two[1], rel=1e-5) == launched[1]
 
 
 def test_two_nodes_train_together_and_the_first_writes(work: Path, tmp_path: Path) -> None:
@@ -64,7 +69,6 @@ def test_two_nodes_train_together_and_the_first_writes(work: Path, tmp_path: Pat
                 **shared,
                 "PYTHONPATH": str(ROOT / "src"),
                 "NODE_RANK": str(rank),
-                "LOCAL_RANK": "0",
             },
             stderr=subprocess.PIPE,
             text=True,

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from cocoseg.files import write_bytes, write_json, write_lines, write_table
 from cocoseg.tables import ImageRow, MaskRow
 from cocoseg.training_state import TrainingState, run_fingerprint
 
-KILLS = int(os.environ.get("COCOSEG_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("COCOSEG_TEST_KILLS", "3"))
 PARAMS: dict[str, Any] = {
     "task": "multiclass",
     "arch": "deeplabv3_mobilenet",  # it has dropout, BatchNorm and a second head
@@ -116,6 +117,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_t
 
     cache = tmp_path / "killed"
     kills: list[str] = []
+    resumed_after: list[int] = []
     waiting = moments(cache, random.Random(0))
     while True:
         as_dvc_does(work)
@@ -126,11 +128,15 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_t
                     process.kill()
                     kills.append(moment)
                     break
-            process.communicate(timeout=120)
+            _, text = process.communicate(timeout=120)
+        resumed_after += [int(epoch) for epoch in re.findall(r"goes on after epoch (\d+)", text)]
         if process.returncode != -9:
             break
     assert process.returncode == 0
     assert len(kills) >= min(KILLS, 3)
+    assert resumed_after == sorted(resumed_after)
+    assert len(resumed_after) >= 2  # a kill while the first state is written leaves none
+    assert resumed_after[-1] >= 2
     assert outputs(work) == unbroken
     assert not list((cache / "training").glob("*/state.pt"))
 
@@ -172,15 +178,15 @@ def test_a_state_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> None:
-    base = run_fingerprint({"lr": 0.1}, "data", {"torch": "2"})
-    assert run_fingerprint({"lr": 0.1}, "data", {"torch": "2"}) == base
+    base = run_fingerprint([{"lr": 0.1}, "data"], {"torch": "2"})
+    assert run_fingerprint([{"lr": 0.1}, "data"], {"torch": "2"}) == base
     others = [
-        run_fingerprint({"lr": 0.2}, "data", {"torch": "2"}),
-        run_fingerprint({"lr": 0.1}, "other", {"torch": "2"}),
-        run_fingerprint({"lr": 0.1}, "data", {"torch": "3"}),
+        run_fingerprint([{"lr": 0.2}, "data"], {"torch": "2"}),
+        run_fingerprint([{"lr": 0.1}, "other"], {"torch": "2"}),
+        run_fingerprint([{"lr": 0.1}, "data"], {"torch": "3"}),
     ]
     assert len({base, *others}) == 4
-    code = "import cocoseg.errors; from cocoseg.training_state import run_fingerprint as f; print(f({}, '', {}))"
+    code = "import cocoseg.errors; from cocoseg.training_state import run_fingerprint as f; print(f([], {}))"
     printed = [
         subprocess.run(
             [sys.executable, "-c", code + extra],
@@ -189,6 +195,6 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
             capture_output=True,
             text=True,
         ).stdout.splitlines()[-1]
-        for extra in ("", "; import cocoseg.schedule; print(f({}, '', {}))")
+        for extra in ("", "; import cocoseg.schedule; print(f([], {}))")
     ]
     assert printed[0] != printed[1]

@@ -20,7 +20,7 @@ from cocoseg.errors import CocosegError
 from cocoseg.files import write_bytes, write_table
 from cocoseg.geometry import (
     Placement,
-    ResizeName,
+    Preprocessing,
     normalised,
     original_logits,
     placed_image,
@@ -34,7 +34,7 @@ from cocoseg.showcase import GalleryImages
 from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
 
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
 
 
 class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,9 +151,10 @@ def _predicted(
     model: nn.Module, card: ModelCard, pairs: Sequence[Pair]
 ) -> Iterator[tuple[Pair, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
     """Each pair with its image, truth and prediction, in the order of `pairs`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    for batch in _batches(pairs, len(card.classes), card.preprocessing.image_size_px, card.preprocessing.resize):
+    most = min(BATCH_SIZE, card.params.get("batch_size", BATCH_SIZE))
+    for batch in _batches(pairs, len(card.classes), card.preprocessing, most):
         places = [place for _, place in batch]
         images = torch.stack([placed_image(_channels_first(image), place) for (_, image, _), place in batch])
         with torch.inference_mode():
@@ -167,15 +168,15 @@ def _predicted(
 
 
 def _batches(
-    pairs: Sequence[Pair], classes: int, image_size_px: int, resize: ResizeName
+    pairs: Sequence[Pair], classes: int, preprocessing: Preprocessing, most: int
 ) -> Iterator[list[tuple[Decoded, Placement]]]:
-    """Decoded pairs, at most `BATCH_SIZE` of one input size; the next are decoded while a batch is predicted."""
+    """Decoded pairs, at most `most` of one input size; the next are decoded while a batch is predicted."""
     batch: list[tuple[Decoded, Placement]] = []
     for decoded in _decoded(pairs, classes):
         height, width = decoded[2].shape
-        place = placement(height, width, image_size_px, resize)
+        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
         size = (place.input_height, place.input_width)
-        if batch and (len(batch) == BATCH_SIZE or size != (batch[0][1].input_height, batch[0][1].input_width)):
+        if batch and (len(batch) == most or size != (batch[0][1].input_height, batch[0][1].input_width)):
             yield batch
             batch = []
         batch.append((decoded, place))

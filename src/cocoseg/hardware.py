@@ -35,7 +35,7 @@ def device_count() -> int | str:
     """
     return (
         counted_in("LOCAL_WORLD_SIZE")  # torchrun's
-        or counted_in("SLURM_NTASKS_PER_NODE")
+        or (counted_in("SLURM_NTASKS_PER_NODE") if started_by_srun() else None)
         or counted_in("COCOSEG_DEVICES")
         or "auto"
     )
@@ -46,7 +46,12 @@ def node_count() -> int:
     started, here = counted_in("WORLD_SIZE"), counted_in("LOCAL_WORLD_SIZE")
     if started and here:
         return started // here
-    return counted_in("SLURM_NNODES") or counted_in("COCOSEG_NODES") or 1
+    return (counted_in("SLURM_NNODES") if started_by_srun() else None) or counted_in("COCOSEG_NODES") or 1
+
+
+def started_by_srun() -> bool:
+    """Whether SLURM's srun started this process, one of as many as were asked for; a batch script runs once."""
+    return "SLURM_STEP_ID" in os.environ and "SLURM_NTASKS" in os.environ
 
 
 def full_precision() -> bool:

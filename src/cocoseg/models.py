@@ -94,6 +94,15 @@ def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> No
             model.load_state_dict(state)
 
 
+def with_synchronised_norm(model: nn.Module) -> nn.Module:
+    """The model with BatchNorm over the images of all processes."""
+    # Not torch's own, which drops the activations that timm's norms hold.
+    from timm.layers.norm_act import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return converted
+
+
 def parameter_count(model: nn.Module) -> int:
     """How many numbers training can change."""
     return sum(parameter.numel() for parameter in model.parameters())

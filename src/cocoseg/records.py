@@ -72,7 +72,11 @@ class TensorBoardRecord:
     """Event files in a folder of this run's own."""
 
     def __init__(self, folder: Path) -> None:
-        self.writer = _required("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder))
+        writer = _required("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        # A run that goes on, or runs again, records all of its epochs anew.
+        for events in folder.glob("events.out.tfevents.*"):
+            events.unlink()
+        self.writer = writer(str(folder))
 
     def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
         """A scalar a metric."""
@@ -92,9 +96,10 @@ class TensorBoardRecord:
 class WandbRecord:
     """A run of a project of Weights & Biases, online or, with `WANDB_MODE=offline`, in the folder `wandb`."""
 
-    def __init__(self, project: str, params: Mapping[str, Any]) -> None:
+    def __init__(self, project: str, params: Mapping[str, Any], run_id: str) -> None:
         self.wandb = _required("wandb", "wandb")
-        self.run = self.wandb.init(project=project, config=dict(params))
+        # One run under one id, also when it goes on after a kill; its epochs are recorded anew.
+        self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow")
 
     def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
         """A step an epoch."""
@@ -153,7 +158,7 @@ def recorded(folder: Path, params: Mapping[str, Any], fingerprint: str) -> Itera
         if events := os.environ.get("COCOSEG_TENSORBOARD"):
             records.append(TensorBoardRecord(Path(events) / fingerprint[:12]))
         if project := os.environ.get("COCOSEG_WANDB"):
-            records.append(WandbRecord(project, params))
+            records.append(WandbRecord(project, params, fingerprint[:12]))
         yield History(records)
 
 

@@ -74,7 +74,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def keep(self, description: str) -> bool:
         """Decode what fits into the memory budget and on the cache's disk, several at a time; True if all of it did."""
         self.close()
-        memory_bytes = MEMORY_SHARE * free_memory_bytes() / _processes_here()
+        memory_bytes = MEMORY_SHARE * free_memory_bytes() / processes_here()
         self.shelves = Shelves(len(self), memory_bytes, _disk_folder())
         with (
             ThreadPoolExecutor(worker_count()) as pool,
@@ -191,7 +191,7 @@ def _disk_folder() -> Path | None:
         return None
 
 
-def _processes_here() -> int:
+def processes_here() -> int:
     """Processes of this run that share the machine's memory."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1

@@ -5,12 +5,13 @@ Devices and processes are lightning-fabric's; which ones comes from the machine 
 
 import logging
 import math
+import os
 import re
 import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -30,13 +32,13 @@ from cocoseg.class_weights import ClassWeightsName
 from cocoseg.confusion import scores
 from cocoseg.errors import CocosegError
 from cocoseg.geometry import Preprocessing, ResizeName, normalised
-from cocoseg.hardware import device_count, full_precision, node_count
+from cocoseg.hardware import device_count, full_precision, node_count, started_by_srun
 from cocoseg.losses import LossName, resolved_loss, segmentation_loss
-from cocoseg.models import PretrainedName, build_model, check_model, parameter_count
+from cocoseg.models import PretrainedName, build_model, check_model, parameter_count, with_synchronised_norm
 from cocoseg.optimization import OptimizerName, averaged, current_lr, make_optimizer, set_lr
 from cocoseg.pairs import Pair
 from cocoseg.records import History, recorded
-from cocoseg.samples import Samples, TrainingBatches, ValidationBatches, loader, sample_seed
+from cocoseg.samples import Samples, TrainingBatches, ValidationBatches, loader, processes_here, sample_seed
 from cocoseg.schedule import ScheduleName, lr_factor
 from cocoseg.training_state import TrainingState, run_fingerprint
 from cocoseg.validation import Batches, Validation, on_device, strip, summed, validate, validation_metrics
@@ -51,6 +53,7 @@ from cocoseg.weights import (
 )
 from cocoseg.workers import worker_count
 
+_NO_MEMORY = r"out of memory|can't allocate memory|ALLOC_FAILED|DataLoader worker .* killed"
 DROPOUT = 2**31  # stands where the index of a sample would, for what else is drawn in an epoch
 
 
@@ -116,7 +119,7 @@ class Learner:
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
         check_model(model, params.image_size_px, smallest_batch=params.batch_size // fabric.world_size)
         if fabric.world_size > 1 and fabric.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            model = with_synchronised_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
         trained: Any = torch.compile(self.model) if params.compile else self.model
@@ -145,7 +148,8 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if state["precision"]:
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
 
 
 def train(
@@ -175,19 +179,27 @@ def train(
     val_samples = Samples(val_pairs, len(classes), preprocessing, None, params.seed)
     kept = [train_samples.keep("training images"), val_samples.keep("validation images")]
     on_cpu = fabric.device.type == "cpu"
-    workers = 0 if all(kept) and on_cpu else min(worker_count(), 16)
+    workers = 0 if all(kept) and on_cpu else min(-(-worker_count() // processes_here()), 16)
     rank, world = fabric.global_rank, fabric.world_size
     plan = TrainingBatches(len(train_samples), params.batch_size, params.seed, rank, world)
     # Images of unequal size go through alone: in a batch a border would change their edges.
-    val_batch = 1 if params.resize == "short_side" else max(1, params.batch_size // world)
-    train_batches = loader(train_samples, plan, workers, pin_memory=not on_cpu)
-    val_batches = loader(val_samples, ValidationBatches(len(val_samples), val_batch, rank, world), workers, not on_cpu)
+    val_plan = ValidationBatches(
+        len(val_samples), 1 if params.resize == "short_side" else params.batch_size, rank, world
+    )
+    pin_memory = fabric.device.type == "cuda"
+    train_batches = loader(train_samples, plan, workers, pin_memory)
+    val_batches = loader(val_samples, val_plan, workers, pin_memory)
 
     def seen() -> NDArray[np.uint8]:
         return strip(learner.scored, val_samples, classes, preprocessing, fabric)
 
     data = TrainingData(train_images=len(train_pairs), val_images=len(val_pairs), fingerprint=fingerprint)
-    run = run_fingerprint(msgspec.to_builtins(params), fingerprint, library_versions())
+    facts = [msgspec.to_builtins(params), msgspec.to_builtins(mapping), class_weights, fingerprint, _precision()]
+    run = run_fingerprint(facts, library_versions())
+    if fabric.broadcast(run) != run:
+        raise CocosegError(
+            "this node has other parameters, data or code than the first; bring both to one commit, dvc pull"
+        )
     with _records(live_folder, params, run, fabric) as records, _bar(params.epochs, fabric) as bar, _memory(params):
         progress = _resumed(learner, records, model_folder)
         bar.update(progress.epochs)
@@ -263,7 +275,7 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, best: ModelCard
                 learner.average.update_parameters(learner.model)
         # Looking at a loss makes a GPU wait for it, so not at each.
         if batch % 10 == 9 or batch == len(batches) - 1:
-            _refuse_nan(losses, epoch, best)
+            _refuse_nan(losses, epoch, best, fabric)
     return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
 
 
@@ -276,12 +288,19 @@ class Records(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _records(folder: Path, params: TrainParams, run: str, fabric: Fabric) -> Iterator[Records | None]:
-    """The records of this run; `None` in all processes but the first."""
-    if not fabric.is_global_zero:
-        yield None
-        return
-    with recorded(folder, msgspec.to_builtins(params), run) as history:
-        yield Records(history, TrainingState(run))
+    """The records of this run; `None` in all processes but the first. What stops that one stops them all."""
+    records, error = None, None
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            try:
+                state = TrainingState(run)
+                records = Records(stack.enter_context(recorded(folder, msgspec.to_builtins(params), run)), state)
+            except CocosegError as caught:
+                error = str(caught)
+        error = fabric.broadcast(error)
+        if error is not None:
+            raise CocosegError(error)
+        yield records
 
 
 def _snapshot(learner: Learner, progress: Progress, history: History, model_folder: Path) -> dict[str, Any]:
@@ -321,8 +340,13 @@ def _fabric(params: TrainParams) -> Fabric:
     """The devices and processes of this machine, launched."""
     # Its notes on devices and precision belong to nobody's one line; both are in the timing metrics.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator="auto", devices=device_count(), num_nodes=node_count(), precision=_precision())
-    fabric.launch()
+    # In a batch script of SLURM that srun did not start, Fabric would wait for tasks that nobody starts.
+    alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
+    try:
+        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=_precision(), plugins=alone)
+        fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise CocosegError(f"the processes cannot be started: {' '.join(str(error).split())}") from None
     if params.batch_size < fabric.world_size:
         raise CocosegError(
             f"params.yaml: batch_size is {params.batch_size}, over {fabric.world_size} processes; expected at "
@@ -359,13 +383,16 @@ def _memory(params: TrainParams) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search(r"out of memory|can't allocate memory", str(error)):
+        if isinstance(error, RuntimeError) and not re.search(_NO_MEMORY, str(error)):
             raise
-        smaller = max(1, params.batch_size // 2)
-        together = params.accumulate_batches * params.batch_size // smaller
+        smaller = params.batch_size // 2
+        together = -(-params.accumulate_batches * params.batch_size // max(1, smaller))
+        way_out = (
+            f"batch_size: {smaller} with accumulate_batches: {together}" if smaller >= 2 else "a smaller image_size_px"
+        )
         raise CocosegError(
             f"params.yaml: batch_size {params.batch_size} at image_size_px {params.image_size_px} does not fit into "
-            f"memory; try batch_size: {smaller} with accumulate_batches: {together}, which learns alike"
+            f"memory; try {way_out}"
         ) from None
 
 
@@ -401,10 +428,12 @@ def _card(
     )
 
 
-def _refuse_nan(losses: Sequence[Tensor], epoch: int, best: ModelCard | None) -> None:
-    finite = torch.isfinite(torch.stack(list(losses)))
-    if not finite.all():
-        batch = int((~finite).nonzero()[0]) + 1
+def _refuse_nan(losses: Sequence[Tensor], epoch: int, best: ModelCard | None, fabric: Fabric) -> None:
+    bad = ~torch.isfinite(torch.stack(list(losses)))
+    # Summed, so that all processes stop: one that went on alone would wait for the others for ever.
+    bad_anywhere = summed(fabric, bad.float())
+    if bad_anywhere.any():
+        batch = int(bad_anywhere.nonzero()[0]) + 1
         raise _no_number(f"in epoch {epoch + 1}, batch {batch}", best)
 
 
@@ -428,7 +457,8 @@ def _cost(fabric: Fabric, model: nn.Module, progress: Progress, train_images: in
     """What the run took, for the timing metrics. The first epoch warms up and counts only if there is no other."""
     train_seconds, val_seconds = (taken[1:] or taken for taken in (progress.train_seconds, progress.val_seconds))
     on_gpu = fabric.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "train_images_per_second": round(train_images * len(train_seconds) / sum(train_seconds), 1),
         "val_images_per_second": round(val_images * len(val_seconds) / sum(val_seconds), 1),

@@ -9,7 +9,7 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ _DIGEST_BYTES = 32
 _FORGOTTEN_AFTER_S = 14 * 24 * 3600
 
 
-def run_fingerprint(params: Mapping[str, Any], data: str, versions: Mapping[str, str]) -> str:
-    """What tells one run from another: its parameters, its data, the code that runs, the libraries below it."""
-    digest = hashlib.sha256(msgspec.json.encode([params, data, versions], order="deterministic"))
+def run_fingerprint(facts: Sequence[Any], versions: Mapping[str, str]) -> str:
+    """What tells one run from another: its parameters and data, the code that runs, the libraries below it."""
+    digest = hashlib.sha256(msgspec.json.encode([facts, versions], order="deterministic"))
     for name in sorted(sys.modules):
         path = getattr(sys.modules[name], "__file__", None)
         if path and (name.startswith("cocoseg.") or name == "__main__"):
@@ -48,7 +48,10 @@ class TrainingState:
         data = io.BytesIO()
         torch.save(dict(state), data)
         content = data.getvalue()
-        write_bytes(self.path, hashlib.sha256(content).digest() + content)
+        try:
+            write_bytes(self.path, hashlib.sha256(content).digest() + content)
+        except OSError as error:  # it is an insurance only
+            tqdm.write(f"train: {self.path}: {error.strerror}; a kill would now start it afresh", file=sys.stderr)
 
     def load(self) -> dict[str, Any] | None:
         """The last state that was saved; nothing if there is none, or none that is whole, which a line says."""
@@ -68,6 +71,7 @@ class TrainingState:
     def remove(self) -> None:
         """Leave nothing behind; states of other runs that nobody took up for two weeks go too."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        for other in self.folder.parent.glob(f"*/{_FILE}"):
-            if time.time() - other.stat().st_mtime > _FORGOTTEN_AFTER_S:
-                shutil.rmtree(other.parent, ignore_errors=True)
+        for other in self.folder.parent.glob("*"):
+            newest = max((path.stat().st_mtime for path in [other, *other.glob("*")]), default=0)
+            if time.time() - newest > _FORGOTTEN_AFTER_S:
+                shutil.rmtree(other, ignore_errors=True)

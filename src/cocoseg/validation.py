@@ -52,17 +52,20 @@ def validate(
             # Running statistics of BatchNorm differ after each process's own last batch.
             torch.distributed.broadcast(buffer, src=0)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
-    loss_and_images = torch.zeros(2, dtype=torch.float64)
+    losses, images_seen = [], 0
     for images, target in batches:
         images, target = on_device(images, target, fabric)
         with fabric.autocast():
             logits = model(normalised(images, preprocessing))
         loss = segmentation_loss(logits, target, loss_name, class_weights)
-        loss_and_images += torch.tensor([loss.item() * len(images), len(images)], dtype=torch.float64)
+        losses.append(loss * len(images))  # on the device: looking at it would make a GPU wait
+        images_seen += len(images)
         confusion += counted(target, predicted_labels(logits), classes)
     confusion = summed(fabric, confusion)
-    total, images_seen = summed(fabric, loss_and_images.to(fabric.device, _exact(fabric))).tolist()
-    return Validation(loss=total / images_seen, confusion=confusion.cpu().numpy())
+    total = float(sum(loss.item() for loss in losses))
+    sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
+    total, all_images = summed(fabric, sums).tolist()
+    return Validation(loss=total / all_images, confusion=confusion.cpu().numpy())
 
 
 def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
