@@ -46,7 +46,8 @@ GOOD = json.dumps(instances(1)).encode()
         (GOOD[:100], "is truncated: the JSON breaks off at its last byte, 100"),
         (b'{"images": [1, nonsense]}', r"is not JSON: JSON is malformed: .* \(byte 16\)"),
         (GOOD + b"}", "is not JSON: .*trailing characters"),
-        (b'{"images": [{"area": NaN}]}', r"is not JSON: .*\(byte 21\); JSON has no NaN or Infinity: write null"),
+        (b'{"images": [{"area": NaN}]}', "has no 'annotations', found images;"),
+        (b'{"images": [{"area": NaN}, nonsense]}', r"is not JSON: .*\(byte 21\)"),
         (b"\xff\xd8\xff\xe0", "byte 0 is not UTF-8"),
         (b"[]", "is a list, not COCO's instances format; expected an object with images, annotations, categories"),
         (b"3", "is a number, not COCO's"),
@@ -66,6 +67,12 @@ def test_single_bad_entries_are_not_this_stages_work() -> None:
     raw = b'{"images": [7, null], "annotations": ["x"], "categories": [], "extra": 1}'
 
     assert list(verify_instances(raw, "a.json")) == ["images", "annotations", "categories", "extra"]
+
+
+def test_nan_is_a_single_bad_entry_too() -> None:
+    raw = b'{"images": [], "annotations": [{"id": 1, "area": NaN}, {"id": 2, "area": -Infinity}], "categories": []}'
+
+    assert list(verify_instances(raw, "a.json")) == ["images", "annotations", "categories"]
 
 
 def test_a_custom_file_is_taken_byte_by_byte(tmp_path: Path) -> None:

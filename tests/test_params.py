@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 from msgspec import Meta
+from ruamel.yaml import YAML
 
 from cocoseg.errors import CocosegError
 from cocoseg.params import load_params
@@ -99,3 +100,22 @@ def test_an_unknown_or_repeated_key_is_refused(tmp_path: Path, extra: str, messa
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
     with pytest.raises(CocosegError, match="params.yaml: not there; run from the root of the repository"):
         load_params(Params, tmp_path / "params.yaml", tmp_path / "dvc.yaml")
+
+
+def test_params_yaml_survives_one_override_after_the_other(tmp_path: Path) -> None:
+    """DVC writes the file anew for each `-S`; ruamel glued keys together where a list had its comment beside it."""
+    hydra = pytest.importorskip("dvc.utils.hydra")
+    path = tmp_path / "params.yaml"
+    path.write_bytes((Path(__file__).parents[1] / "params.yaml").read_bytes())
+    lists = [
+        ["lr=0.0001"],
+        ["classes=[]"],
+        ["priority=[person]"],
+        ["priority=[]"],
+        ["classes=[dog,cat]"],
+        ["licenses=[4]"],
+    ]
+    for overrides in [*lists, ["licenses=null"], *lists]:
+        hydra.apply_overrides(path, overrides)
+    values = YAML(typ="safe", pure=True).load(path)
+    assert (values["classes"], values["priority"], values["val_share"], values["seed"]) == (["dog", "cat"], [], 0.1, 0)

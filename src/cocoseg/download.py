@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cocoseg.cache import archive_path, cache_folder, gigabytes, require_room
 from cocoseg.datasets import NAMED, DatasetName, NamedDataset, coco_url
 from cocoseg.drawn import draw_annotations
+from cocoseg.entries import without_non_finite
 from cocoseg.errors import CocosegError
 from cocoseg.transfer import Source, local_path
 
@@ -116,7 +117,7 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
     _refuse_other_formats(raw, place)
     _refuse_other_encodings(raw, place)
     try:
-        content = msgspec.json.decode(raw, type=dict[str, Raw])
+        content = _top_level(raw)
     except RecursionError:
         raise CocosegError(f"{place}: is nested too deeply; expected a COCO instances JSON") from None
     except msgspec.ValidationError:
@@ -134,6 +135,18 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
         if _first_byte(content[key]) != b"[":
             raise CocosegError(f"{place}: '{key}' is {_kind(content[key])}; expected a list")
     return content
+
+
+def _top_level(raw: bytes) -> dict[str, Raw]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        try:
+            return msgspec.json.decode(without_non_finite(raw), type=dict[str, Raw])
+        except msgspec.DecodeError:
+            raise error from None
 
 
 def _refuse_other_formats(raw: bytes, place: str) -> None:
@@ -164,10 +177,7 @@ def _refuse_other_encodings(raw: bytes, place: str) -> None:
 def _not_json(raw: bytes, error: str, place: str) -> str:
     if "truncated" in error:
         return f"{place}: is truncated: the JSON breaks off at its last byte, {len(raw)}; copy or download it again"
-    at = re.search(r"\(byte (\d+)\)", error)
-    near = raw[int(at[1]) : int(at[1]) + 9] if at else b""
-    hint = "; JSON has no NaN or Infinity: write null" if near.startswith((b"NaN", b"Inf", b"-Inf")) else ""
-    return f"{place}: is not JSON: {error}{hint}; expected a COCO instances JSON"
+    return f"{place}: is not JSON: {error}; expected a COCO instances JSON"
 
 
 def _kind(raw: bytes | Raw) -> str:

@@ -73,8 +73,7 @@ class Ledger:
 def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
     """The lists of an annotations file. Raises `CocosegError` if it is no JSON of that form.
 
-    NaN and Infinity, which are no JSON but which Python's json writes, are read as a number beyond all floats: the
-    entry that holds one is judged like any other.
+    An entry that holds NaN or Infinity is judged like any other, see `without_non_finite`.
     """
     try:
         try:
@@ -82,11 +81,16 @@ def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            return _decoded(_NON_FINITE.sub(rb"\g<1>1e999", raw))
+            return _decoded(without_non_finite(raw))
     except UNREADABLE as error:
         raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
     finally:
         release(raw)
+
+
+def without_non_finite(raw: Mapped) -> bytes:
+    """The JSON with a number beyond all floats where Python's json wrote NaN or Infinity, which are no JSON."""
+    return _NON_FINITE.sub(rb"\g<1>1e999", raw)
 
 
 def _decoded(raw: Mapped) -> TypedEntries | RawEntries:
