@@ -29,9 +29,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from like_train2017 import TRAIN2017_IMAGES, write_instances
 
-from cocoseg.coco import encoded
-from cocoseg.files import mapped, release, whole_file, write_json
-from cocoseg.filter import FilterParams, filter_instances
+from cocoseg.files import write_json
+from cocoseg.filter import FilterParams, filter_file
 
 PARAMS = FilterParams(
     classes=("person", "bicycle", "car", "motorcycle", "airplane"),
@@ -54,14 +53,7 @@ MODULES = {
 
 def ours(source: Path, target: Path) -> None:
     """What stages/filter.py does."""
-    raw = mapped(source)
-    gc.disable()  # a million small objects and not one cycle: looking for cycles takes a tenth of the time
-    instances, metrics = filter_instances(raw, PARAMS, source)
-    with whole_file(target) as file:
-        for piece in encoded(instances):
-            file.write(piece)
-            release(raw)
-    write_json(target.with_suffix(".metrics.json"), metrics)
+    write_json(target.with_suffix(".metrics.json"), filter_file(source, target, PARAMS))
 
 
 def loop(source: Path, target: Path, load: Callable[[bytes], Any], dump: Callable[[Any], bytes]) -> None:

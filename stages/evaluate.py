@@ -11,21 +11,21 @@ from cocoseg.baselines import baseline_scores
 from cocoseg.categories import CategoryMapping
 from cocoseg.confusion_picture import confusion_picture
 from cocoseg.evaluation import (
-    ClassPixels,
+    ClassIoU,
     EvaluateParams,
     checked_card,
     evaluate,
     evaluation_metrics,
+    iou_rows,
     seen_in_pretraining,
-    write_iou_table,
 )
 from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
+from cocoseg.galleries import galleries
 from cocoseg.pairs import Pair, pairs, read_pair
-from cocoseg.pictures import gallery
 from cocoseg.png import encode_png
-from cocoseg.showcase import chosen_images
+from cocoseg.score_pictures import iou_bars
 from cocoseg.stage import run, say
-from cocoseg.tables import ImageRow
+from cocoseg.tables import ClassPixels, ImageRow
 from cocoseg.weights import load_checkpoint
 
 MODEL = Path("data/model")
@@ -52,14 +52,13 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     }
     split = "test" if sides["test"] else "val"
     scored = sides[split]
-    shown = chosen_images([pair.file_name for pair in scored], params.gallery_images)
     PREDICTIONS.mkdir(parents=True, exist_ok=True)
-    result = evaluate(model, card, scored, PREDICTIONS, shown)
+    result = evaluate(model, card, scored, PREDICTIONS)
 
     classes = len(mapping.classes)
     train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
     baselines = baseline_scores(train, val, test, classes)
-    metrics = evaluation_metrics(result.confusion, mapping.classes, split, len(scored), baselines)
+    metrics = evaluation_metrics(result, params, mapping.classes, split, baselines)
     origin_of = {row.file_name: row.origin for row in read_table(IMAGE_TABLE, ImageRow)}
     seen = seen_in_pretraining(card, (origin_of[pair.file_name] for pair in scored))
     if seen is not None:
@@ -69,10 +68,14 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
                 f"trained on, and {seen['images_perhaps']} perhaps: the scores are too good")  # fmt: skip
     write_json(METRICS, metrics)
     write_table(PER_IMAGE, result.per_image, ClassPixels)
-    write_iou_table(PLOTS / "iou.csv", result.confusion, mapping.classes)
+    bars = iou_rows(metrics)
+    write_table(PLOTS / "iou.csv", bars, ClassIoU)
     write_bytes(PLOTS / "confusion.png", encode_png(confusion_picture(result.confusion, mapping.classes)))
-    if result.gallery:
-        write_bytes(PLOTS / "gallery.png", encode_png(gallery(result.gallery, mapping.classes)))
+    write_bytes(PLOTS / "iou.png", encode_png(iou_bars(bars)))
+    if params.gallery_images:
+        shown = galleries(scored, PREDICTIONS, result.per_image, mapping.classes, params.gallery_images)
+        for name, picture in shown:
+            write_bytes(PLOTS / f"{name}.png", encode_png(picture))
     return {"images_per_second": round(len(scored) / result.seconds, 1)}
 
 

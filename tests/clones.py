@@ -73,6 +73,16 @@ class Clone:
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
+def git_repository(folder: Path) -> None:
+    """Make `folder` a repository of git and DVC with one commit, which dvclive asks for."""
+    (folder / ".dvc").mkdir(parents=True, exist_ok=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", "init", "--quiet"], check=True, cwd=folder)
+    commit = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"]
+    subprocess.run(commit, check=True, cwd=folder)
+
+
 def clone(folder: Path, params: Mapping[str, Any] = TINY) -> Clone:
     """A clone of the working tree as it is now, with tiny parameters and nothing made yet, committed."""
     listed = subprocess.run(

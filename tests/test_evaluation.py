@@ -11,9 +11,19 @@ from torch import Tensor, nn
 
 from cocoseg.confusion import confusion_matrix
 from cocoseg.errors import CocosegError
-from cocoseg.evaluation import checked_card, evaluate, evaluation_metrics, seen_in_pretraining, write_iou_table
+from cocoseg.evaluation import (
+    ClassIoU,
+    EvaluateParams,
+    Evaluation,
+    checked_card,
+    evaluate,
+    evaluation_metrics,
+    iou_rows,
+    seen_in_pretraining,
+)
 from cocoseg.geometry import Preprocessing, ResizeName
 from cocoseg.pairs import read_pair
+from cocoseg.per_image import class_pixels
 from cocoseg.weights import ModelCard, TrainingData
 
 CARD = ModelCard(
@@ -28,6 +38,7 @@ CARD = ModelCard(
     data=TrainingData(train_images=0, val_images=0, fingerprint=""),
     versions={},
 )
+PARAMS = EvaluateParams(bootstrap_samples=100, gallery_images=0, min_effect=0.01, primary_score="miou")
 
 
 class Bright(nn.Module):
@@ -43,7 +54,7 @@ def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_p
     pairs = write_pairs(tmp_path, 3) + write_pairs(tmp_path / "larger", 2, size=48)
     pairs = [msgspec.structs.replace(pair, file_name=f"{number}/a.jpg") for number, pair in enumerate(pairs)]
     card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=64, resize=resize))
-    result = evaluate(Bright(), card, pairs, tmp_path / "predictions", shown=["1/a.jpg"])
+    result = evaluate(Bright(), card, pairs, tmp_path / "predictions")
     total = np.zeros((3, 3), np.int64)
     for number, pair in enumerate(pairs):
         image, truth = read_pair(pair, 3)
@@ -57,17 +68,19 @@ def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_p
         assert (prediction != bright).mean() < 0.08
         total += confusion_matrix(truth, prediction, 3)
     assert np.array_equal(result.confusion, total)
-    assert [row.caption.split()[0] for row in result.gallery] == ["1/a.jpg"]
+    assert [row.file_name for row in result.per_image if row.class_name == "background"] == [
+        pair.file_name for pair in pairs
+    ]
 
 
 def test_the_confusion_based_iou_can_be_rebuilt_from_the_table(tmp_path: Path) -> None:
-    result = evaluate(Bright(), CARD, write_pairs(tmp_path, 4), tmp_path / "predictions", shown=[])
+    result = evaluate(Bright(), CARD, write_pairs(tmp_path, 4), tmp_path / "predictions")
     target, prediction, hit = Counter[str](), Counter[str](), Counter[str]()
     for row in result.per_image:
         target[row.class_name] += row.target
         prediction[row.class_name] += row.prediction
         hit[row.class_name] += row.hit
-    metrics = evaluation_metrics(result.confusion, MULTICLASS.classes, "test", 4, {})
+    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "test", {})
     for name, iou in metrics["iou"].items():
         assert hit[name] / (target[name] + prediction[name] - hit[name]) == pytest.approx(iou)
     assert {row.file_name for row in result.per_image} == {f"00{number}.png" for number in range(4)}
@@ -75,7 +88,9 @@ def test_the_confusion_based_iou_can_be_rebuilt_from_the_table(tmp_path: Path) -
 
 def test_the_metrics_by_hand() -> None:
     confusion = np.array([[6, 0, 2], [0, 0, 0], [0, 0, 2]])
-    metrics = evaluation_metrics(confusion, MULTICLASS.classes, "val", 1, {"commonest_class": {"miou": 0.4}})
+    rows = class_pixels("a.jpg", confusion, MULTICLASS.classes)
+    result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
+    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "val", {"commonest_class": {"miou": 0.4}})
     assert metrics["split"] == "val"
     assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
     assert metrics["foreground_dice"] == pytest.approx(4 / 6)
@@ -84,9 +99,13 @@ def test_the_metrics_by_hand() -> None:
     assert metrics["baselines"] == {"commonest_class": {"miou": 0.4}}
 
 
-def test_the_bar_table_leaves_out_absent_classes(tmp_path: Path) -> None:
-    write_iou_table(tmp_path / "iou.csv", np.array([[6, 0, 2], [0, 0, 0], [0, 0, 2]]), MULTICLASS.classes)
-    assert (tmp_path / "iou.csv").read_text() == "class_name,iou\nbackground,0.75\ncar,0.5\n"
+def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
+    iou = {"background": 0.75, "person": None, "car": 0.5}
+    intervals = {"iou": {"background": {"low": 0.5, "high": 1.0}}}
+    assert iou_rows({"iou": iou, "intervals": intervals}) == [
+        ClassIoU(class_name="background", iou=0.75, low=0.5, high=1.0),
+        ClassIoU(class_name="car", iou=0.5),
+    ]
 
 
 def test_a_model_of_other_classes_is_refused() -> None:

@@ -73,6 +73,16 @@ def test_the_trial_run_leaves_no_trace() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_parameter_that_no_gradient_reaches_is_frozen_and_no_other() -> None:
+    model = build_model("pspnet", "resnet18", "none", classes=3)
+    check_model(model, 64, smallest_batch=2)
+    frozen = {name.split(".")[2] for name, value in model.named_parameters() if not value.requires_grad}
+    assert frozen == {"layer3", "layer4"}  # PSPNet's decoder takes the features of an eighth of the size
+    model = build_model("unet", ENCODER, "none", classes=3)
+    check_model(model, 64, smallest_batch=2)
+    assert all(value.requires_grad for value in model.parameters())
+
+
 def test_parameters_are_counted() -> None:
     assert parameter_count(nn.Linear(3, 2)) == 8
 

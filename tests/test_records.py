@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from clones import git_repository
 
 from cocoseg.errors import CocosegError
 from cocoseg.records import curve_name, recorded
@@ -21,11 +22,7 @@ PICTURE = np.full((8, 12, 3), 90, np.uint8)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a commit: dvclive asks git for it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"], check=True)
+    git_repository(tmp_path)
     return tmp_path
 
 
@@ -52,6 +49,7 @@ def test_dvclive_has_a_point_an_epoch_and_a_summary_of_the_last_and_the_best(rep
         "step": 1,
     }
     assert (repository / "live/plots/images/validation.png").exists()
+    assert (repository / "live/plots/images/curves.png").exists()
 
 
 def test_tensorboard_gets_the_same_and_its_files_can_be_read_back(
@@ -66,9 +64,15 @@ events = EventAccumulator({str(repository / "events/ffffffffffff")!r}).Reload()
 print([(point.step, point.value) for point in events.Scalars("val/dice/cat")])
 print([(point.step, point.value) for point in events.Scalars("best/val_miou")])
 print([(image.step, image.width, image.height) for image in events.Images("validation")])
+print([(image.step, image.width, image.height) for image in events.Images("curves")])
 """
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert printed.splitlines() == ["[(1, 0.25), (2, 0.5)]", "[(1, 0.5), (2, 0.75)]", "[(1, 12, 8), (2, 12, 8)]"]
+    assert printed.splitlines() == [
+        "[(1, 0.25), (2, 0.5)]",
+        "[(1, 0.5), (2, 0.75)]",
+        "[(1, 12, 8), (2, 12, 8)]",
+        "[(2, 800, 340)]",
+    ]
 
 
 def test_weights_and_biases_gets_the_same_and_an_offline_run_can_be_read_back(repository: Path) -> None:
@@ -94,12 +98,13 @@ record_two_epochs(Path({str(repository)!r}))
         match record.WhichOneof("record_type"):
             case "history":
                 items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-                steps.append((items["_step"], items["val/dice/cat"], "validation" in str(items)))
+                pictures = [name for name in ("validation", "curves") if name in str(items)]
+                steps.append((items["_step"], items["val/dice/cat"], pictures))
             case "artifact":
                 artifacts.append(record.artifact.name)
             case "run":
                 config |= {item.key: item.value_json for item in record.run.config.update}
-    assert steps == [("1", "0.25", True), ("2", "0.5", True)]
+    assert steps == [("1", "0.25", ["validation"]), ("2", "0.5", ["validation", "curves"])]
     assert artifacts == ["model"]
     assert config["lr"] == "0.1"
 

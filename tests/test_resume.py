@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clones import git_repository
 from small_data import MULTICLASS, write_pairs
 from stage_runs import ROOT, run_stage, start_stage
 
@@ -59,12 +60,7 @@ def work(tmp_path: Path) -> Path:
     write_table(folder / "data/masks.csv", [], MaskRow)
     for side, chosen in (("train", names[:8]), ("val", names[8:]), ("test", [])):
         write_lines(folder / f"data/splits/{side}.txt", chosen)
-    (folder / ".dvc").mkdir()
-    write_bytes(folder / ".dvc/config", b"[core]\n    analytics = false\n")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", "init", "--quiet"], check=True, cwd=folder)
-    commit = ["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"]
-    subprocess.run(commit, check=True, cwd=folder)
+    git_repository(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from clones import git_repository
 from small_data import BINARY, MULTICLASS, write_pairs
 
 from cocoseg.categories import CategoryMapping
@@ -50,11 +51,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a commit: dvclive asks git for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "--message", "start"], check=True)
+    git_repository(tmp_path)
     return tmp_path
 
 

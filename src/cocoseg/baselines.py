@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cocoseg.categories import IGNORE
-from cocoseg.confusion import confusion_matrix, mean_over_present, per_class_iou, reported
+from cocoseg.confusion import class_totals, confusion_matrix, reported, summary_scores
 
 Pair: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """An RGB image (H, W, 3) and its mask (H, W)."""
@@ -109,4 +109,4 @@ def _step(mask: npt.NDArray[np.uint8]) -> int:
 
 
 def _miou(confusion: npt.NDArray[np.int64]) -> float | None:
-    return reported(mean_over_present(per_class_iou(confusion)))
+    return reported(float(summary_scores(class_totals(confusion))["miou"]))

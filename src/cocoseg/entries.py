@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -18,6 +18,7 @@ from cocoseg.file_names import is_safe
 from cocoseg.files import Mapped, release
 
 Entry = TypeVar("Entry", Image, Annotation, Category)
+AnnotationEntry = TypeVar("AnnotationEntry", Annotation, Raw)
 OnDefect = Literal["count", "fail"]
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
@@ -29,21 +30,11 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)', re.DOTALL)
 
 
-class TypedEntries(msgspec.Struct):
-    """An annotations file whose annotations, by far the most of it, are all of their type."""
+class Entries(msgspec.Struct, Generic[AnnotationEntry]):
+    """An annotations file. Its annotations are read at once, as by far the most of it, where all are of their type."""
 
     images: list[Raw]
-    annotations: list[Annotation]
-    categories: list[Raw]
-    info: Raw = Raw(b"null")
-    licenses: Raw = Raw(b"null")
-
-
-class RawEntries(msgspec.Struct):
-    """An annotations file with annotations that are not: each is to be read by itself."""
-
-    images: list[Raw]
-    annotations: list[Raw]
+    annotations: list[AnnotationEntry]
     categories: list[Raw]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
@@ -70,7 +61,7 @@ class Ledger:
             raise CocosegError(f"{self._place}: {self._noun} {name}: {reason}; mend it, or set on_defect: count")
 
 
-def read_entries(raw: Mapped, place: Path) -> TypedEntries | RawEntries:
+def read_entries(raw: Mapped, place: Path) -> Entries[Annotation] | Entries[Raw]:
     """The lists of an annotations file. Raises `CocosegError` if it is no JSON of that form.
 
     An entry that holds NaN or Infinity is judged like any other, see `without_non_finite`.
@@ -93,11 +84,11 @@ def without_non_finite(raw: Mapped) -> bytes:
     return _NON_FINITE.sub(rb"\g<1>1e999", raw)
 
 
-def _decoded(raw: Mapped) -> TypedEntries | RawEntries:
+def _decoded(raw: Mapped) -> Entries[Annotation] | Entries[Raw]:
     try:
-        return msgspec.json.decode(raw, type=TypedEntries)
+        return msgspec.json.decode(raw, type=Entries[Annotation])
     except (msgspec.ValidationError, UnicodeDecodeError):
-        return msgspec.json.decode(raw, type=RawEntries)
+        return msgspec.json.decode(raw, type=Entries[Raw])
 
 
 def readable_or_null(raw: Raw) -> Raw:

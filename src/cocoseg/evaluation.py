@@ -2,22 +2,25 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from cocoseg.categories import BACKGROUND, CategoryMapping
-from cocoseg.confusion import confusion_matrix, per_class_iou, scores
+from cocoseg.bootstrap import interval, resampled
+from cocoseg.categories import CategoryMapping
+from cocoseg.confusion import ScoreName, confusion_matrix, scores
 from cocoseg.errors import CocosegError
-from cocoseg.files import write_bytes, write_table
+from cocoseg.file_names import mask_name
+from cocoseg.files import write_bytes
 from cocoseg.geometry import (
     Placement,
     Preprocessing,
@@ -28,9 +31,10 @@ from cocoseg.geometry import (
     predicted_labels,
 )
 from cocoseg.pairs import Pair, read_pair
-from cocoseg.pictures import Row
+from cocoseg.per_image import class_pixels, image_totals
 from cocoseg.png import encode_png
 from cocoseg.showcase import GalleryImages
+from cocoseg.tables import ClassPixels
 from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
 
@@ -40,21 +44,10 @@ BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in 
 class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of the stage `evaluate`. How images are prepared comes with the model."""
 
+    bootstrap_samples: Annotated[int, Meta(ge=100, le=1_000_000, extra_json_schema={"examples": [10_000]})]
     gallery_images: GalleryImages
-
-
-class ClassPixels(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of one image in `per_image.csv`, in pixels; classes without a target or predicted pixel have no row.
-
-    IoU is hit / (target + prediction - hit), of sums over images for the whole side.
-    """
-
-    file_name: str
-    class_index: int
-    class_name: str
-    target: int
-    prediction: int
-    hit: int
+    min_effect: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
+    primary_score: ScoreName
 
 
 class ClassIoU(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +55,9 @@ class ClassIoU(msgspec.Struct, frozen=True, kw_only=True):
 
     class_name: str
     iou: float
+    low: float | None = None
+    high: float | None = None
+    """The 95 % interval over images; none where it takes more images."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,45 +65,63 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     confusion: NDArray[np.int64]
     per_image: list[ClassPixels]
-    gallery: list[Row]
     seconds: float
     """From the first image read to the last prediction written."""
 
 
-def evaluate(
-    model: nn.Module,
-    card: ModelCard,
-    pairs: Sequence[Pair],
-    predictions: Path,
-    shown: Iterable[str],
-) -> Evaluation:
+def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
     """Predict every pair at its own size, write each prediction below `predictions`, count.
 
-    `shown` are file names to keep for the gallery. Raises `CocosegError` for a broken image or mask.
+    Raises `CocosegError` for a broken image or mask.
     """
     classes = len(card.classes)
     started = time.perf_counter()
-    keep = set(shown)
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    rows: list[Row] = []
-    for pair, image, truth, prediction in _predicted(model, card, pairs):
+    for pair, _, truth, prediction in _predicted(model, card, pairs):
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
-        per_image += _class_pixels(pair.file_name, matrix, card.classes)
+        per_image += class_pixels(pair.file_name, matrix, card.classes)
         write_prediction(predictions, pair.file_name, prediction)
-        if pair.file_name in keep:
-            caption = _caption(pair.file_name, matrix, card.classes)
-            rows.append(Row(image=image, truth=truth, prediction=prediction, caption=caption))
-    return Evaluation(confusion=confusion, per_image=per_image, gallery=rows, seconds=time.perf_counter() - started)
+    return Evaluation(confusion=confusion, per_image=per_image, seconds=time.perf_counter() - started)
 
 
 def evaluation_metrics(
-    confusion: NDArray[np.int64], classes: Sequence[str], split: str, images: int, baselines: dict[str, Any]
+    result: Evaluation,
+    params: EvaluateParams,
+    classes: Sequence[str],
+    split: str,
+    baselines: dict[str, Any],
 ) -> dict[str, Any]:
-    """`metrics/evaluate.json`: the scores, which side they speak of, and what they have to beat."""
-    scored: dict[str, Any] = msgspec.to_builtins(scores(confusion, classes))
-    return {"split": split, "images": images} | scored | {"baselines": baselines}
+    """`metrics/evaluate.json`: which side it speaks of, the scores, their intervals, and what they have to beat.
+
+    The primary score and the least effect that matters stand with it: `cocoseg compare` judges by those that were
+    declared when the result was made.
+    """
+    totals = np.stack(list(image_totals(result.per_image, classes, "per_image.csv").values()))
+    declared = {"primary_score": params.primary_score, "min_effect": params.min_effect}
+    scored: dict[str, Any] = msgspec.to_builtins(scores(result.confusion, classes))
+    intervals = {"intervals": score_intervals(totals, params.bootstrap_samples, classes)}
+    return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines}
+
+
+def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[str]) -> dict[str, Any]:
+    """95 % intervals over images of the scores of all classes together, and of `iou` by class; nothing where undefined.
+
+    `totals: (images, classes, 3)` as in `cocoseg.confusion`.
+    """
+    (drawn,) = resampled([totals], samples)
+    found = {name: interval(values, len(totals)) for name, values in drawn.scores.items()}
+    of_classes = {name: interval(values, len(totals)) for name, values in zip(classes, drawn.iou.T, strict=True)}
+    return _ends(found) | {"iou": _ends(of_classes)}
+
+
+def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    return {
+        name: {"low": round(low, 6), "high": round(high, 6)}
+        for name, (low, high) in intervals.items()
+        if not np.isnan(low)
+    }
 
 
 def seen_in_pretraining(card: ModelCard, origins: Iterable[str | None]) -> dict[str, int] | None:
@@ -132,16 +146,19 @@ def checked_card(card: ModelCard, mapping: CategoryMapping) -> ModelCard:
     return card
 
 
-def write_iou_table(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
-    """IoU by class for a bar plot; classes without a target pixel have no bar."""
-    iou = scores(confusion, classes).iou
-    rows = [ClassIoU(class_name=name, iou=value) for name, value in iou.items() if value is not None]
-    write_table(path, rows, ClassIoU)
+def iou_rows(metrics: Mapping[str, Any]) -> list[ClassIoU]:
+    """The bars of `metrics/evaluate.json`; classes without a target pixel have none."""
+    ends = metrics["intervals"]["iou"]
+    return [
+        ClassIoU(class_name=name, iou=value, **ends.get(name, {}))
+        for name, value in metrics["iou"].items()
+        if value is not None
+    ]
 
 
 def write_prediction(folder: Path, file_name: str, prediction: NDArray[np.uint8]) -> None:
     """Write a predicted label map as a PNG, named like a mask."""
-    write_bytes((folder / file_name).with_suffix(".png"), encode_png(prediction))
+    write_bytes(folder / mask_name(file_name), encode_png(prediction))
 
 
 Decoded = tuple[Pair, NDArray[np.uint8], NDArray[np.uint8]]
@@ -202,30 +219,6 @@ def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[Decoded]:
 
 def _channels_first(image: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
-
-
-def _class_pixels(file_name: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> list[ClassPixels]:
-    target, prediction, hit = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
-    return [
-        ClassPixels(
-            file_name=file_name,
-            class_index=index,
-            class_name=classes[index],
-            target=int(target[index]),
-            prediction=int(prediction[index]),
-            hit=int(hit[index]),
-        )
-        for index in range(len(classes))
-        # Background always, so that every image is in the table.
-        if index == BACKGROUND or target[index] or prediction[index]
-    ]
-
-
-def _caption(file_name: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """The file's name and the IoU of its objects' classes in this image."""
-    iou = per_class_iou(confusion)
-    present = [f"{classes[index]} {iou[index]:.2f}" for index in range(1, len(classes)) if not np.isnan(iou[index])]
-    return "   ".join([file_name, *(["IoU: " + "  ".join(present)] if present else ["no object"])])
 
 
 def _listed(classes: Sequence[str]) -> str:

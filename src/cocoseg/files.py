@@ -88,9 +88,17 @@ def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgsp
 def read_table(path: Path, row_type: type[Row]) -> list[Row]:
     """The records of a CSV that `write_table` wrote; `CocosegError` if it is missing or has other columns."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return decoded_table(path.read_bytes(), row_type, str(path))
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+
+
+def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
+    """The records of a CSV's bytes, as `read_table` gives them; `place` names it in errors."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
     optional = _optional_fields(row_type)
     try:
@@ -103,7 +111,7 @@ def read_table(path: Path, row_type: type[Row]) -> list[Row]:
             for row in reader
         ]
     except msgspec.ValidationError as error:
-        raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
 
 
 def read_lines(path: Path) -> list[str]:

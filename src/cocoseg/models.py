@@ -4,8 +4,9 @@ Every model takes normalised images (N, 3, H, W) of any size and returns logits 
 an auxiliary head returns the logits of both heads.
 """
 
+import copy
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,12 @@ from cocoseg.fastscnn import FastSCNN
 PretrainedName = Literal["none", "imagenet", "coco"]
 
 TORCHVISION_ARCHITECTURES = ("deeplabv3_mobilenet", "deeplabv3_resnet50")
+
+# By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.
+VOC_CLASSES = (
+    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
+)  # fmt: skip
 
 # Libraries import lazily here: smp and timm cost seconds that a run of another architecture need not pay.
 
@@ -73,25 +80,46 @@ def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: in
     return model
 
 
+def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
+    """torchvision's released model of `arch`, which knows VOC's 20 classes, its channels in the order of `class_names`.
+
+    These are COCO's names, background first. Raises `CocosegError` for other classes, an architecture without released
+    weights, or weights out of reach.
+    """
+    if arch not in TORCHVISION_ARCHITECTURES:
+        raise CocosegError(
+            f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
+        )
+    if sorted(class_names[1:]) != sorted(VOC_CLASSES):
+        listed = ", ".join(VOC_CLASSES)
+        raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
+                           f"dvc exp run -S 'classes=[{listed}]' split")  # fmt: skip
+    model = _torchvision_model(arch, "coco", None)
+    order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])
+    classifier: Any = model.network.classifier
+    last = classifier[-1]
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    return model
+
+
 def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> None:
-    """Run the model once on zeros, so that a size it cannot take shows before the first step."""
-    training = model.training
-    # A training pass would move the running statistics; it is needed only where BatchNorm sees a single sample.
-    model.train(smallest_batch == 1)
-    state = {name: value.clone() for name, value in model.state_dict().items()} if smallest_batch == 1 else None
+    """Try a training step on tensors that hold no numbers, so that a size the model cannot take shows before the first.
+
+    Parameters that no gradient reaches are frozen: across processes the others would wait for theirs for ever. Raises
+    `CocosegError` for a size or batch that the model cannot take. Costs neither memory nor much time at any size.
+    """
+    trial = copy.deepcopy(model).to("meta").train()
     try:
-        with torch.no_grad():
-            model(torch.zeros(1, 3, image_size_px, image_size_px))
+        output = trial(torch.zeros(min(smallest_batch, 2), 3, image_size_px, image_size_px, device="meta"))
+        sum(logits.sum() for logits in (output if isinstance(output, tuple) else (output,))).backward()
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = _first_line(error)
         if "more than 1 value per channel" in reason:
             raise CocosegError("batch_size leaves one image per device, of which BatchNorm learns nothing; "
                                "expected at least 2 per device") from None  # fmt: skip
         raise CocosegError(f"image_size_px {image_size_px} does not fit this architecture: {reason}") from None
-    finally:
-        model.train(training)
-        if state is not None:
-            model.load_state_dict(state)
+    for parameter, tried in zip(model.parameters(), trial.parameters(), strict=True):
+        parameter.requires_grad_(tried.grad is not None)
 
 
 def with_synchronised_norm(model: nn.Module) -> nn.Module:
@@ -104,7 +132,7 @@ def with_synchronised_norm(model: nn.Module) -> nn.Module:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers training can change."""
+    """How many numbers the model has."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -174,7 +202,8 @@ def _smp_weights(encoder: str) -> str:
     )
 
 
-def _torchvision_model(arch: str, pretrained: PretrainedName, classes: int) -> nn.Module:
+def _torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> "TwoHeads":
+    """`classes` of `None` keeps the last layers, which speak of VOC's classes."""
     from torchvision import models
     from torchvision.models import segmentation
 
@@ -197,9 +226,10 @@ def _torchvision_model(arch: str, pretrained: PretrainedName, classes: int) -> n
         case "coco":
             network = _with_weights(lambda: make(weights=coco), _torchvision_weights(coco))
     heads: tuple[Any, Any] = (network.classifier, network.aux_classifier)
-    for head in heads:
-        # The last layer speaks of VOC's 21 classes; all that it builds on is kept.
-        head[-1] = nn.Conv2d(head[-1].in_channels, classes, kernel_size=1)
+    if classes is not None:
+        for head in heads:
+            # The last layer speaks of VOC's 21 classes; all that it builds on is kept.
+            head[-1] = nn.Conv2d(head[-1].in_channels, classes, kernel_size=1)
     return TwoHeads(network)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of masks for people: colour maps, overlays, galleries with headings, captions and a legend.
+"""Pictures of masks for people: colour maps, overlays, error maps, galleries with headings, captions and a legend.
 
 Images are RGB (H, W, 3) uint8, label maps (H, W) uint8 with 255 for ignored pixels. Arithmetic is in integers, so that
 the same input gives the same picture on every machine.
@@ -17,11 +17,24 @@ from cocoseg.palette import palette
 Pixels = NDArray[np.uint8]
 
 PANEL_HEIGHT_PX = 172
+_NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel by its height: room for its heading, and for two columns
+_SWATCH = (14, 20)
 _GAP_PX = 6
 _TEXT_SCALE = 0.42
 _LINE_PX = 22
 PAPER = (255, 255, 255)
 INK = (32, 34, 38)
+_FAINT_INK = (110, 114, 120)
+
+# Told apart by colour-blind people too: from each other, from gray, and from the first twenty class colours.
+ERRORS = {"missed": (221, 17, 34), "invented": (119, 255, 255), "confused": (204, 0, 255)}
+_RIGHT = (110, 110, 110)
+_ERROR_LEGEND = {
+    "missed: object taken for background": ERRORS["missed"],
+    "invented: background taken for an object": ERRORS["invented"],
+    "confused: object taken for another class": ERRORS["confused"],
+    "right": _RIGHT,
+}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +57,7 @@ def colour_map(labels: Pixels) -> Pixels:
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
     """The image dimmed, its classes tinted and outlined in their colours, ignored pixels hatched."""
-    gray = (image.astype(np.uint16) @ np.array([77, 150, 29], np.uint16) >> 8)[..., None]
+    gray = _gray(image)
     colours = colour_map(labels)
     tinted = (gray * 3 + colours.astype(np.uint16) * 5) // 8
     background = labels == BACKGROUND
@@ -52,6 +65,25 @@ def overlay(image: Pixels, labels: Pixels) -> Pixels:
     pixels = tinted.astype(np.uint8)
     edge = outline(labels)
     pixels[edge] = colours[edge]
+    return pixels
+
+
+def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
+    """The image dimmed, wrong pixels in the colours of `ERRORS`, right objects gray, ignored pixels hatched.
+
+    missed: an object predicted as background; invented: background predicted as an object; confused: an object
+    predicted as one of another class.
+    """
+    gray = _gray(image)
+    pixels = np.repeat(gray * 3 // 8, 3, axis=2).astype(np.uint8)
+    object_there, object_predicted, same = truth != BACKGROUND, prediction != BACKGROUND, truth == prediction
+    right = object_there & same
+    pixels[right] = ((gray * 3 + np.array(_RIGHT, np.uint16) * 5) // 8)[right]
+    pixels[object_there & ~object_predicted] = ERRORS["missed"]
+    pixels[~object_there & object_predicted] = ERRORS["invented"]
+    pixels[object_there & object_predicted & ~same] = ERRORS["confused"]
+    ignored = truth == IGNORE
+    pixels[ignored] = colour_map(truth)[ignored]
     return pixels
 
 
@@ -66,28 +98,30 @@ def outline(labels: Pixels) -> NDArray[np.bool_]:
 def gallery(rows: Sequence[Row], class_names: Sequence[str], columns: int | None = None, title: str = "") -> Pixels:
     """One picture of all rows, under headings and above a legend of `class_names`, background first.
 
-    Rows with predictions show input, truth and prediction; rows without, input, mask and overlay. `columns` rows lie
-    side by side: by default two where there are more than four.
+    Rows with predictions show input, truth, prediction and errors; rows without, input, mask and overlay; a picture
+    holds rows of one kind. `columns` rows lie side by side: by default two where there are more than four.
     """
+    if not rows:
+        return framed(text_line(f"{title}: none", text_width(f"{title}: none")))
     columns = columns or (2 if len(rows) > 4 else 1)
     shapes = [row.truth.shape for row in rows]
     # All panels of one picture are equally wide, so that its columns line up.
-    panel_width = max(
-        (round(PANEL_HEIGHT_PX * min(width / height, 1.6)) for height, width in shapes), default=PANEL_HEIGHT_PX
-    )
+    widest = max(width / height for height, width in shapes)
+    panel_width = round(PANEL_HEIGHT_PX * min(max(widest, _NARROWEST), _WIDEST))
     cells = [_cell(row, panel_width) for row in rows]
-    headings = ("input", "truth", "prediction") if any(row.prediction is not None for row in rows) else (
-        "input", "mask", "overlay")  # fmt: skip
-    across = 3 * panel_width + 2 * _GAP_PX
-    parts = [beside([_headings(headings, panel_width)] * min(columns, max(1, len(cells))), 3 * _GAP_PX)]
+    predicted = rows[0].prediction is not None
+    headings = ("input", "truth", "prediction", "errors") if predicted else ("input", "mask", "overlay")
+    across = len(headings) * (panel_width + _GAP_PX) - _GAP_PX
+    parts = [beside([_headings(headings, panel_width)] * min(columns, len(cells)), 3 * _GAP_PX)]
     if title:
         parts.insert(0, text_line(title, parts[0].shape[1]))
     for start in range(0, len(cells), columns):
         line = cells[start : start + columns]
         line += [paper(line[0].shape[0], across)] * (min(columns, len(cells)) - len(line))
         parts.append(beside(line, 3 * _GAP_PX))
-    shown = _shown_classes(rows, class_names)
-    parts.append(_legend(shown, class_names, parts[0].shape[1]))
+    parts.append(_legend("classes", _class_swatches(rows, class_names), parts[0].shape[1]))
+    if predicted:
+        parts.append(_legend("errors", _error_swatches(), parts[0].shape[1]))
     return framed(stacked(parts))
 
 
@@ -121,6 +155,7 @@ def _cell(row: Row, width: int) -> Pixels:
             _thrifty(image, bits=5),
             _thrifty(overlay(image, truth), bits=4),
             _thrifty(overlay(image, prediction), bits=4),
+            _thrifty(error_map(image, truth, prediction), bits=4),
         ]
     cell = beside([_centred(panel, height_px, width) for panel in panels], _GAP_PX)
     return stacked([text_line(row.caption, cell.shape[1]), cell]) if row.caption else cell
@@ -132,25 +167,38 @@ def _thrifty(pixels: Pixels, bits: int) -> Pixels:
     return pixels // np.uint8(step) * np.uint8(step) + np.uint8(step // 2)
 
 
+def _gray(image: Pixels) -> NDArray[np.uint16]:
+    """How bright a pixel is, (H, W, 1) from 0 to 255, of 16 bits: room to multiply."""
+    gray: NDArray[np.uint16] = (image.astype(np.uint16) @ np.array([77, 150, 29], np.uint16) >> np.uint16(8))[..., None]
+    return gray
+
+
 def _headings(words: Sequence[str], width: int) -> Pixels:
-    return beside([text_line(word, width) for word in words], _GAP_PX)
+    return beside([_centred(text_line(word, text_width(word)), _LINE_PX, width) for word in words], _GAP_PX)
 
 
-def _legend(shown: Sequence[int], class_names: Sequence[str], width: int) -> Pixels:
-    """Swatches with names, in as many lines as they need."""
-    entries = [_legend_entry(index, "ignored" if index == IGNORE else class_names[index]) for index in shown]
+def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int) -> Pixels:
+    """Swatches with names under a small heading, in as many lines as they need."""
     lines: list[list[Pixels]] = [[]]
-    for entry in entries:
+    for swatch, name in swatches:
+        text = text_line(name, min(text_width(name) + 4, width - swatch.shape[1] - _GAP_PX))
+        entry = beside([_centred(swatch, _LINE_PX, swatch.shape[1]), text], _GAP_PX)
         taken = sum(part.shape[1] + 2 * _GAP_PX for part in lines[-1])
         if lines[-1] and taken + entry.shape[1] > width:
             lines.append([])
         lines[-1].append(entry)
-    return stacked([beside(line, 2 * _GAP_PX) for line in lines if line] or [paper(1, width)])
+    return stacked([text_line(heading, width, _FAINT_INK), *(beside(line, 2 * _GAP_PX) for line in lines)])
 
 
-def _legend_entry(index: int, name: str) -> Pixels:
-    swatch = colour_map(np.full((14, 20), index, np.uint8))
-    return beside([_centred(swatch, _LINE_PX, 20), text_line(name, text_width(name) + 4)], _GAP_PX)
+def _class_swatches(rows: Sequence[Row], class_names: Sequence[str]) -> list[tuple[Pixels, str]]:
+    return [
+        (colour_map(np.full(_SWATCH, index, np.uint8)), "ignored" if index == IGNORE else class_names[index])
+        for index in _shown_classes(rows, class_names)
+    ]
+
+
+def _error_swatches() -> list[tuple[Pixels, str]]:
+    return [(np.full((*_SWATCH, 3), colour, np.uint8), name) for name, colour in _ERROR_LEGEND.items()]
 
 
 def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]:
@@ -164,14 +212,14 @@ def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]
     return sorted((present | few) & {*range(len(class_names)), IGNORE})
 
 
-def text_line(text: str, width: int) -> Pixels:
+def text_line(text: str, width: int, ink: tuple[int, int, int] = INK) -> Pixels:
     """One line of text, shortened with «…» if it is wider."""
     if text_width(text) > width:
         while text and text_width(f"{text}...") > width:
             text = text[:-1]
         text = f"{text}..."
     line = paper(_LINE_PX, width)
-    cv2.putText(line, text, (1, 15), cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, INK, 1, cv2.LINE_AA)
+    cv2.putText(line, text, (1, 15), cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, ink, 1, cv2.LINE_AA)
     return line
 
 

@@ -20,8 +20,9 @@ from scmrepo.exceptions import SCMError
 
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import is_safe
+from cocoseg.score_pictures import learning_curves
 
-STRIP = "validation.png"
+STRIP, CURVES = "validation", "curves"
 
 
 class Record(Protocol):
@@ -30,8 +31,8 @@ class Record(Protocol):
     def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
         """The metrics of epoch `number`, from 1, and epoch and score of the best so far."""
 
-    def strip(self, number: int, picture: NDArray[np.uint8]) -> None:
-        """The validation images after epoch `number`, RGB (H, W, 3)."""
+    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
+        """A picture after epoch `number`, RGB (H, W, 3)."""
 
     def finish(self, model: Path) -> None:
         """The end of a run that left its best model in the folder `model`."""
@@ -60,9 +61,9 @@ class DVCLiveRecord:
         self.live.summary = summary
         self.live.next_step()  # type: ignore[no-untyped-call]
 
-    def strip(self, number: int, picture: NDArray[np.uint8]) -> None:
-        """One picture, the last epoch's."""
-        self.live.log_image(STRIP, picture)
+    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
+        """One file a name, the last epoch's."""
+        self.live.log_image(f"{name}.png", picture)
 
     def finish(self, model: Path) -> None:
         """Nothing: the model is an output of the stage."""
@@ -84,9 +85,9 @@ class TensorBoardRecord:
             self.writer.add_scalar(name, value, number)
         self.writer.add_scalar("best/val_miou", best["val/miou"], number)
 
-    def strip(self, number: int, picture: NDArray[np.uint8]) -> None:
+    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
         """An image an epoch."""
-        self.writer.add_image("validation", picture, number, dataformats="HWC")
+        self.writer.add_image(name, picture, number, dataformats="HWC")
 
     def finish(self, model: Path) -> None:
         """Everything on disk."""
@@ -106,9 +107,9 @@ class WandbRecord:
         self.run.log(dict(metrics), step=number)
         self.run.summary.update({f"best/{name}": value for name, value in best.items()})
 
-    def strip(self, number: int, picture: NDArray[np.uint8]) -> None:
+    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
         """An image an epoch."""
-        self.run.log({"validation": self.wandb.Image(picture)}, step=number)
+        self.run.log({name: self.wandb.Image(picture)}, step=number)
 
     def finish(self, model: Path) -> None:
         """The model as an artifact, and the end of the run."""
@@ -134,11 +135,14 @@ class History:
     def strip(self, picture: NDArray[np.uint8]) -> None:
         """The validation images after the last epoch."""
         for record in self.records:
-            record.strip(len(self.epochs), picture)
+            record.picture(STRIP, len(self.epochs), picture)
 
     def finish(self, model: Path) -> None:
-        """The end of the run."""
+        """The end of the run, with a picture of its curves."""
+        # Only now: with matplotlib's import it takes two seconds, as long as some epochs.
+        curves = learning_curves([metrics for metrics, _ in self.epochs])
         for record in self.records:
+            record.picture(CURVES, len(self.epochs), curves)
             record.finish(model)
 
 

@@ -45,6 +45,20 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     category_id: int
 
 
+class ClassPixels(msgspec.Struct, frozen=True, kw_only=True):
+    """One class of one image in `per_image.csv`, in pixels; classes without a target or predicted pixel have no row.
+
+    IoU is hit / (target + prediction - hit), of sums over images for the whole side.
+    """
+
+    file_name: str
+    class_index: int
+    class_name: str
+    target: int
+    prediction: int
+    hit: int
+
+
 def class_totals(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:
     """Of each named class the images with a pixel of it, its instances and pixels; all 0 where there is none."""
     totals = {name: {"images": 0, "instances": 0, "pixels": 0} for name in names}

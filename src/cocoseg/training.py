@@ -117,8 +117,9 @@ class Learner:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
-        check_model(model, params.image_size_px, smallest_batch=params.batch_size // fabric.world_size)
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
+        synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
+        check_model(model, params.image_size_px, params.batch_size // (1 if synchronised else fabric.world_size))
+        if synchronised:
             model = with_synchronised_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)

@@ -1,0 +1,284 @@
+"""Is the dvc.lock of this folder up to date, and can the data that it names be had? A line per reason, exit 1 if not.
+
+No data is needed or fetched: what dvc.lock says is held against itself, against what git has, and against what lies on
+the default remote. Of a folder only the list of its files is read, into memory.
+
+`dvc repro --dry --allow-missing` of DVC 3.67 does not answer this:
+- it exits 0 though it names stages that would run;
+- it takes whatever is not there for data to be pulled: lost code, metrics and params.yaml, and new outputs too;
+- it overlooks that a file inside a folder that another stage makes is not the one that was read;
+- it stops with `No such file or directory` where the first stage to run reads data.
+Nor does `dvc status --cloud`: it exits 0 with objects missing, takes a web server that is down for an empty remote, and
+a folder for complete once its list is there.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc_data.hashfile.db.local import LocalHashFileDB
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.db import ObjectDB
+from dvc_objects.errors import ObjectFormatError
+
+REPRO = "run dvc repro and commit dvc.lock, metrics and plots"
+PUSH = "run dvc push where the data is"
+NAMED = 6  # changes that a line names
+NO_SECRETS = ("url", "endpointurl", "region", "profile")  # settings of a remote that may be shown
+
+
+class Finding(NamedTuple):
+    """A line for the reader."""
+
+    line: str
+    red: bool = True
+
+
+class Unreachable(Exception):
+    """The remote did not answer, or not us."""
+
+    def __init__(self, error: Exception, config: Any) -> None:
+        super().__init__(one_line(error, config))
+        self.no_credentials = type(error).__name__ == "NoCredentialsError"  # botocore's
+
+
+class Remote:
+    """The default remote of a repository, where it has one; it is only read."""
+
+    def __init__(self, repo: Any) -> None:
+        self.repo = repo
+        self.name: str | None = repo.config["core"].get("remote")
+        self._lists: dict[str, Tree] = {}
+
+    def store(self, out: Any) -> Any:
+        """Where objects of this output lie."""
+        with self._asking():
+            return self.repo.cloud.get_remote_odb(out.remote or self.name, "push", out.hash_name)
+
+    def files_in(self, out: Any) -> Tree:
+        """The list of a folder's files. Raises `FileNotFoundError` or `ObjectFormatError` where there is none."""
+        name = out.hash_info.value
+        if name not in self._lists:
+            try:
+                self._lists[name] = _checked_list(out.cache, out.hash_info)
+            except (FileNotFoundError, ObjectFormatError):
+                if self.name is None:
+                    raise
+                store = self.store(out)
+                with self._asking(FileNotFoundError, ObjectFormatError):
+                    self._lists[name] = _checked_list(store, out.hash_info)
+        return self._lists[name]
+
+    def missing(self, store: Any, names: set[str]) -> set[str]:
+        """Those of the objects that are not there."""
+        with self._asking():
+            if isinstance(store, LocalHashFileDB):
+                # Its own `oids_exist` reads every object that is not read-only, and removes it if its content is wrong.
+                absent = names - set(ObjectDB.list_oids_exists(store, list(names)))
+            else:
+                absent = names - set(store.oids_exist(names))
+            if absent:
+                # A web server that is down or wants a password has no object, as DVC sees it: reading one tells.
+                with suppress(FileNotFoundError):
+                    store.fs.fs.cat_file(store.oid_to_path(min(absent)), start=0, end=1)
+            return absent
+
+    @contextmanager
+    def _asking(self, *expected: type[Exception]) -> Iterator[None]:
+        try:
+            yield
+        except expected:
+            raise
+        except Exception as error:  # every kind of remote has its own
+            raise Unreachable(error, self.repo.config) from error
+
+
+def _checked_list(store: Any, hash_info: Any) -> Tree:
+    files = Tree.load(store, hash_info)
+    files.digest()  # computes hash_info anew, from the content
+    if files.hash_info.value != hash_info.value:
+        raise ObjectFormatError(f"{hash_info.value} is not what its name says")
+    return files
+
+
+def stale_stages(repo: Any, remote: Remote) -> Iterator[Finding]:
+    """What `dvc repro` would run on this code with all data there, a red finding a stage."""
+    stages = repo.index.stages
+    makers = {out.fs_path: out for stage in stages for out in stage.outs}
+    stale = False
+    for stage in stages:
+        changes: list[str] = []
+        if not any(item.hash_info for item in (*stage.deps, *stage.outs)):
+            changes = ["not in dvc.lock"]
+        else:
+            if getattr(stage, "cmd_changed", False):  # a .dvc file has no command
+                changes.append("cmd")
+            # DVC leaves the dependencies of a frozen stage alone.
+            for dep in () if stage.frozen else stage.deps:
+                found = changes_of(dep, makers, remote)
+                if isinstance(found, Finding):
+                    yield found
+                else:
+                    changes += found
+            for out in stage.outs:
+                if not out.hash_info:
+                    changes.append(f"{out} (new)")
+                elif not out.use_cache:  # git has it
+                    changes += _workspace_changes(out)
+        if changes:
+            stale = True
+            named = ", ".join(changes[:NAMED]) + (f" and {len(changes) - NAMED} more" if changes[NAMED:] else "")
+            yield Finding(f"dvc.lock: stage {stage.addressing} is out of date: {named}; {REPRO}")
+    if not stale:
+        yield Finding(f"dvc.lock is up to date, {len(stages)} stages", red=False)
+
+
+def changes_of(dep: Any, makers: dict[str, Any], remote: Remote) -> list[str] | Finding:
+    """What changed in a dependency since dvc.lock was written, or why that cannot be told here."""
+    if isinstance(dep, ParamsDependency):
+        return _changed_params(dep)
+    if not dep.hash_info:
+        return [f"{dep} (new)"]
+    made_anew = [f"{dep} (made anew)"]
+    for path in (dep.fs_path, *map(str, PurePath(dep.fs_path).parents)):
+        maker = makers.get(path)
+        if maker is None or not maker.use_cache:  # if git has it, it is compared below
+            continue
+        if path == dep.fs_path:
+            return [] if maker.hash_info == dep.hash_info else made_anew
+        try:
+            parts: Any = PurePath(dep.fs_path).relative_to(path).parts  # get_obj takes any number, and says one
+            inside = remote.files_in(maker).get_obj(maker.cache, parts)
+        except (FileNotFoundError, ObjectFormatError, Unreachable):
+            return Finding(f"{dep} was not compared: the list of files in {maker} is not here", red=False)
+        return [] if inside and inside.hash_info.value == dep.hash_info.value else made_anew
+    try:
+        changes = _workspace_changes(dep)
+    except Exception:  # an address has an error of its own for each way in which it cannot be had
+        if dep.is_in_repo:
+            raise
+        return Finding(f"{dep} was not compared: it cannot be reached from here", red=False)
+    if changes and _is_data(dep, makers):
+        return Finding(f"{dep} was not compared: git does not have it", red=False)
+    return changes
+
+
+def _changed_params(dep: Any) -> list[str]:
+    status = dep.workspace_status().get(str(dep), {})
+    if isinstance(status, str):  # of the whole file
+        return [f"{dep} ({status})"]
+    return [f"{dep}:{name} ({how})" for name, how in status.items()]
+
+
+def _workspace_changes(item: Any) -> list[str]:
+    return [f"{name} ({how})" for name, how in item.workspace_status().items()]
+
+
+def _is_data(dep: Any, makers: dict[str, Any]) -> bool:
+    """Whether a clone need not have this dependency: it lies elsewhere, git ignores it, or stages make a part of it."""
+    if not dep.is_in_repo:
+        return not dep.exists
+    ignored = any(dep.repo.scm.is_ignored(path) for path in (dep.fs_path, f"{dep.fs_path}/any"))
+    return ignored or any(out.use_cache and PurePath(path).is_relative_to(dep.fs_path) for path, out in makers.items())
+
+
+def missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
+    """What dvc.lock names and the remote lacks, a red finding an output."""
+    if remote.name is None:
+        yield Finding("no default remote is set: whether the data can be had was not checked", red=False)
+        return
+    try:
+        yield from _missing_objects(repo, remote)
+    except Unreachable as error:
+        if error.no_credentials:  # as in the pull request of a fork, which gets no secrets
+            yield Finding(
+                f"remote {remote.name!r} was not asked for the data: there are no credentials here", red=False
+            )
+        else:
+            yield Finding(f"remote {remote.name!r} cannot be reached: {error}; check its address and credentials")
+
+
+def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
+    stores: dict[Any, dict[Any, set[str]]] = {}  # store → output → names of its objects
+    unlisted: set[Any] = set()
+    for stage in repo.index.stages:
+        for out in stage.outs:
+            # `dvc push` chooses so too: what is imported from a repository lies there.
+            if not (out.hash_info and out.use_cache and out.can_push) or stage.is_repo_import:
+                continue
+            names = stores.setdefault(remote.store(out), {})[out] = {out.hash_info.value}
+            if out.hash_info.isdir:
+                try:
+                    names |= {hash_info.value for _, _, hash_info in remote.files_in(out)}
+                except (FileNotFoundError, ObjectFormatError):
+                    unlisted.add(out)
+    complete = True
+    for store, outs in stores.items():
+        absent = remote.missing(store, set().union(*outs.values()))
+        for out, names in outs.items():
+            gone, name = names & absent, out.hash_info.value
+            if out in unlisted:
+                line = f"the list of its files is {'not' if gone else 'broken'} on remote {remote.name!r}"
+            elif gone:
+                line = f"{len(gone)} of {len(names)} objects are not on remote {remote.name!r}"
+            else:
+                continue
+            complete = False
+            # `dvc push` takes a folder for complete if its list is there, whatever is in it.
+            path = PurePath(store.oid_to_path(name)).relative_to(PurePath(store.path).parents[1])
+            yield Finding(f"{out}: {line}; {PUSH if name in gone else f'remove {path} from it, then {PUSH}'}")
+    if complete:
+        count = len({name for outs in stores.values() for names in outs.values() for name in names})
+        yield Finding(f"remote {remote.name!r} has all {count} objects that dvc.lock names", red=False)
+
+
+def one_line(error: Exception, config: Any) -> str:
+    """What the error says, without secrets."""
+    secrets = [value for name, value in os.environ.items() if re.search("KEY|SECRET|TOKEN|PASSW", name)]
+    for remote in config.get("remote", {}).values():
+        secrets += [value for name, value in remote.items() if name not in NO_SECRETS]
+    text = " ".join(str(error).split()) or type(error).__name__
+    for secret in secrets:
+        if isinstance(secret, str) and len(secret) > 3:
+            text = text.replace(secret, "***")
+    return re.sub(r"(?<=://)[^/@\s]+@|\?\S+", "", text)  # a password in an address, or a signature
+
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """All that there is to say."""
+    lock = folder / "dvc.lock"
+    if not lock.is_file():
+        yield Finding(f"dvc.lock is not there; {REPRO}")
+        return
+    if conflict := re.search("^<{7}", lock.read_text(errors="replace"), re.MULTILINE):
+        line = conflict.string.count("\n", 0, conflict.start()) + 1
+        yield Finding(f"dvc.lock has the marks of a merge conflict, line {line}; take either side, then {REPRO}")
+        return
+    try:
+        with Repo(str(folder)) as repo:
+            remote = Remote(repo)
+            yield from stale_stages(repo, remote)
+            yield from missing_objects(repo, remote)
+    except DvcException as error:
+        text = one_line(error, {})
+        yield Finding(f"{text}; mend or delete it, then {REPRO}" if lock.name in text else text)
+
+
+def main() -> int:
+    """Print what there is to say; 1 if any of it is red."""
+    logging.disable()  # what DVC would warn of, is said here in a line
+    said = list(findings(Path.cwd()))
+    sys.stdout.writelines(f"{'red: ' if finding.red else ''}{finding.line}\n" for finding in said)
+    return int(any(finding.red for finding in said))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Do the verdicts hold what they promise? `uv run dvc repro && uv run benchmarks/calibration.py`.
+
+- *These checkpoints on these images*: the per-image counts of two real models on the test side are the population from
+  which test sides of several sizes are drawn, many times over. Coverage: how often the 95 % interval holds the
+  population's difference. False alarms: how often it leaves out 0 where, image by image, chance decides which model is
+  called which, so that there is no difference.
+- *This change*: retrainings of a small sample that differ in nothing but the seed, grouped at random into three against
+  three. False alarms: how often the interval leaves out 0. Beside it, what the claim about two checkpoints would have
+  said of the same pairs, had it been taken for one about the change.
+
+Every rate stands with its 95 % interval (Wilson; Clopper & Pearson are wider).
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
+from train import DATA, sides
+
+from cocoseg.claims import change_claim, checkpoint_claim
+from cocoseg.confusion import summary_scores
+from cocoseg.evaluation import evaluate
+from cocoseg.files import read_json, read_lines
+from cocoseg.pairs import pairs
+from cocoseg.params import load_params
+from cocoseg.per_image import image_totals
+from cocoseg.training import TrainParams, train
+from cocoseg.weights import load_checkpoint
+
+Counts = NDArray[np.int64]
+
+SIZES = (24, 100, 500, 5000)
+
+
+def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Counts], tuple[str, ...]]:
+    """The totals by test image of as many models, each from another seed; read from `kept` where they are there."""
+    mapping, train_pairs, val_pairs = sides()
+    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
+    test_pairs = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
+    base = msgspec.structs.replace(load_params(TrainParams), epochs=epochs, image_size_px=64, warmup_epochs=0.5)
+    found = []
+    for seed in range(seeds):
+        path = kept / f"{images}-{epochs}-{seed}.npy"
+        if not path.is_file():
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                os.environ["COCOSEG_CACHE"] = str(folder / "cache")
+                params = msgspec.structs.replace(base, seed=seed)
+                chosen = (train_pairs[:images], val_pairs[:32])
+                cost = train(params, mapping, *chosen, None, "calibration", folder / "model", folder / "live")
+                if cost is None:
+                    sys.exit()
+                model, card = load_checkpoint(folder / "model")
+                result = evaluate(model, card, test_pairs, folder / "predictions")
+            totals = image_totals(result.per_image, mapping.classes, "per_image")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.stack(list(totals.values())))
+        found.append(np.load(path))
+    return found, mapping.classes
+
+
+def miou(totals: Counts) -> float:
+    """Of the whole side."""
+    return float(summary_scores(totals.sum(axis=0))["miou"])
+
+
+def rate(hits: Sequence[bool]) -> str:
+    """The share of hits, with its interval."""
+    test = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
+    return f"{np.mean(hits):7.1%} ({test.low:.1%} to {test.high:.1%})"
+
+
+def checkpoints(first: Counts, second: Counts, names: Sequence[str], repeats: int, samples: int) -> None:
+    """Print coverage and false alarms of the claim about two checkpoints."""
+    chance = np.random.default_rng(0)
+    truth = miou(second) - miou(first)
+    print(f"two checkpoints, true difference {truth:+.4f}; {repeats} test sides of each size")
+    print(f"{'images':>8}  {'coverage':28}{'false alarms':28}")
+    for size in SIZES:
+        covered, alarms = [], []
+        times = max(50, repeats // 4) if size > 1000 else repeats
+        for _ in range(times):
+            drawn = chance.integers(0, len(first), size)
+            claim = checkpoint_claim(first[drawn], second[drawn], names, "miou", 0.0, samples).primary
+            covered.append(claim.low is not None and claim.high is not None and claim.low <= truth <= claim.high)
+            swapped = chance.random(size)[:, None, None] < 0.5
+            one = np.where(swapped, second[drawn], first[drawn])
+            other = np.where(swapped, first[drawn], second[drawn])
+            null = checkpoint_claim(one, other, names, "miou", 0.0, samples).primary
+            alarms.append(null.verdict in ("better", "worse"))
+        print(f"{size:8}  {rate(covered):28}{rate(alarms):28}", flush=True)
+
+
+def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples: int) -> None:
+    """Print false alarms of the claim about a change, and of the naive one, where nothing but the seed differs."""
+    chance = np.random.default_rng(1)
+    scores = [miou(run) for run in runs]
+    print(f"{len(runs)} retrainings: test mIoU {np.mean(scores):.4f}, standard deviation {np.std(scores, ddof=1):.4f}")
+    alarms, naive, widths = [], [], []
+    for _ in range(repeats):
+        order = chance.permutation(len(runs))[:6]
+        base, new = [runs[index] for index in order[:3]], [runs[index] for index in order[3:]]
+        claim = change_claim(base, new, names, "miou", 0.0, samples).primary
+        alarms.append(claim.verdict in ("better", "worse"))
+        widths.append((claim.high or 0) - (claim.low or 0))
+        pair = checkpoint_claim(base[0], new[0], names, "miou", 0.0, samples).primary
+        naive.append(pair.verdict in ("better", "worse"))
+    width = np.mean(widths)
+    print(f"three seeds against three, {repeats} groupings: false alarms {rate(alarms)}; interval {width:.3f} wide")
+    print(f"naive, two checkpoints taken for the change:    false alarms {rate(naive)}")
+
+
+def main() -> None:
+    """Print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=42)
+    parser.add_argument("--images", type=int, default=128, help="training images of each retraining")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=1000, help="resamples of each interval")
+    parser.add_argument("--kept", type=Path, default=Path("calibration"), help="where each model's counts are kept")
+    arguments = parser.parse_args()
+    runs, names = retrained(arguments.seeds, arguments.images, arguments.epochs, arguments.kept)
+    changes(runs, names, arguments.repeats, arguments.samples)
+    ranked = sorted(runs, key=miou)
+    checkpoints(ranked[len(runs) // 3], ranked[2 * len(runs) // 3], names, arguments.repeats, arguments.samples)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Evaluation, side by side: `uv run dvc repro && uv run benchmarks/evaluate.py`.
+
+- ours beside the bare forward pass: predicting the test side at its own size, decoded, counted, predictions written,
+  scored with intervals and drawn, against the model alone on the same batches, logits enlarged and labels taken
+- the confusion matrix beside torchmetrics' `MulticlassConfusionMatrix` on the same label maps
+- 10,000 paired resamples over 5,000 images and 81 classes: seconds and memory
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
+from train import DATA
+
+from cocoseg.bootstrap import resampled
+from cocoseg.categories import CategoryMapping
+from cocoseg.confusion import confusion_matrix
+from cocoseg.evaluation import EvaluateParams, evaluate, evaluation_metrics, iou_rows
+from cocoseg.files import read_json, read_lines
+from cocoseg.galleries import galleries
+from cocoseg.geometry import normalised, original_logits, placed_image, placement, predicted_labels
+from cocoseg.pairs import pairs, read_pair
+from cocoseg.params import load_params
+from cocoseg.png import encode_png
+from cocoseg.score_pictures import iou_bars
+from cocoseg.validation import counted
+from cocoseg.weights import load_checkpoint
+
+
+def seconds(task: Callable[[], object], repeats: int = 3) -> float:
+    """The median of several runs, after one that warms up."""
+    task()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        task()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def side() -> None:
+    """Print what a whole evaluation takes beside its forward passes."""
+    mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
+    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
+    chosen = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
+    model, card = load_checkpoint(DATA / "model")
+    params = load_params(EvaluateParams)
+    preprocessing = card.preprocessing
+
+    batches = []
+    for start in range(0, len(chosen), 16):
+        decoded = [read_pair(pair, len(mapping.classes)) for pair in chosen[start : start + 16]]
+        places = [
+            placement(mask.shape[0], mask.shape[1], preprocessing.image_size_px, preprocessing.resize)
+            for _, mask in decoded
+        ]
+        images = [
+            placed_image(torch.from_numpy(image).permute(2, 0, 1), place)
+            for (image, _), place in zip(decoded, places, strict=True)
+        ]
+        batches.append((torch.stack(images), places))
+
+    def forward() -> None:
+        bare = model.to(memory_format=torch.channels_last).eval()
+        with torch.inference_mode():
+            for images, places in batches:
+                logits = bare(normalised(images, preprocessing)).float()
+                for own, place in zip(logits, places, strict=True):
+                    predicted_labels(original_logits(own, place)).numpy()
+
+    with tempfile.TemporaryDirectory() as name:
+        predictions = Path(name)
+
+        def predicted() -> None:
+            evaluate(model, card, chosen, predictions)
+
+        result = evaluate(model, card, chosen, predictions)
+
+        def drawn() -> None:
+            metrics = evaluation_metrics(result, params, mapping.classes, "test", {})
+            encode_png(iou_bars(iou_rows(metrics)))
+            for _, picture in galleries(chosen, predictions, result.per_image, mapping.classes, params.gallery_images):
+                encode_png(picture)
+
+        bare, ours, pictures = seconds(forward), seconds(predicted), seconds(drawn)
+    print(f"{len(chosen)} images: bare forward pass {bare:.2f} s; ours {ours:.2f} s, {bare / ours:.2f} of its speed;")
+    print(f"  scores, intervals and pictures {pictures:.2f} s more")
+
+
+def confusion() -> None:
+    """Print seconds for the matrix of a hundred label maps."""
+    chance = np.random.default_rng(0)
+    for classes in (6, 81):
+        target = chance.integers(0, classes, (16, 480, 640)).astype(np.uint8)
+        target[:, :20] = 255
+        prediction = chance.integers(0, classes, target.shape).astype(np.uint8)
+        peer = MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=False)
+        tensors = torch.from_numpy(prediction), torch.from_numpy(target)
+        theirs = seconds(lambda peer=peer, tensors=tensors: peer.update(*tensors))  # type: ignore[misc]
+        on_maps = seconds(lambda t=target, p=prediction, c=classes: confusion_matrix(t, p, c))  # type: ignore[misc]
+        on_tensors = seconds(lambda t=tensors, c=classes: counted(t[1], t[0], c))  # type: ignore[misc]
+        print(f"confusion, {classes} classes, 16 maps of 640×480: torchmetrics {1000 * theirs:.0f} ms; in evaluation")
+        print(f"  {1000 * on_maps:.0f} ms, {theirs / on_maps:.1f}×; in validation {1000 * on_tensors:.0f} ms, "
+              f"{theirs / on_tensors:.1f}×")  # fmt: skip
+
+
+def resamples() -> None:
+    """Print what the paired bootstrap takes."""
+    chance = np.random.default_rng(0)
+    target = chance.integers(0, 300_000, (5000, 81)) * (chance.random((5000, 81)) < 0.04)
+    totals = np.stack([target, target, target // 2], axis=-1)
+    started = time.perf_counter()
+    resampled([totals, totals], 10_000)
+    taken = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"10,000 paired resamples of 5,000 images, 81 classes: {taken:.1f} s; the process at most {peak:.0f} MB")
+
+
+if __name__ == "__main__":
+    resamples()  # first: the memory that the others take would count as its own
+    confusion()
+    side()

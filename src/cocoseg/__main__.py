@@ -1,0 +1,5 @@
+"""`python -m cocoseg` is the command `cocoseg`."""
+
+from cocoseg.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""The command `cocoseg`: what stands beside the stages."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from cocoseg.errors import CocosegError
+
+# Each command imports what it needs when it runs, so that --help answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command: exit 0, or 1 after one line on standard error, or 2 for a command line that means nothing."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except CocosegError as error:
+        sys.exit(f"cocoseg {options.command}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cocoseg",
+        description="Compare runs of this repository and score models. The pipeline itself is run by dvc repro.",
+    )
+    parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_compare(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "compare",
+        help="say whether one run is better than another",
+        description="Hold a run against another: is the difference more than these images, more than these seeds?",
+        epilog="examples:\n"
+        "  cocoseg compare main                      the working tree against main\n"
+        "  cocoseg compare main ochre-wisp           an experiment against main, with all runs of other seeds\n"
+        "  cocoseg compare HEAD~1 HEAD --format md   the comment of a pull request",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("base", metavar="BASE", help="a git revision or an experiment's name")
+    command.add_argument("new", metavar="REV", nargs="?", help="another; without it the working tree")
+    command.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
+    command.add_argument("--pictures", metavar="DIR", type=Path, help="draw the images that changed most into DIR")
+    command.add_argument("--images", metavar="N", type=_count, default=4, help="so many of each kind; default: 4")
+    command.add_argument("--plots-url", metavar="URL", help="with md: where the committed plots of REV can be seen")
+    command.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from cocoseg.compare import compare
+    from cocoseg.report import report
+    from cocoseg.revisions import find_revision
+
+    base, new = find_revision(options.base), find_revision(options.new)
+    comparison = compare(base, new, shown=options.images)
+    picture = None
+    if options.pictures is not None and comparison.images_changed:
+        from cocoseg.compare_pictures import write_changed_images
+
+        picture = write_changed_images(options.pictures, comparison, base, new)
+    sys.stdout.write(report(comparison, options.format, picture, options.plots_url))
+    if comparison.refused is not None:
+        raise CocosegError(comparison.refused)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="score a model on a side of the split",
+        description="Score a checkpoint on images and masks of data/, at the images' own size. Writes nothing but the "
+        "scores, as JSON, to standard output.",
+        epilog="examples:\n"
+        "  cocoseg evaluate --side val\n"
+        "  cocoseg evaluate --model ../other/data/model\n"
+        "  cocoseg evaluate --model torchvision:deeplabv3_mobilenet",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "--model",
+        metavar="MODEL",
+        default="data/model",
+        help="a folder with model.safetensors and model.json, or torchvision's released weights as torchvision:ARCH; "
+        "default: data/model",
+    )
+    command.add_argument("--side", choices=("train", "val", "test"), help="default: test, or val without a test side")
+    command.add_argument("--split", metavar="FILE", type=Path, help="a list of image file names instead of a side")
+    command.add_argument("--predictions", metavar="DIR", type=Path, help="write the predicted masks into DIR")
+    command.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cocoseg.scoring import score_model
+
+    sys.stdout.write(score_model(options.model, options.side, options.split, options.predictions))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from 0")
+    return int(text)

@@ -1,0 +1,164 @@
+"""A run as git and DVC keep it: of a commit, a branch, an experiment, or of the working tree as it lies.
+
+Small files come from git. Of what DVC tracks only the single files that are asked for are read, from the workspace, the
+cache or the remote, so a comparison needs no `dvc pull`.
+"""
+
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cocoseg.errors import CocosegError
+
+T = TypeVar("T")
+
+LOCK = "dvc.lock"
+EXPERIMENTS = "refs/exps/"
+
+
+class Revision:
+    """One run, lazily read. `commit` is `None` for the working tree."""
+
+    def __init__(self, name: str, commit: str | None) -> None:
+        self.name = name
+        self.commit = commit
+
+    @cached_property
+    def lock(self) -> dict[str, Any]:
+        """The stages of `dvc.lock`, which say what made every output."""
+        return stages_of_lock(self.tracked(LOCK), f"{self.name}: {LOCK}")
+
+    def tracked(self, path: str) -> bytes:
+        """A file that git has, `CocosegError` if it has none."""
+        if self.commit is None:
+            try:
+                return Path(path).read_bytes()
+            except FileNotFoundError:
+                raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+        found = next(read_blobs([f"{self.commit}:{path}"]))
+        if found is None:
+            raise CocosegError(f"{self.name}: has no {path}; run dvc repro there and commit what it writes")
+        return found
+
+    def tracked_json(self, path: str, type_: type[T]) -> T:
+        """The content of a JSON file that git has."""
+        try:
+            return msgspec.json.decode(self.tracked(path), type=type_)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CocosegError(f"{self.name}: {path}: {error}; run dvc repro there and commit what it writes") from None
+
+    def cached(self, path: str) -> bytes:
+        """A file that DVC has, `CocosegError` if it is in no workspace, cache or remote that can be reached."""
+        try:
+            data: bytes = self._files.read_bytes(path)
+            return data
+        except Exception as error:  # every kind of remote has errors of its own library
+            raise self._missing(path, error) from None
+
+    def hashes(self, folder: str) -> dict[str, str]:
+        """The MD5 of every file below a folder that DVC has, by its name there; the files themselves are not read."""
+        try:
+            found = self._files.find(folder, detail=True, dvc_only=True)
+        except Exception as error:  # every kind of remote has errors of its own library
+            raise self._missing(folder, error) from None
+        if not found:
+            raise self._missing(folder)
+        return {path.removeprefix(f"{folder}/"): info["md5"] for path, info in found.items() if info.get("md5")}
+
+    def output_hash(self, stage: str, path: str) -> str | None:
+        """What `dvc.lock` says of an output of a stage."""
+        outs = self.lock.get(stage, {}).get("outs", [])
+        return next((out.get("md5") for out in outs if out["path"] == path), None)
+
+    @cached_property
+    def _files(self) -> Any:
+        from dvc.api import DVCFileSystem  # a second to import
+        from dvc.repo import Repo
+
+        # Today's remotes and not those of the revision, which may have had none or others.
+        with Repo(".") as repository:
+            return DVCFileSystem(".", rev=self.commit, config=dict(repository.config))
+
+    def _missing(self, path: str, error: Exception | None = None) -> CocosegError:
+        # Its kind and not its words: some repeat the address that was asked for, password and all.
+        why = "" if error is None or isinstance(error, FileNotFoundError) else f" ({type(error).__name__})"
+        return CocosegError(
+            f"{self.name}: {path} is neither in the cache nor on the remote{why}; where it was made run dvc push, "
+            "or here dvc repro at that commit"
+        )
+
+
+def find_revision(name: str | None) -> Revision:
+    """The run of a git revision or of an experiment's name; of the working tree for `None`."""
+    if _git("rev-parse", "--git-dir") is None:
+        raise CocosegError("this folder is in no git repository; run from the root of a clone")
+    if name is None:
+        return Revision("the working tree", None)
+    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if commit is None:
+        commit = dict(experiments()).get(name)
+    if commit is None:
+        shallow = _git("rev-parse", "--is-shallow-repository") == "true"
+        way_out = "this clone is shallow: git fetch --unshallow" if shallow else "see git branch -a and dvc exp list"
+        raise CocosegError(f"{name}: neither a git revision nor an experiment; {way_out}")
+    return Revision(name, commit)
+
+
+def experiments() -> Iterator[tuple[str, str]]:
+    """Name and commit of every experiment of DVC's that this clone has, by name."""
+    listed = _git("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENTS) or ""
+    found = []
+    for line in listed.splitlines():
+        ref, commit = line.split()
+        # refs/exps/ab/cdef…/name; others there (exec, stash, celery) are no experiments
+        parts = ref.removeprefix(EXPERIMENTS).split("/")
+        if len(parts) == 3 and len(parts[0] + parts[1]) == 40:
+            found.append((parts[2], commit))
+    return iter(sorted(found))
+
+
+def commits_of_lock() -> list[str]:
+    """Every commit of every branch that changed `dvc.lock`."""
+    return (_git("log", "--branches", "--remotes", "--tags", "--format=%H", "--", LOCK) or "").split()
+
+
+def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
+    """Content of each of git's objects, named like `commit:path`; `None` for one that is not there."""
+    names = list(names)
+    request = "".join(f"{name}\n" for name in names).encode()
+    output = subprocess.run(["git", "cat-file", "--batch"], input=request, capture_output=True, check=True).stdout
+    place = 0
+    for _ in names:
+        end = output.index(b"\n", place)
+        header = output[place:end].split()
+        place = end + 1
+        if len(header) != 3 or not header[2].isdigit():  # «<name> missing»
+            yield None
+            continue
+        size = int(header[2])
+        yield output[place : place + size]
+        place += size + 1
+
+
+def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
+    """The stages of a `dvc.lock`; `CocosegError` if it is none."""
+    try:
+        content = YAML(typ="safe", pure=True).load(text.decode())
+    except (YAMLError, UnicodeDecodeError):
+        content = None
+    stages = content.get("stages") if isinstance(content, Mapping) else None
+    if not isinstance(stages, dict):
+        raise CocosegError(f"{place}: not what DVC writes; bring it back with git checkout, or run dvc repro")
+    return stages
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints, or `None` if it fails."""
+    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return finished.stdout.strip() if finished.returncode == 0 else None

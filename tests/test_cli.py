@@ -1,0 +1,50 @@
+"""The command `cocoseg`, as a user types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cocoseg.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_the_command_and_the_module_say_the_same() -> None:
+    script = Path(sys.executable).parent / "cocoseg"
+    by_name, by_module = run(str(script), "--help"), run(sys.executable, "-m", "cocoseg", "--help")
+    assert by_name.returncode == 0
+    assert by_name.stdout == by_module.stdout
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate"])
+def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"examples:\n  cocoseg {command} " in capsys.readouterr().out
+
+
+def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
+    asked = "import sys; from cocoseg.cli import _parser; _parser(); print(*sys.modules)"
+    loaded = set(run(sys.executable, "-c", asked).stdout.split())
+    assert "cocoseg.cli" in loaded
+    assert not loaded & {"torch", "dvc", "numpy", "cv2", "scipy"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["compare"], ["nothing"], ["compare", "main", "--images", "-1"]])
+def test_a_command_line_that_means_nothing_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_outside_a_repository_compare_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="cocoseg compare: this folder is in no git repository"):
+        main(["compare", "main"])

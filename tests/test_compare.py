@@ -1,0 +1,222 @@
+"""Runs of a real repository, held against each other by the command as a user types it."""
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clones import Clone
+from toy_pipeline import toy_pipeline
+
+from cocoseg.cli import main
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """`main`, a branch with fewer wrong pixels, and experiments of both with other seeds."""
+    made = environment_of(toy_pipeline)(tmp_path_factory.mktemp("toy") / "toy")
+    made.dvc("exp", "run", "--name", "main-1", "-S", "seed=1")
+    made.dvc("exp", "run", "--name", "main-2", "-S", "seed=2")
+    made.git("checkout", "--quiet", "--force", "-b", "better")
+    for seed in (2, 1, 0):
+        made.dvc("exp", "run", "--name", f"better-{seed}", "-S", "wrong=0.2", "-S", f"seed={seed}")
+    made.commit("fewer wrong pixels")
+    made.git("checkout", "--quiet", "main")
+    made.dvc("checkout")
+    return made
+
+
+def environment_of(make: Callable[[Path], Clone]) -> Callable[[Path], Clone]:
+    def with_source(folder: Path) -> Clone:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(SOURCE))
+            return make(folder)
+
+    return with_source
+
+
+@pytest.fixture(autouse=True)
+def source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+
+
+def compared(repository: Clone, *arguments: str) -> Any:
+    """What `cocoseg compare --format json` says, run in this process: to start one takes longer than to compare."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.chdir(repository.folder)
+        main(["compare", *arguments, "--format", "json"])
+    return json.loads(output.getvalue())
+
+
+def error_of(repository: Clone, *arguments: str) -> str:
+    """The one line of a comparison that cannot be made."""
+    finished = repository.run(sys.executable, "-m", "cocoseg", "compare", *arguments, check=False)
+    assert finished.returncode == 1
+    lines = finished.stderr.splitlines()
+    assert len(lines) == 1, finished.stderr
+    return lines[0]
+
+
+def copy_of(repository: Clone, folder: Path) -> Clone:
+    shutil.copytree(repository.folder, folder, symlinks=True)
+    return Clone(folder)
+
+
+def test_three_seeds_a_side_are_found_among_the_experiments_and_call_the_difference(repository: Clone) -> None:
+    found = compared(repository, "main", "better")
+    assert [len(found["runs"][side]) for side in ("base", "new")] == [3, 3]
+    for claim in (found["checkpoint"], found["change"]):
+        assert claim["primary"]["verdict"] == "better"
+        assert claim["primary"]["difference"] > 0
+    assert found["params"] == {"wrong": [0.3, 0.2]}
+    assert found["code"] == []
+    assert found["data"] == []
+    assert found["remarks"] == []
+
+
+def test_the_other_way_round_it_is_worse(repository: Clone) -> None:
+    found = compared(repository, "better", "main")
+    assert (found["checkpoint"]["primary"]["verdict"], found["change"]["primary"]["verdict"]) == ("worse", "worse")
+
+
+def test_runs_are_ranked_by_validation_and_the_looks_at_this_test_side_are_counted(repository: Clone) -> None:
+    found = compared(repository, "main", "better")
+    for runs in found["runs"].values():
+        scores = [run["val_score"] for run in runs]
+        assert scores == sorted(scores, reverse=True)
+        assert sorted(run["seed"] for run in runs) == [0, 1, 2]
+    assert found["models_seen"] == 6
+
+
+def test_one_seed_a_side_is_undetermined_and_the_way_to_more_is_named(repository: Clone, tmp_path: Path) -> None:
+    alone = copy_of(repository, tmp_path / "alone")
+    alone.dvc("exp", "remove", "--all-commits")
+    found = compared(alone, "main", "better")
+    assert found["checkpoint"]["primary"]["verdict"] == "better"
+    assert found["change"]["undetermined_because"] == "one seed a side"
+    assert found["more_seeds"] == [
+        "git checkout main && dvc exp run --queue -S 'seed=1,2' && dvc queue start",
+        "git checkout better && dvc exp run --queue -S 'seed=1,2' && dvc queue start",
+    ]
+
+
+def test_an_experiment_is_found_by_its_name_and_two_seeds_are_no_change(repository: Clone) -> None:
+    found = compared(repository, "main", "main-1")
+    assert found["change"] is None
+    assert any("differ in the seed only" in remark for remark in found["remarks"])
+    assert found["params"] == {"seed": [0, 1]}
+
+
+def test_the_working_tree_is_compared_where_no_second_revision_is_named(repository: Clone) -> None:
+    found = compared(repository, "better")
+    assert found["new"] == "the working tree"
+    assert found["checkpoint"]["primary"]["verdict"] == "worse"
+
+
+def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp_path: Path) -> None:
+    finished = repository.run(
+        sys.executable, "-m", "cocoseg", "compare", "main", "better", "--format", "md", "--images", "3",
+        "--pictures", str(tmp_path / "pictures"),
+    )  # fmt: skip
+    changed = compared(repository, "main", "better", "--images", "3")["images_changed"]
+    assert len(changed) == 3
+    assert all(one["new"] > one["base"] for one in changed)
+    assert f"Drawn side by side in `{tmp_path / 'pictures' / 'changed.png'}`" in finished.stdout
+    assert (tmp_path / "pictures" / "changed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_are_read_from_the_remote_where_the_cache_has_none(repository: Clone, tmp_path: Path) -> None:
+    far = copy_of(repository, tmp_path / "far")
+    # --local: set after both branches were made, so that no revision knows of it
+    far.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    for branch in ("better", "main"):
+        far.git("checkout", "--quiet", branch)
+        far.dvc("push")
+    shutil.rmtree(far.folder / ".dvc/cache")
+    shutil.rmtree(far.folder / "data")
+    found = compared(far, "better", "main")
+    assert found["checkpoint"]["primary"]["verdict"] == "worse"
+    assert not (far.folder / ".dvc/cache").exists()  # two tables were read, and nothing was pulled
+    shutil.rmtree(tmp_path / "store")
+    line = error_of(far, "better", "main")
+    assert "data/evaluation/per_image.csv is neither in the cache nor on the remote" in line
+    assert "dvc push" in line
+
+
+def test_other_test_images_are_said_first_and_only_the_common_ones_compared(repository: Clone, tmp_path: Path) -> None:
+    more = copy_of(repository, tmp_path / "more")
+    more.set_params(images=30, wrong=0.2)
+    more.dvc("repro")
+    found = compared(more, "main")
+    assert found["remarks"][0].startswith("the test sides differ: 24 images are common, 0 left, 6 came")
+    assert found["images"] == 24
+    assert found["checkpoint"]["primary"]["verdict"] == "better"
+    entered = {one["what"]: (one["entered"], one["left"], one["changed"]) for one in found["data"]}
+    assert entered == {"images": (6, 0, 0), "masks": (6, 0, 0), "test images": (6, 0, 0)}
+
+
+def test_where_the_truth_differs_both_are_scored_on_the_new_one(repository: Clone, tmp_path: Path) -> None:
+    other = copy_of(repository, tmp_path / "other")
+    other.set_params(shift=4)
+    other.dvc("repro")
+    found = compared(other, "main")
+    assert "the truth of 12 common images differs: both are scored on that of the working tree" in found["remarks"]
+    # On its own truth the base scores higher than on the new one, of which it has never seen a third.
+    own = json.loads(other.git("show", "main:metrics/evaluate.json"))
+    assert found["checkpoint"]["primary"]["base"] < own["miou"] - 0.05
+    assert next(one for one in found["data"] if one["what"] == "masks")["changed"] == 12
+
+
+def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repository: Clone, tmp_path: Path) -> None:
+    other = copy_of(repository, tmp_path / "classes")
+    other.set_params(classes=["cat", "horse"])
+    other.dvc("repro")
+    finished = other.run(sys.executable, "-m", "cocoseg", "compare", "main", check=False)
+    assert finished.returncode == 1
+    assert finished.stderr.count("\n") == 1
+    assert "the classes differ, 1 left (dog) and 1 came (horse)" in finished.stderr
+    assert "cat, horse" in finished.stdout
+    assert "95 % interval" not in finished.stdout
+
+
+def test_a_revision_that_does_not_exist_or_has_no_results_is_one_line(repository: Clone, tmp_path: Path) -> None:
+    assert "nowhere: neither a git revision nor an experiment" in error_of(repository, "nowhere")
+    bare = copy_of(repository, tmp_path / "bare")
+    bare.git("rm", "--quiet", "metrics/evaluate.json")
+    bare.git("commit", "--quiet", "--message", "no results")
+    assert "HEAD: has no metrics/evaluate.json; run dvc repro there" in error_of(bare, "main~1", "HEAD")
+
+
+def test_a_shallow_clone_is_told_to_fetch_the_rest(repository: Clone, tmp_path: Path) -> None:
+    repository.git("clone", "--quiet", "--depth", "1", f"file://{repository.folder}", str(tmp_path / "shallow"))
+    assert "this clone is shallow: git fetch --unshallow" in error_of(Clone(tmp_path / "shallow"), "better")
+
+
+def test_a_broken_table_names_the_row(repository: Clone, tmp_path: Path) -> None:
+    broken = copy_of(repository, tmp_path / "broken")
+    table = broken.folder / "data/evaluation/per_image.csv"
+    lines = table.read_text().splitlines()
+    table.unlink()  # a link into the cache, read-only
+    for wrong, told in (("007.png,1,dog,96,60,60", "the row of 007.png, class 1 dog"), ("007.png,1", "per_image.csv")):
+        table.write_text("\n".join([*lines[:5], wrong, *lines[6:]]) + "\n")
+        line = error_of(broken, "main")
+        assert told in line
+        assert "dvc repro -f" in line
+
+
+def test_a_side_without_any_object_cannot_be_judged(repository: Clone, tmp_path: Path) -> None:
+    empty = copy_of(repository, tmp_path / "empty")
+    table = empty.folder / "data/evaluation/per_image.csv"
+    rows = [f"{number:03}.png,0,background,256,256,256" for number in range(24)]
+    header = table.read_text().splitlines()[0]
+    table.unlink()
+    table.write_text("\n".join([header, *rows]) + "\n")
+    assert "shows no object of any class" in error_of(empty, "HEAD")
