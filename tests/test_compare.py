@@ -219,4 +219,4 @@ def test_a_side_without_any_object_cannot_be_judged(repository: Clone, tmp_path:
     header = table.read_text().splitlines()[0]
     table.unlink()
     table.write_text("\n".join([header, *rows]) + "\n")
-    assert "shows no object of any class" in error_of(empty, "HEAD")
+    assert "no test image shows an object of any class" in error_of(empty, "HEAD")
