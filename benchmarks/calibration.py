@@ -2,13 +2,15 @@
 
 - *These checkpoints on these images*: the per-image counts of two real models on the test side are the population from
   which test sides of several sizes are drawn, many times over. Coverage: how often the 95 % interval holds the
-  population's difference. False alarms: how often it leaves out 0 where, image by image, chance decides which model is
-  called which, so that there is no difference.
+  population's difference, and that of one model its own score. False alarms: how often the difference's leaves out 0
+  where, image by image, chance decides which model is called which, so that there is no difference; and how often that
+  of any class does.
 - *This change*: retrainings of a small sample that differ in nothing but the seed, grouped at random into three against
   three. False alarms: how often the interval leaves out 0. Beside it, what the claim about two checkpoints would have
   said of the same pairs, had it been taken for one about the change.
 
-Every rate stands with its 95 % interval (Wilson; Clopper & Pearson are wider).
+Every rate stands with its 95 % interval: Wilson's where the trials are independent; for the groupings, which share
+their models, the jackknife over models.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from scipy.stats import binomtest
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA, sides
 
+from cocoseg.bootstrap import interval, resampled
 from cocoseg.claims import change_claim, checkpoint_claim
 from cocoseg.confusion import summary_scores
 from cocoseg.evaluation import evaluate
@@ -76,7 +79,17 @@ def miou(totals: Counts) -> float:
 def rate(hits: Sequence[bool]) -> str:
     """The share of hits, with its interval."""
     test = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return f"{np.mean(hits):7.1%} ({test.low:.1%} to {test.high:.1%})"
+    return f"{np.mean(hits):6.1%} ({test.low:.1%} to {test.high:.1%})"
+
+
+def jackknife_rate(hits: Sequence[bool], members: Sequence[NDArray[np.int64]], models: int) -> str:
+    """The share of hits among groupings, with the interval that leaving out each of the `models` in turn gives."""
+    found = np.array(hits, dtype=float)
+    without = [float(np.mean([hit for hit, own in zip(found, members, strict=True) if model not in own]))
+               for model in range(models)]  # fmt: skip
+    error = float(np.sqrt((models - 1) * np.var(without)))
+    low, high = (min(1.0, max(0.0, found.mean() + side * 1.96 * error)) for side in (-1, 1))
+    return f"{found.mean():6.1%} ({low:.1%} to {high:.1%})"
 
 
 def checkpoints(first: Counts, second: Counts, names: Sequence[str], repeats: int, samples: int) -> None:
@@ -84,20 +97,22 @@ def checkpoints(first: Counts, second: Counts, names: Sequence[str], repeats: in
     chance = np.random.default_rng(0)
     truth = miou(second) - miou(first)
     print(f"two checkpoints, true difference {truth:+.4f}; {repeats} test sides of each size")
-    print(f"{'images':>8}  {'coverage':28}{'false alarms':28}")
+    print(f"{'images':>8}  {'coverage':26}{'of one model':26}{'false alarms':26}{'of any class':26}")
     for size in SIZES:
-        covered, alarms = [], []
-        times = max(50, repeats // 4) if size > 1000 else repeats
-        for _ in range(times):
+        trials: list[tuple[bool, bool, bool, bool]] = []
+        for _ in range(max(50, repeats // 4) if size > 1000 else repeats):
             drawn = chance.integers(0, len(first), size)
             claim = checkpoint_claim(first[drawn], second[drawn], names, "miou", 0.0, samples).primary
-            covered.append(claim.low is not None and claim.high is not None and claim.low <= truth <= claim.high)
+            covered = claim.low is not None and claim.high is not None and claim.low <= truth <= claim.high
+            low, high = interval(resampled([first[drawn]], samples)[0].scores["miou"], size)
             swapped = chance.random(size)[:, None, None] < 0.5
             one = np.where(swapped, second[drawn], first[drawn])
             other = np.where(swapped, first[drawn], second[drawn])
-            null = checkpoint_claim(one, other, names, "miou", 0.0, samples).primary
-            alarms.append(null.verdict in ("better", "worse"))
-        print(f"{size:8}  {rate(covered):28}{rate(alarms):28}", flush=True)
+            null = checkpoint_claim(one, other, names, "miou", 0.0, samples)
+            alarms = [own.verdict in ("better", "worse") for own in (null.primary, *null.classes)]
+            trials.append((covered, low <= miou(first) <= high, alarms[0], any(alarms[1:])))
+        rates = "".join(f"{rate(column):26}" for column in zip(*trials, strict=True))
+        print(f"{size:8}  {rates}", flush=True)
 
 
 def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples: int) -> None:
@@ -105,9 +120,10 @@ def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples:
     chance = np.random.default_rng(1)
     scores = [miou(run) for run in runs]
     print(f"{len(runs)} retrainings: test mIoU {np.mean(scores):.4f}, standard deviation {np.std(scores, ddof=1):.4f}")
-    alarms, naive, widths = [], [], []
+    alarms, naive, widths, members = [], [], [], []
     for _ in range(repeats):
         order = chance.permutation(len(runs))[:6]
+        members.append(order)
         base, new = [runs[index] for index in order[:3]], [runs[index] for index in order[3:]]
         claim = change_claim(base, new, names, "miou", 0.0, samples).primary
         alarms.append(claim.verdict in ("better", "worse"))
@@ -115,8 +131,11 @@ def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples:
         pair = checkpoint_claim(base[0], new[0], names, "miou", 0.0, samples).primary
         naive.append(pair.verdict in ("better", "worse"))
     width = np.mean(widths)
-    print(f"three seeds against three, {repeats} groupings: false alarms {rate(alarms)}; interval {width:.3f} wide")
-    print(f"naive, two checkpoints taken for the change:    false alarms {rate(naive)}")
+    print(
+        f"three seeds against three, {repeats} groupings: false alarms {jackknife_rate(alarms, members, len(runs))}; "
+        f"interval {width:.3f} wide"
+    )
+    print(f"naive, two checkpoints taken for the change:    false alarms {jackknife_rate(naive, members, len(runs))}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Evaluation, side by side: `uv run dvc repro && uv run benchmarks/evaluate.py`.
+"""Evaluation, side by side: `uv run dvc repro && uv run --with torchmetrics benchmarks/evaluate.py`.
 
 - ours beside the bare forward pass: predicting the test side at its own size, decoded, counted, predictions written,
   scored with intervals and drawn, against the model alone on the same batches, logits enlarged and labels taken

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cocoseg.baselines import baseline_scores
 from cocoseg.categories import CategoryMapping
 from cocoseg.confusion_picture import confusion_picture
+from cocoseg.cost import model_cost
 from cocoseg.evaluation import (
     ClassIoU,
     EvaluateParams,
@@ -17,12 +18,12 @@ from cocoseg.evaluation import (
     evaluate,
     evaluation_metrics,
     iou_rows,
-    seen_in_pretraining,
 )
 from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
 from cocoseg.galleries import galleries
 from cocoseg.pairs import Pair, pairs, read_pair
 from cocoseg.png import encode_png
+from cocoseg.pretraining import seen_in_pretraining
 from cocoseg.score_pictures import iou_bars
 from cocoseg.stage import run, say
 from cocoseg.tables import ClassPixels, ImageRow
@@ -45,7 +46,7 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     """Predict, count, and write numbers and pictures."""
     mapping = read_json(MAPPING, CategoryMapping)
     model, card = load_checkpoint(MODEL)
-    card = checked_card(card, mapping)
+    card = checked_card(card, mapping, str(MODEL))
     mask_map = read_json(MASK_MAP, dict[str, str])
     sides = {
         side: pairs(read_lines(SPLITS / f"{side}.txt"), mask_map, IMAGES, MASKS) for side in ("train", "val", "test")
@@ -54,18 +55,15 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     scored = sides[split]
     PREDICTIONS.mkdir(parents=True, exist_ok=True)
     result = evaluate(model, card, scored, PREDICTIONS)
+    cost = model_cost(model, card.preprocessing.image_size_px)
 
     classes = len(mapping.classes)
     train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
     baselines = baseline_scores(train, val, test, classes)
-    metrics = evaluation_metrics(result, params, mapping.classes, split, baselines)
-    origin_of = {row.file_name: row.origin for row in read_table(IMAGE_TABLE, ImageRow)}
-    seen = seen_in_pretraining(card, (origin_of[pair.file_name] for pair in scored))
-    if seen is not None:
-        metrics["seen_in_pretraining"] = seen
-        if any(seen.values()):
-            say(f"{seen['images']} of the {len(scored)} scored images were among those that the COCO weights were "
-                f"trained on, and {seen['images_perhaps']} perhaps: the scores are too good")  # fmt: skip
+    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], read_table(IMAGE_TABLE, ImageRow))
+    for warning in seen.warnings(len(scored)) if seen else ():
+        say(warning)
+    metrics = evaluation_metrics(result, params, mapping.classes, split, baselines, seen)
     write_json(METRICS, metrics)
     write_table(PER_IMAGE, result.per_image, ClassPixels)
     bars = iou_rows(metrics)
@@ -76,7 +74,7 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
         shown = galleries(scored, PREDICTIONS, result.per_image, mapping.classes, params.gallery_images)
         for name, picture in shown:
             write_bytes(PLOTS / f"{name}.png", encode_png(picture))
-    return {"images_per_second": round(len(scored) / result.seconds, 1)}
+    return {"images_per_second": round(len(scored) / result.seconds, 1), **cost}
 
 
 def _decoded(side: Sequence[Pair], classes: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

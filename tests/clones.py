@@ -1,16 +1,22 @@
 """The repository as a user has it: a clone with its own git history and DVC cache, run through `dvc`."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
+import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+# This environment's `python` and `dvc` come first.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 # Small enough for a test, large enough that each side has every class.
 TINY = {
     "max_images": 60,
@@ -19,6 +25,15 @@ TINY = {
     "epochs": 1,
     "batch_size": 8,
     "gallery_images": 2,
+}
+# The environment of who has no credentials, as GitHub leaves it where secrets are not set.
+NOBODY = {
+    "AWS_ACCESS_KEY_ID": "",
+    "AWS_SECRET_ACCESS_KEY": "",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_SHARED_CREDENTIALS_FILE": "",
+    "AWS_CONFIG_FILE": "",
 }
 
 
@@ -30,11 +45,10 @@ class Clone:
 
     def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the clone, with this environment's `python` and `dvc` first on the path."""
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         finished = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **environment},
+            env={**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=300,
@@ -48,6 +62,20 @@ class Clone:
         """What `dvc` printed, on both streams."""
         finished = self.run(sys.executable, "-m", "dvc", *arguments, check=check, **environment)
         return finished.stdout + finished.stderr
+
+    def dvc_here(self, *arguments: str) -> str:
+        """As `dvc`, run in this process: to start one often takes longer than what it does."""
+        from dvc.cli import main
+
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said), catch_warnings():
+            simplefilter("ignore")  # DVC's own, which a process of its own does not show either
+            patch.chdir(self.folder)
+            patch.setenv("PATH", PATH)
+            patch.setenv("DVC_NO_ANALYTICS", "1")
+            status = main(arguments)
+        assert status == 0, said.getvalue()
+        return said.getvalue()
 
     def git(self, *arguments: str) -> str:
         """What `git` printed."""
@@ -67,6 +95,11 @@ class Clone:
         params = self.yaml("params.yaml") | changes
         with (self.folder / "params.yaml").open("w") as file:
             YAML(typ="safe", pure=True).dump(params, file)
+
+    def set_remote(self, url: str, **settings: str) -> None:
+        """Say, for this clone alone, where its remote `store` is."""
+        lines = "".join(f"    {name} = {value}\n" for name, value in {"url": url, **settings}.items())
+        (self.folder / ".dvc/config.local").write_text(f"['remote \"store\"']\n{lines}")
 
     def stages_run(self, output: str) -> list[str]:
         """The stages that a `dvc repro` or `dvc exp run` executed, from what it printed."""

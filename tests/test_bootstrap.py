@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cocoseg.bootstrap import interval, resampled
+from cocoseg.bootstrap import interval, resampled, standard_error
 
 
 def totals_of(hits: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -14,9 +14,9 @@ def totals_of(hits: list[int]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]
 
 
 def test_images_that_are_all_alike_leave_nothing_to_chance() -> None:
-    (drawn,) = resampled([totals_of([4] * 7)], 100)
+    (drawn,) = resampled([totals_of([4] * 12)], 100)
     assert drawn.scores["miou"].tolist() == [0.4] * 100
-    assert interval(drawn.scores["miou"], 7) == (0.4, 0.4)
+    assert interval(drawn.scores["miou"], 12) == (0.4, 0.4)
 
 
 def test_the_spread_of_resamples_is_the_standard_error_of_a_mean() -> None:
@@ -46,8 +46,8 @@ def test_a_resample_without_a_class_leaves_it_out_of_the_mean() -> None:
 
 
 def test_the_same_images_give_the_same_interval_every_time() -> None:
-    totals = totals_of([1, 5, 9, 3, 7])
-    first, second = (interval(resampled([totals], 300)[0].scores["miou"], 5) for _ in range(2))
+    totals = totals_of([1, 5, 9, 3, 7, 2, 4, 6, 8, 5])
+    first, second = (interval(resampled([totals], 300)[0].scores["miou"], 10) for _ in range(2))
     assert first == second
 
 
@@ -59,16 +59,23 @@ def test_many_resamples_in_blocks_are_those_of_one_block(monkeypatch: pytest.Mon
 
 
 def test_few_images_widen_the_interval_as_a_t_distribution_does() -> None:
-    # The 2.5th percentile of t with 4 degrees of freedom is -2.776; times sqrt(5 / 4) it is -3.104, beyond which the
-    # normal distribution has 0.000954.
+    # The 2.5th percentile of t with 9 degrees of freedom is -2.2622; times sqrt(10 / 9) it is -2.3845, beyond which the
+    # normal distribution has 0.008551.
     values = np.arange(1_000_001) / 1_000_000
-    low, high = interval(values, 5)
-    assert low == pytest.approx(0.000954, abs=2e-6)
-    assert high == pytest.approx(1 - 0.000954, abs=2e-6)
+    low, high = interval(values, 10)
+    assert [low, high] == pytest.approx([0.008551, 1 - 0.008551], abs=2e-6)
     low, high = interval(values, 100_000)
     assert [low, high] == pytest.approx([0.025, 0.975], abs=1e-5)
 
 
-def test_one_image_or_a_class_in_hardly_any_resample_has_no_interval() -> None:
-    assert all(map(math.isnan, interval(np.full(100, 0.5), 1)))
+def test_fewer_than_ten_images_or_a_class_in_hardly_any_resample_have_no_interval() -> None:
+    assert all(map(math.isnan, interval(np.full(100, 0.5), 9)))
     assert all(map(math.isnan, interval(np.array([0.5, math.nan, math.nan]), 10)))
+
+
+def test_a_standard_error_makes_up_for_the_image_that_resamples_lack() -> None:
+    hits = [0, 10, 2, 8, 5, 5, 1, 9, 3, 7]
+    (drawn,) = resampled([totals_of(hits)], 20_000)
+    expected = float(np.std(hits, ddof=1)) / 10 / math.sqrt(10)
+    assert standard_error(drawn.scores["miou"], 10) == pytest.approx(expected, rel=0.02)
+    assert math.isnan(standard_error(drawn.scores["miou"], 9))

@@ -1,6 +1,6 @@
 """Which class index a COCO category gets."""
 
-from cocoseg.categories import CategoryMapping, map_categories
+from cocoseg.categories import CategoryMapping, class_difference, map_categories
 from cocoseg.coco import Category
 
 CATEGORIES = [Category(id=17, name="cat"), Category(id=18, name="dog")]
@@ -13,3 +13,14 @@ def test_class_indices_follow_the_order_of_the_classes_and_binary_has_one() -> N
     one = map_categories(CATEGORIES, "binary")
     assert one.classes == ("background", "foreground")
     assert {entry.category_id: entry.class_index for entry in one.categories} == {17: 1, 18: 1}
+
+
+def test_two_lists_of_classes_differ_in_what_only_one_holds_or_in_their_order() -> None:
+    words = ("left", "came")
+    assert class_difference(["person", "dog"], ["person", "car", "bus"], *words) == "1 left (dog) and 2 came (car, bus)"
+    assert class_difference(["person"], ["person", "car"], *words) == "1 came (car)"
+    assert class_difference(["person", "car"], ["car", "person"], *words) == "in their order"
+    # What two long lists have in common says nothing.
+    many = [*"abcdefgh"]
+    assert class_difference([*many, "x"], [*many, "y"], *words) == "1 left (x) and 1 came (y)"
+    assert class_difference(many, ["x"], *words) == "8 left (a, b, c, d, e, …) and 1 came (x)"

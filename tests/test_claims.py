@@ -37,6 +37,7 @@ def group(means: Sequence[float], images: int = 40) -> list[Counts]:
         (-0.009, 0.008, "equivalent"),
         (0.002, 0.008, "equivalent"),
         (0.002, 0.02, "better"),
+        (-0.01, 0.01, "equivalent"),
         (float("nan"), float("nan"), "undetermined"),
     ],
 )
@@ -67,13 +68,29 @@ def test_the_same_checkpoint_is_equivalent_to_itself() -> None:
     found = claim(model([50] * 12), model([50] * 12))
     assert found.primary.verdict == "equivalent"
     assert found.smallest_difference == 0
+    assert claim(model([50] * 12), model([50] * 12), min_effect=0.0).primary.verdict == "equivalent"
 
 
 def test_a_class_in_fewer_than_ten_images_gets_no_verdict() -> None:
     base = model([50] * 12)
     base[9:, 1] = 0  # nine images left with a cat
-    found = claim(base, base)
-    assert {own.name: own.verdict for own in found.classes} == {"background": "equivalent", "cat": None}
+    base[9:, 0] = 200, 200, 200
+    checkpoint = claim(base, base)
+    change = change_claim([base] * 3, [base] * 3, NAMES, "foreground_miou", 0.01, 200)
+    for found in (checkpoint, change):
+        assert {own.name: own.verdict for own in found.classes} == {"background": "equivalent", "cat": None}
+        assert next(own for own in found.classes if own.name == "cat").low is None
+
+
+def test_fewer_than_ten_images_determine_nothing() -> None:
+    base, new = model([50] * 9), model([60] * 9)
+    change = change_claim([base] * 3, [new] * 3, NAMES, "foreground_miou", 0.01, 200)
+    for found in (claim(base, new), change):
+        assert found.undetermined_because == "9 images, where 10 are needed"
+        assert (found.primary.verdict, found.primary.low, found.smallest_difference) == ("undetermined", None, None)
+        assert found.primary.difference == pytest.approx(0.1)
+        assert found.classes == []
+    assert claim(base[:1], new[:1]).undetermined_because == "one image, where 10 are needed"
 
 
 def test_intervals_of_many_classes_are_wider_than_that_of_one() -> None:
@@ -124,3 +141,56 @@ def test_the_interval_of_a_change_by_hand() -> None:
     # standard error sqrt(0.01 / 3 + 0.01 / 3) = 0.08165 with 4 degrees of freedom: t = 2.7764
     assert primary.low == pytest.approx(0.1 - 2.7764 * 0.081650, abs=1e-4)
     assert primary.high == pytest.approx(0.1 + 2.7764 * 0.081650, abs=1e-4)
+
+
+# 40 images in which the new side finds 0 to 20 pixels more: on average 10, with a standard deviation of 6.07.
+GAINS = [0, 2, 4, 6, 8, 12, 14, 16, 18, 20] * 4
+GAIN_ERROR = float(np.std(GAINS, ddof=1)) / 40**0.5 / 100  # of the mean, as a share of the 100 pixels: 0.010249
+
+
+def gained(factor: float = 1.0) -> Counts:
+    return model([round(50 + factor * gain) for gain in GAINS])
+
+
+def test_a_checkpoints_interval_and_smallest_difference_by_hand() -> None:
+    found = claim(model([50] * 40), gained(), samples=8000)
+    # Student's t with 39 degrees of freedom: 2.0227 at 97.5 %, 0.8512 at 80 %
+    assert found.primary.low == pytest.approx(0.1 - 2.0227 * GAIN_ERROR, abs=0.0006)
+    assert found.primary.high == pytest.approx(0.1 + 2.0227 * GAIN_ERROR, abs=0.0006)
+    assert found.smallest_difference == pytest.approx((2.0227 + 0.8512) * GAIN_ERROR, rel=0.02)
+
+
+def test_the_interval_of_a_single_class_is_students() -> None:
+    hits = GAINS[:10]  # ten images: 9 degrees of freedom, t = 2.2622 where the normal distribution has 1.96
+    base, new = model([50] * 10)[:, 1:], model([50 + hit for hit in hits])[:, 1:]
+    (cat,) = checkpoint_claim(base, new, ["cat"], "miou", 0.0, 8000).classes
+    error = float(np.std(hits, ddof=1)) / 10**0.5 / 100
+    assert cat.high is not None
+    assert cat.high - 0.1 == pytest.approx(2.2622 * error, rel=0.05)
+
+
+def test_with_seeds_all_alike_a_change_is_as_uncertain_as_its_images() -> None:
+    found = change_claim([model([50] * 40)] * 3, [gained()] * 3, NAMES, "foreground_miou", 0.01, 8000)
+    assert found.primary.high == pytest.approx(0.1 + 2.0227 * GAIN_ERROR, abs=0.0006)
+    assert found.smallest_difference == pytest.approx((2.0227 + 0.8512) * GAIN_ERROR, rel=0.02)
+
+
+def test_what_seeds_gain_and_lose_image_by_image_is_no_variance_of_the_images() -> None:
+    base, new = [gained(1), gained(-1), gained(0)], [gained(0), gained(1), gained(-1)]
+    primary = change_claim(base, new, NAMES, "foreground_miou", 0.01, 200).primary
+    # The seeds' own variance, 0.01 a side, is all: the means of both sides are the same in every image.
+    assert primary.high == pytest.approx(2.7764 * (2 * 0.01 / 3) ** 0.5, abs=1e-4)
+
+
+def test_a_side_whose_seeds_scatter_alone_has_its_own_degrees_of_freedom() -> None:
+    base, new = ([model([round(100 * mean)] * 12) for mean in means] for means in ((0.5, 0.5, 0.5), (0.5, 0.6, 0.7)))
+    primary = change_claim(base, new, NAMES, "foreground_miou", 0.01, 100).primary
+    # standard error sqrt(0.01 / 3) = 0.057735 with 2 degrees of freedom and not 4: t = 4.3027
+    assert primary.high == pytest.approx(0.1 + 4.3027 * 0.057735, abs=1e-4)
+
+
+def test_two_judged_classes_share_the_five_percent_of_a_change() -> None:
+    base, new = ([model([round(100 * mean)] * 12) for mean in means] for means in ((0.4, 0.5, 0.6), (0.5, 0.6, 0.7)))
+    _, cat = change_claim(base, new, NAMES, "foreground_miou", 0.01, 100).classes
+    # Šidák: 1 - sqrt(0.95) = 0.025321 each; t with 4 degrees of freedom at 1 - 0.025321 / 2 is 3.4817
+    assert cat.high == pytest.approx(0.1 + 3.4817 * 0.081650, abs=2e-4)

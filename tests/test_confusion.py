@@ -1,6 +1,8 @@
 """Scores worked out by hand."""
 
 import math
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +102,15 @@ def test_scores_are_those_of_scikit_learn(label_maps: tuple[NDArray[np.uint8], N
     assert c.confusion_matrix(target, prediction, 5).tolist() == matrix.tolist()
 
 
+@pytest.fixture
+def torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own: where it is installed, Fabric imports it, and half of SciPy, whenever training starts."""
+    install = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), "torchmetrics>=1.6,<2"]
+    subprocess.run(install, check=True)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("torchmetrics")
 def test_the_matrix_is_that_of_torchmetrics(label_maps: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     import torch
     from torchmetrics.functional.classification import multiclass_confusion_matrix

@@ -19,7 +19,6 @@ from cocoseg.evaluation import (
     evaluate,
     evaluation_metrics,
     iou_rows,
-    seen_in_pretraining,
 )
 from cocoseg.geometry import Preprocessing, ResizeName
 from cocoseg.pairs import read_pair
@@ -108,20 +107,20 @@ def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
     ]
 
 
-def test_a_model_of_other_classes_is_refused() -> None:
-    assert checked_card(CARD, MULTICLASS) == CARD
-    with pytest.raises(
-        CocosegError, match="knows the classes background, person, car, but the masks hold background, f"
+def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -> None:
+    assert checked_card(CARD, MULTICLASS, "data/model") == CARD
+    dog = msgspec.structs.replace(CARD, classes=("background", "person", "dog"))
+    turned = msgspec.structs.replace(CARD, classes=("background", "car", "person"))
+    for card, mapping, found in (
+        (
+            dog,
+            MULTICLASS,
+            "its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks (car)",
+        ),
+        (turned, MULTICLASS, "its classes are not those of the masks: in their order"),
+        (CARD, BINARY, "a model of task multiclass, but the masks are binary"),
     ):
-        checked_card(CARD, BINARY)
-
-
-def test_images_that_coco_weights_have_seen_are_counted_by_their_origin() -> None:
-    origins = ["train2017", "train2014", "val2014", "val2014", "val2017", None]
-    seen = {"images": 2, "images_perhaps": 2}
-    assert seen_in_pretraining(card_of("coco"), origins) == seen
-    assert seen_in_pretraining(card_of("imagenet"), origins) is None
-
-
-def card_of(pretrained: str) -> ModelCard:
-    return msgspec.structs.replace(CARD, params={"pretrained": pretrained})
+        with pytest.raises(CocosegError) as caught:
+            checked_card(card, mapping, "../other/data/model")
+        way_out = "expected a model of these masks, as dvc repro train makes it"
+        assert str(caught.value) == f"../other/data/model: {found}; {way_out}"

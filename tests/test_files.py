@@ -33,6 +33,13 @@ def test_a_read_only_link_is_replaced_and_not_written_through(tmp_path: Path) ->
     assert (cached.read_bytes(), (tmp_path / "out").read_bytes()) == (b"old", b"new")
 
 
+def test_a_file_below_another_file_is_named_in_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError) as caught:
+        write_bytes(tmp_path / "file" / "a.txt", b"new")
+    assert caught.value.filename == str(tmp_path / "file" / "a.txt")
+
+
 def test_json_is_indented_keeps_the_order_of_keys_and_writes_nan_as_null(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": float("nan"), "ü": [0.1]})
     expected = '{\n  "b": 1,\n  "a": null,\n  "ü": [\n    0.1\n  ]\n}\n'
@@ -63,6 +70,15 @@ def test_what_is_missing_or_of_another_kind_says_which_command_makes_it(tmp_path
     (tmp_path / "a.csv").write_text("name,count\nx,many\n")
     with pytest.raises(CocosegError, match=r"a.csv: .*int.*make it again with: dvc repro -f"):
         read_table(tmp_path / "a.csv", Row)
+    for cell in ("9" * 5000, "x" * 200_000):
+        (tmp_path / "a.csv").write_text(f"name,count\nx,{cell}\n")
+        with pytest.raises(
+            CocosegError, match=r"a.csv: [^\n]*(out of range|limit)[^\n]*make it again with: dvc repro -f"
+        ):
+            read_table(tmp_path / "a.csv", Row)
+    (tmp_path / "a.txt").write_bytes(b"\xff\xd8")
+    with pytest.raises(CocosegError, match="a.txt: not UTF-8 text; give another"):
+        read_lines(tmp_path / "a.txt", way_out="give another")
     (tmp_path / "a.json").write_text("[1")
     with pytest.raises(CocosegError, match=r"a.json: .*make it again"):
         read_json(tmp_path / "a.json", list)

@@ -1,15 +1,21 @@
 """The gate over dvc.lock, in fresh clones of a tiny pipeline whose data lies in a folder that is its remote."""
 
+import functools
 import hashlib
+import io
+import logging
+import runpy
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clones import ROOT, Clone
+from clones import NOBODY, ROOT, Clone
 
 DVC_YAML = """\
 stages:
@@ -42,15 +48,6 @@ Path("metrics").mkdir(exist_ok=True)
 Path("total.txt").write_text(Path("raw/0.txt").read_text())
 Path("metrics/total.json").write_text('{"total": 1}')
 """
-# The environment of who has no credentials, as GitHub leaves it where secrets are not set.
-NOBODY = {
-    "AWS_ACCESS_KEY_ID": "",
-    "AWS_SECRET_ACCESS_KEY": "",
-    "AWS_DEFAULT_REGION": "eu-west-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_SHARED_CREDENTIALS_FILE": "",
-    "AWS_CONFIG_FILE": "",
-}
 LATE = """\
   late:
     cmd: cp report.txt late.txt
@@ -75,10 +72,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     pipeline.git("init", "--quiet", "--initial-branch=main")
     pipeline.git("config", "user.name", "A. Tester")
     pipeline.git("config", "user.email", "tester@example.org")
-    pipeline.dvc("init", "--quiet")
-    pipeline.dvc("remote", "add", "--default", "store", str(folder / "store"))
-    pipeline.dvc("repro")
-    pipeline.dvc("push")
+    pipeline.dvc_here("init", "--quiet")
+    pipeline.dvc_here("remote", "add", "--default", "store", str(folder / "store"))
+    pipeline.dvc_here("repro")
+    pipeline.dvc_here("push")
     pipeline.commit("results")
     return pipeline
 
@@ -88,13 +85,9 @@ def fresh(made: Clone, tmp_path: Path) -> Clone:
     """A fresh clone, its cache empty, with a remote of its own that it may break: the folder `store` beside it."""
     made.git("clone", "--quiet", ".", str(tmp_path / "clone"))
     shutil.copytree(made.folder.parent / "store", tmp_path / "store")
-    set_remote(Clone(tmp_path / "clone"), str(tmp_path / "store"))
-    return Clone(tmp_path / "clone")
-
-
-def set_remote(clone: Clone, url: str, **settings: str) -> None:
-    lines = "".join(f"    {name} = {value}\n" for name, value in {"url": url, **settings}.items())
-    (clone.folder / ".dvc/config.local").write_text(f"['remote \"store\"']\n{lines}")
+    clone = Clone(tmp_path / "clone")
+    clone.set_remote(str(tmp_path / "store"))
+    return clone
 
 
 def edit(clone: Clone, name: str, old: str, new: str) -> None:
@@ -103,12 +96,35 @@ def edit(clone: Clone, name: str, old: str, new: str) -> None:
     (clone.folder / name).write_text(text.replace(old, new, 1))
 
 
+@functools.cache
+def gate_main() -> Callable[[], int]:
+    main: Callable[[], int] = runpy.run_path(str(ROOT / ".ci/gate.py"))["main"]
+    return main
+
+
 def judged(clone: Clone, **environment: str) -> str:
-    """What the gate says. It exits 1 if and only if it says red, and nothing else reaches the reader."""
+    """What the gate says, run in this process: to start one takes longer than to judge."""
+    said, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(errors):
+        patch.chdir(clone.folder)
+        patch.setattr(logging.root.manager, "disable", logging.NOTSET)  # which the gate changes: back to what it was
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        status = gate_main()()
+    return checked(status, said.getvalue(), errors.getvalue())
+
+
+def judged_by_the_command(clone: Clone, **environment: str) -> str:
+    """What the gate says where it is started as CI starts it, whatever libraries print of their own included."""
     finished = clone.run("bash", ".ci/gate", check=False, **environment)
-    assert finished.stderr == ""
-    assert finished.returncode == any(line.startswith("red: ") for line in finished.stdout.splitlines())
-    return finished.stdout
+    return checked(finished.returncode, finished.stdout, finished.stderr)
+
+
+def checked(status: int, said: str, errors: str) -> str:
+    """The gate exits 1 if and only if it says red, and nothing else reaches the reader."""
+    assert errors == ""
+    assert status == any(line.startswith("red: ") for line in said.splitlines())
+    return said
 
 
 def stored(clone: Clone, name: str) -> Path:
@@ -126,7 +142,7 @@ def list_of_raw(clone: Clone) -> str:
 
 
 def test_a_fresh_clone_is_green_and_no_data_is_fetched(fresh: Clone) -> None:
-    assert judged(fresh) == FRESH + ALL_THERE
+    assert judged_by_the_command(fresh) == FRESH + ALL_THERE
     fetched = [path for path in (fresh.folder / ".dvc").rglob("*") if "files" in path.parts]
     assert fetched == []
     assert fresh.git("status", "--porcelain", "--ignored=no") == ""
@@ -134,7 +150,7 @@ def test_a_fresh_clone_is_green_and_no_data_is_fetched(fresh: Clone) -> None:
 
 def test_other_code_of_the_first_stage_is_red(fresh: Clone) -> None:
     edit(fresh, "draw.py", "from", "# Drawn.\nfrom")
-    assert judged(fresh) == stale("draw", "draw.py (modified)") + ALL_THERE
+    assert judged_by_the_command(fresh) == stale("draw", "draw.py (modified)") + ALL_THERE
     dry = fresh.run("dvc", "repro", "--dry", "--allow-missing")
     assert (dry.returncode, fresh.stages_run(dry.stdout)) == (0, ["draw"])  # its exit status would pass a gate
 
@@ -181,14 +197,14 @@ def test_what_git_lost_is_no_data_to_be_pulled(fresh: Clone) -> None:
         (fresh.folder / name).unlink()
     lost = stale("draw", "draw.py (deleted), params.yaml (deleted)") + stale("count", "metrics/total.json (deleted)")
     assert judged(fresh) == lost + ALL_THERE
-    assert "up to date" in fresh.dvc("repro", "--dry", "--allow-missing")
+    assert "up to date" in fresh.dvc_here("repro", "--dry", "--allow-missing")
 
 
 def run_only(clone: Clone, stage: str) -> None:
     """Run one stage with its data there, push what it made, and leave a clone whose cache is empty again."""
-    clone.dvc("pull")
-    clone.dvc("repro", "--single-item", stage)
-    clone.dvc("push")
+    clone.dvc_here("pull")
+    clone.dvc_here("repro", "--single-item", stage)
+    clone.dvc_here("push")
     clone.git("clean", "-dffqX", "--exclude=!/.dvc/config.local")
     shutil.rmtree(clone.folder / ".dvc/cache", ignore_errors=True)
 
@@ -197,7 +213,7 @@ def test_a_file_in_a_folder_that_another_stage_made_anew_is_red(fresh: Clone) ->
     edit(fresh, "draw.py", "drawn {number}", "painted {number}")
     run_only(fresh, "draw")
     assert stale("count", "raw/0.txt (made anew)") in judged(fresh)
-    assert fresh.stages_run(fresh.dvc("repro", "--dry", "--allow-missing")) == []
+    assert fresh.stages_run(fresh.dvc_here("repro", "--dry", "--allow-missing")) == []
 
 
 def test_an_output_that_another_stage_made_anew_is_red(fresh: Clone) -> None:
@@ -208,9 +224,9 @@ def test_an_output_that_another_stage_made_anew_is_red(fresh: Clone) -> None:
 
 def test_the_way_out_of_a_stale_lock_is_the_one_that_the_line_names(fresh: Clone) -> None:
     edit(fresh, "draw.py", "drawn {number}", "painted {number}")
-    fresh.dvc("repro")
+    fresh.dvc_here("repro")
     assert FRESH in judged(fresh)
-    fresh.dvc("push")
+    fresh.dvc_here("push")
     assert judged(fresh) == FRESH + ALL_THERE
 
 
@@ -218,7 +234,7 @@ def test_data_that_lies_outside_of_the_repository_is_compared_where_it_is(fresh:
     outside = tmp_path / "photos.txt"
     outside.write_text("photos")
     edit(fresh, "dvc.yaml", "deps: [draw.py]", f"deps: [draw.py, {outside}]")
-    fresh.dvc("repro")
+    fresh.dvc_here("repro")
     assert FRESH in judged(fresh)
     outside.write_text("other photos")
     assert f"stage draw is out of date: {outside} (modified)" in judged(fresh)
@@ -241,7 +257,7 @@ def test_a_folder_whose_content_git_ignores_is_not_called_changed(fresh: Clone) 
     (photos / ".gitignore").write_text("*\n!.gitignore\n")
     (photos / "1.jpg").write_text("a photo")
     edit(fresh, "dvc.yaml", "deps: [draw.py]", "deps: [draw.py, photos]")
-    fresh.dvc("repro")
+    fresh.dvc_here("repro")
     assert FRESH in judged(fresh)
     (photos / "1.jpg").unlink()
     assert judged(fresh) == f"photos was not compared: git does not have it\n{FRESH}{ALL_THERE}"
@@ -307,8 +323,8 @@ def test_a_file_in_a_folder_that_the_remote_lacks_is_red_until_the_way_out_is_ta
 
 
 def push_where_the_data_is(made: Clone, fresh: Clone) -> None:
-    set_remote(made, str(fresh.folder.parent / "store"))
-    made.dvc("push")
+    made.set_remote(str(fresh.folder.parent / "store"))
+    made.dvc_here("push")
     (made.folder / ".dvc/config.local").unlink()
 
 
@@ -361,10 +377,12 @@ def test_a_remote_that_does_not_let_us_in_is_one_red_line_without_secrets(
     with Refusing(status) as server:
         port = str(server.server_address[1])
         settings = {"endpointurl": f"http://127.0.0.1:{port}"} if url.startswith("s3") else {}
-        set_remote(fresh, url.format(port=port), **settings)
+        fresh.set_remote(url.format(port=port), **settings)
         if status is None:
             server.stop()
-        output = judged(fresh, AWS_ACCESS_KEY_ID=SECRET, AWS_SECRET_ACCESS_KEY=SECRET, AWS_DEFAULT_REGION="eu-west-1")
+        output = judged_by_the_command(
+            fresh, AWS_ACCESS_KEY_ID=SECRET, AWS_SECRET_ACCESS_KEY=SECRET, AWS_DEFAULT_REGION="eu-west-1"
+        )
     assert [secret for secret in (SECRET, *ECHOED) if secret in output] == []
     *others, line = output.splitlines()
     assert line.startswith(f"red: remote 'store' cannot be reached: {says.format(port=port)}")
@@ -373,8 +391,8 @@ def test_a_remote_that_does_not_let_us_in_is_one_red_line_without_secrets(
 
 
 def test_without_any_credentials_as_in_a_fork_the_gate_says_that_it_did_not_ask(fresh: Clone) -> None:
-    set_remote(fresh, "s3://bucket/store", endpointurl="http://127.0.0.1:9")
-    assert judged(fresh, **NOBODY) == (
+    fresh.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
+    assert judged_by_the_command(fresh, **NOBODY) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
         "remote 'store' was not asked for the data: there are no credentials here\n"
     )

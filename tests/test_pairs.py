@@ -6,7 +6,8 @@ import pytest
 from small_data import write_pairs
 
 from cocoseg.errors import CocosegError
-from cocoseg.pairs import pairs, read_pair
+from cocoseg.pairs import decoded_mask, pairs, read_pair
+from cocoseg.png import encode_png
 
 
 def test_a_pair_is_read_as_rgb_and_class_indices(tmp_path: Path) -> None:
@@ -30,6 +31,19 @@ def test_a_mask_value_outside_the_classes_is_named(tmp_path: Path) -> None:
     pair = write_pairs(tmp_path, 1)[0]
     with pytest.raises(CocosegError, match=r"masks/000\.png: holds the value 2; expected 0 to 1 or 255"):
         read_pair(pair, classes=2)
+
+
+def test_the_bytes_of_a_label_map_are_checked_as_its_file_is() -> None:
+    labels = np.array([[0, 2], [255, 1]], np.uint8)
+    assert decoded_mask(encode_png(labels), 3, "HEAD: masks/a.png").tolist() == labels.tolist()
+    again = "make it again with: dvc repro -f evaluate"
+    for data, classes, found in (
+        (encode_png(labels), 2, "holds the value 2; expected 0 to 1 or 255"),
+        (b"", 3, "not a single-channel 8-bit PNG"),
+    ):
+        with pytest.raises(CocosegError) as caught:
+            decoded_mask(data, classes, "HEAD: predictions/a.png", stage="evaluate")
+        assert str(caught.value) == f"HEAD: predictions/a.png: {found}; {again}"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", cv2.imencode(".png", np.zeros((4, 4, 3)))[1].tobytes()])

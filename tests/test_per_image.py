@@ -30,7 +30,15 @@ def test_an_image_of_nothing_but_ignored_pixels_is_still_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"class_index": 3}, {"class_index": -1}, {"class_name": "dog"}, {"hit": 6}, {"hit": -1}, {"target": 3}]
+    "change",
+    [
+        {"class_index": 3},
+        {"class_index": -1},
+        {"class_name": "dog"},
+        {"hit": 6},
+        {"hit": -1},
+        {"target": 3},
+    ],
 )
 def test_a_row_that_no_evaluation_writes_is_named(change: dict[str, object]) -> None:
     row = msgspec.structs.replace(class_pixels("a.png", MATRIX, NAMES)[1], **change)
@@ -44,6 +52,13 @@ def test_a_row_that_stands_twice_and_a_table_without_rows_are_refused() -> None:
         image_totals([*rows, rows[1]], NAMES, "table")
     with pytest.raises(CocosegError, match="table: holds no image"):
         image_totals([], NAMES, "table")
+
+
+def test_an_image_whose_rows_do_not_add_up_is_named() -> None:
+    background, cat = class_pixels("a.png", MATRIX, NAMES)
+    with pytest.raises(CocosegError, match="the rows of a.png hold 6 target and 7 predicted pixels, expected as many"):
+        image_totals([background], NAMES, "table")
+    assert image_totals([background, cat], NAMES, "table")["a.png"].sum(axis=0).tolist() == [12, 12, 9]
 
 
 def test_an_images_own_iou_is_that_of_its_objects_and_an_invented_class_counts_as_zero() -> None:

@@ -9,18 +9,27 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import cv2
+import numpy as np
 import pytest
+from released_weights import write_released_weights
 from ruamel.yaml import YAML
 
+from cocoseg.cli import main
+from cocoseg.errors import CocosegError
+from cocoseg.models import VOC_CLASSES, released_model
 from cocoseg.params import load_params
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "../shared/data/coco-real"
 STAGES = ("download", "filter", "download_images", "mask", "split", "train", "evaluate")
-RECIPES = dict(re.findall(r"^\| \((\w)\) .*\| `(dvc exp run .*)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+README = (ROOT / "README.md").read_text()
+RECIPES = dict(re.findall(r"^\| \((\w)\) .*\| `(dvc exp run .*)` \|$", README, re.MULTILINE))
+ORACLE = re.findall(r"^dvc exp run .* split$|^cocoseg evaluate .*torchvision:.*$", README, re.MULTILINE)
 
 # What a test cannot have: COCO itself, weights from a hub, and the time.
 SMALL: dict[str, Any] = {"pretrained": "none", "epochs": 1, "image_size_px": 64, "max_images": 20, "batch_size": 4}
@@ -31,16 +40,24 @@ def yaml(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+def assignments(line: str) -> dict[str, str]:
+    """What each `-S` of a line sets."""
+    words = shlex.split(line)
+    return dict(words[position + 1].split("=", 1) for position, word in enumerate(words) if word == "-S")
+
+
+def params_of(values: dict[str, str]) -> dict[str, Any]:
+    """`params.yaml` with these changes."""
+    fixed = {key: yaml(value) for key, value in values.items()}
+    return dict(yaml((ROOT / "params.yaml").read_text())) | fixed
+
+
 def settings(recipe: str) -> list[dict[str, Any]]:
     """The parameters of each run of a line; a queued one lists several values of `arch`."""
-    words = shlex.split(recipe)
-    pairs = [words[position + 1].split("=", 1) for position, word in enumerate(words) if word == "-S"]
-    values = dict(pairs)
+    values = assignments(recipe)
     architectures = values.pop("arch").split(",")
-    assert ("--queue" in words) == (len(architectures) > 1)
-    base = yaml((ROOT / "params.yaml").read_text())
-    fixed = {key: yaml(value) for key, value in values.items()}
-    return [base | fixed | {"arch": architecture} for architecture in architectures]
+    assert ("--queue" in recipe) == (len(architectures) > 1)
+    return [params_of(values | {"arch": architecture}) for architecture in architectures]
 
 
 RUNS = [
@@ -72,6 +89,16 @@ def test_a_recipe_holds_known_parameters_in_their_ranges(params: dict[str, Any],
         load_params(params_type, tmp_path / "params.yaml", ROOT / "dvc.yaml")
 
 
+def run_stages(stages: Sequence[str], folder: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(folder, params)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    for stage in stages:
+        monkeypatch.setattr(sys, "argv", [f"stages/{stage}.py"])
+        runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
+
+
 @pytest.mark.parametrize("params", RUNS)
 def test_a_recipe_trains_and_evaluates(params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = params | SMALL | {"dataset": "sample"}
@@ -79,20 +106,64 @@ def test_a_recipe_trains_and_evaluates(params: dict[str, Any], tmp_path: Path, m
         params |= {"dataset": "custom", "annotations": str(REAL / "instances.json"), "images": str(REAL / "images")}
     if params["encoder"] == "resnet34":
         params["encoder"] = "resnet18"  # the same family, half the time
-    write_params(tmp_path, params)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     for command in (
         ["init", "-q"],
         ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "--allow-empty", "-qm", "x"],
     ):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COCOSEG_WORKERS", "1")
-    for stage in STAGES:
-        monkeypatch.setattr(sys, "argv", [f"stages/{stage}.py"])
-        runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
+    run_stages(STAGES, tmp_path, params, monkeypatch)
     scores = json.loads((tmp_path / "metrics/evaluate.json").read_text())
     assert scores["split"] == ("test" if params["test_share"] else "val")
     assert 0 <= scores["miou"] <= 1
+    cost = json.loads((tmp_path / "metrics/timing/evaluate.json").read_text())
+    assert cost["parameters"] > 10**6
+    assert cost["multiply_adds"] > 10**6
+    assert min(cost[key] for key in ("images_per_second", "milliseconds_per_image", "peak_memory_mb")) > 0
     if params["task"] == "binary":
         assert list(scores["iou"]) == ["background", "foreground"]
+
+
+def write_val2017(folder: Path) -> dict[str, str]:
+    """An image of COCO's val2017 for each of VOC's classes, and the parameters that lead there."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number, _ in enumerate(VOC_CLASSES, 1):
+        name = f"{number:012}.jpg"
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        (folder / "images" / name).write_bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
+        url = f"http://images.cocodataset.org/val2017/{name}"
+        images.append({"id": number, "file_name": name, "width": 60, "height": 40, "license": 1, "coco_url": url})
+        box = [[10, 10, 30, 10, 30, 30, 10, 30]]
+        annotations.append({"id": number, "image_id": number, "category_id": number, "iscrowd": 0, "area": 400,
+                            "bbox": [10, 10, 20, 20], "segmentation": box})  # fmt: skip
+    categories = [{"id": number, "name": name} for number, name in enumerate(VOC_CLASSES, 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return {"dataset": "custom", "annotations": str(folder / "instances.json"), "images": str(folder / "images")}
+
+
+def test_the_lines_of_the_oracle_put_every_image_of_val2017_on_the_test_side_and_score_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, score = ORACLE
+    assert assignments(make)["dataset"] == "coco2017-val"
+    data = write_val2017(tmp_path / "val2017")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    write_released_weights(tmp_path)
+    run_stages(STAGES[: 1 + STAGES.index(make.split()[-1])], tmp_path, params_of(assignments(make) | data), monkeypatch)
+    main(score.split()[1:])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["split"], found["images"], found["classes_averaged"]) == ("test", 20, 21)
+    # Nothing is left to train on, and the next stage says so.
+    with pytest.raises(
+        SystemExit, match=r"^train: data/splits/train\.txt: holds no image, [^\n]*set train_share above 0"
+    ):
+        run_stages(["train"], tmp_path, params_of(assignments(make) | data), monkeypatch)
+
+
+def test_who_lacks_the_oracles_classes_is_told_the_oracles_line() -> None:
+    with pytest.raises(CocosegError) as caught:
+        released_model("deeplabv3_mobilenet", ["background", "person"])
+    told = assignments(str(caught.value).split("with: ")[1])
+    assert told.items() <= assignments(ORACLE[0]).items()
+    assert {"dataset", "classes", "test_share"} <= told.keys()

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from cocoseg.claims import Claim, Difference
-from cocoseg.compare import Comparison, DataChange, ImageChange, Run
+from cocoseg.compare import Comparison, ImageChange, Run
+from cocoseg.differences import DataChange, Differences
 from cocoseg.report import report
 
 PRIMARY = Difference(name="miou", base=0.5, new=0.6, difference=0.1, low=0.02, high=0.18, verdict="better")
@@ -29,10 +30,13 @@ COMPARISON = Comparison(
     runs={"base": [Run(name="main (1234567)", seed=0, val_score=0.51, test_score=0.5)], "new": []},
     models_seen=7,
     images_changed=[ImageChange(file_name="a|b.jpg", base=0.75, new=0.25)],
-    params={"lr": (0.01, 0.1), "classes": (["cat"], ["cat", "dog"])},
-    data=[DataChange(what="masks", entered=1, left=2, changed=3)],
-    code=[f"src/cocoseg/m{number:02}.py" for number in range(14)],
-    environment={"torch": ("2.14", None)},
+    differences=Differences(
+        params={"lr": (0.01, 0.1), "classes": (["cat"], ["cat", "dog"])},
+        data=[DataChange(what="masks", entered=1, left=2, changed=3)],
+        code=[f"src/cocoseg/m{number:02}.py" for number in range(14)],
+        environment={"torch": ("2.14", None)},
+        cost={"parameters": (2198982, 1100000)},
+    ),
 )
 
 
@@ -51,12 +55,15 @@ def test_all_differences_are_listed_and_many_files_counted() -> None:
     assert "src/cocoseg/m11.py and 2 more files" in text
     assert [line.split() for line in text.splitlines() if line.startswith("masks")] == [["masks", "1", "2", "3"]]
     assert "2.14" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("parameters")] == [
+        ["parameters", "2,198,982", "1,100,000"]
+    ]
 
 
 def test_in_markdown_a_file_name_cannot_end_its_cell_and_plots_are_shown() -> None:
-    text = report(COMPARISON, "md", "shown/changed.png", "https://example.org/raw/abc/")
+    text = report(COMPARISON, "md", "Drawn side by side in shown/changed.png.", "https://example.org/raw/abc/")
     assert "a\\|b.jpg" in text
-    assert "Drawn side by side in `shown/changed.png`." in text
+    assert "Drawn side by side in shown/changed.png." in text
     assert "![IoU of each class](https://example.org/raw/abc/plots/evaluate/iou.png)" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert tables
@@ -68,7 +75,8 @@ def test_json_holds_every_field() -> None:
 
 
 def test_where_nothing_else_differs_it_says_so() -> None:
-    same = msgspec.structs.replace(COMPARISON, params={}, data=[], code=[], environment={})
+    nothing = Differences(params={}, data=[], code=[], environment={}, cost={})
+    same = msgspec.structs.replace(COMPARISON, differences=nothing)
     assert "Nothing: parameters, data, code and environment are the same." in report(same, "text")
 
 

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from released_weights import write_released_weights
 from small_data import MULTICLASS, write_pairs
 
 from cocoseg.categories import CategoryMapping, MappedCategory
+from cocoseg.cli import main
 from cocoseg.errors import CocosegError
-from cocoseg.files import write_json, write_lines
+from cocoseg.files import write_json, write_lines, write_table
 from cocoseg.geometry import Preprocessing
 from cocoseg.models import VOC_CLASSES, build_model
 from cocoseg.scoring import score_model
+from cocoseg.tables import ImageRow
 from cocoseg.weights import ModelCard, TrainingData, data_fingerprint, library_versions, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +37,14 @@ def lay_out(folder: Path, mapping: CategoryMapping, size: int = 32) -> None:
     write_json(folder / "data/image_mask_map.json", {name: name for name in names})
     for side, chosen in (("train", names[:1]), ("val", names[1:2]), ("test", names[2:])):
         write_lines(folder / f"data/splits/{side}.txt", chosen)
-    for table in ("images", "masks"):
-        write_lines(folder / f"data/{table}.csv", ["header"])
+    # The third was among those that COCO's weights come from, and the fourth perhaps.
+    origins = (None, None, "train2017", "val2014")
+    rows = [
+        ImageRow(image_id=number, file_name=name, status="ok", origin=origin)
+        for number, (name, origin) in enumerate(zip(names, origins, strict=True))
+    ]
+    write_table(folder / "data/images.csv", rows, ImageRow)
+    write_lines(folder / "data/masks.csv", ["header"])
     for file in ("params.yaml", "dvc.yaml"):
         (folder / file).write_bytes((ROOT / file).read_bytes())
 
@@ -70,6 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "other_data",
             msgspec.structs.replace(card, data=TrainingData(train_images=9, val_images=9, fingerprint="f" * 64)),
         ),
+        ("pretrained", msgspec.structs.replace(card, params={"pretrained": "coco"})),
         ("other_torch", msgspec.structs.replace(card, versions=library_versions() | {"torch": "1.0"})),
     ):
         save_checkpoint(Path("data") / name, build_model("fastscnn", "", "none", 3), changed)
@@ -92,8 +102,12 @@ def test_each_side_and_a_list_of_names_can_be_scored(folder: Path) -> None:
 
 
 def test_a_checkpoint_of_other_classes_is_refused(folder: Path) -> None:
-    with pytest.raises(CocosegError, match="knows the classes background, person, dog, but the masks hold"):
+    with pytest.raises(CocosegError) as caught:
         score_model("data/other_classes", None, None, None)
+    assert str(caught.value) == (
+        "data/other_classes: its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks "
+        "(car); expected a model of these masks, as dvc repro train makes it"
+    )
 
 
 def test_a_checkpoint_of_other_data_or_versions_is_scored_with_a_warning_that_names_them(
@@ -107,6 +121,68 @@ def test_a_checkpoint_of_other_data_or_versions_is_scored_with_a_warning_that_na
     assert f"made with torch 1.0 (here {library_versions()['torch']})" in capsys.readouterr().err
 
 
+def test_a_model_that_has_seen_the_images_in_pretraining_says_so_as_the_stage_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = json.loads(score_model("data/pretrained", None, None, None))
+    assert scores["seen_in_pretraining"] == {"images": 1, "images_perhaps": 1}
+    warned = capsys.readouterr().err
+    assert "data/pretrained: 1 of the 2 scored images were among those that the COCO weights were trained on" in warned
+    assert "seen_in_pretraining" not in json.loads(score_model("data/model", None, None, None))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a command that fails, its exit being 1."""
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    assert capsys.readouterr().out == ""
+    assert isinstance(ended.value.code, str)  # printed, and exit 1
+    return ended.value.code.removeprefix("cocoseg evaluate: ")
+
+
+LIST = "expected a text file with the file name of an image on each line"
+FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or torchvision:ARCH"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--model", "nowhere"], f"nowhere: {FOLDER}"),
+        (["--model", "data/model/model.json"], f"data/model/model.json: {FOLDER}"),
+        (["--split", "nonexist.txt"], f"nonexist.txt: not there; {LIST}"),
+        (["--split", "data"], "data: Is a directory"),
+        (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),
+        (["--predictions", "params.yaml"], "params.yaml/002.png: Not a directory"),
+    ],
+)
+def test_a_path_that_is_something_else_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    assert refused(capsys, *arguments) == line
+
+
+@pytest.mark.parametrize("lost", ["images.csv", "masks.csv", "splits/train.txt"])
+def test_data_that_a_stage_should_have_left_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    (folder / "data" / lost).unlink()
+    assert refused(capsys, "--side", "val") == f"data/{lost}: not there; make it with: dvc repro"
+
+
+def test_a_card_of_an_impossible_size_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "data/model/model.json"
+    path.write_text(path.read_text().replace('"image_size_px": 32', '"image_size_px": 0'))
+    found = "Expected `int` >= 16 - at `$.preprocessing.image_size_px`"
+    assert refused(capsys) == f"data/model/model.json: {found}; make it again with: dvc repro -f"
+
+
+def test_a_bad_parameter_shows_before_the_side_is_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("min_effect: 0.01", "min_effect: 2"))
+    assert refused(capsys, "--predictions", "predicted").startswith("params.yaml: min_effect is 2; expected a number")
+    assert not (folder / "predicted").exists()
+
+
 def test_a_side_and_a_list_at_once_or_an_empty_side_are_one_line(folder: Path) -> None:
     with pytest.raises(CocosegError, match="name two sides"):
         score_model("data/model", "val", Path("mine.txt"), None)
@@ -118,19 +194,8 @@ def test_a_side_and_a_list_at_once_or_an_empty_side_are_one_line(folder: Path) -
 def test_torchvisions_released_model_predicts_as_torchvision_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The file that torchvision would download, with its 21 classes in VOC's order, made here.
-    segmentation = torchvision.models.segmentation
-    released = segmentation.DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
-    torch.manual_seed(0)
-    network = segmentation.deeplabv3_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
-    )
-    last = network.classifier[-1]
-    torch.nn.init.normal_(last.weight, std=10)  # so that the features decide, and not the biases
-    torch.nn.init.zeros_(last.bias)
-    checkpoints = tmp_path / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    torch.save(network.state_dict(), checkpoints / Path(released.url).name)
+    transforms = torchvision.models.segmentation.DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.transforms()
+    network = write_released_weights(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     categories = tuple(
@@ -147,7 +212,7 @@ def test_torchvisions_released_model_predicts_as_torchvision_does(
     for file_name in ("002.png", "003.png"):
         pixels = np.asarray(cv2.imread(f"data/images/{file_name}"))[..., ::-1].copy()
         with torch.inference_mode():
-            logits = network(released.transforms()(torch.from_numpy(pixels).permute(2, 0, 1))[None])["out"]
+            logits = network(transforms(torch.from_numpy(pixels).permute(2, 0, 1))[None])["out"]
             full = torch.nn.functional.interpolate(logits, (48, 48), mode="bilinear", align_corners=False)
         expected = np.array([VOC_IN_COCO_ORDER.index(name) for name in names])[full.argmax(1)[0].numpy()]
         predicted = np.asarray(cv2.imread(f"predicted/{file_name}", cv2.IMREAD_UNCHANGED))
@@ -161,5 +226,5 @@ def test_released_models_of_other_names_or_for_other_classes_are_refused_with_th
         CocosegError, match="expected torchvision:deeplabv3_mobilenet or torchvision:deeplabv3_resnet50"
     ):
         score_model("torchvision:fcn", None, None, None)
-    with pytest.raises(CocosegError, match=r"make them with: dvc exp run -S 'classes=\[airplane, bicycle, bird"):
+    with pytest.raises(CocosegError, match=r"make them with: dvc exp run .* -S 'classes=\[airplane,bicycle,bird"):
         score_model("torchvision:deeplabv3_resnet50", None, None, None)

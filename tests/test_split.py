@@ -136,6 +136,17 @@ def test_shares_must_sum_to_1() -> None:
         SplitParams(data_seed=0, split_rule="exact", train_share=0.7, val_share=0.1, test_share=0.1)
 
 
+@pytest.mark.parametrize("rule", ["stable", "exact"])
+def test_every_image_can_test_a_model_that_needs_no_training(rule: str) -> None:
+    sides = split({number: {1} for number in range(9)}, split_rule=rule, train_share=0, val_share=0, test_share=1)
+    assert sides == {"train": [], "val": [], "test": list(range(9))}
+
+
+def test_official_with_nothing_for_cocos_train_images_is_an_error() -> None:
+    with pytest.raises(ValueError, match="test_share is 1 and split_rule official, .*; expected a test_share below 1"):
+        SplitParams(data_seed=0, split_rule="official", train_share=0, val_share=0, test_share=1)
+
+
 def test_near_duplicates_on_different_sides_are_reported() -> None:
     images, rows = tables({1: {0, 1}, 2: {1}, 3: {1}}, {1: "0" * 16, 2: "0" * 16, 3: "f" * 16})
     metrics = split_metrics({"train": [1, 3], "val": [2], "test": []}, images, rows, PARAMS)

@@ -12,6 +12,8 @@ from clones import Clone
 PARAMS: dict[str, Any] = {
     "images": 24,
     "classes": ["cat", "dog"],
+    "tint": 0,
+    "width": 8,
     "shift": 0,
     "wrong": 0.30,
     "seed": 0,
@@ -23,9 +25,9 @@ PARAMS: dict[str, Any] = {
 }
 
 STAGES: dict[str, dict[str, Any]] = {
-    "download_images": {"params": ["images"], "outs": ["data/images"]},
+    "download_images": {"params": ["images", "tint"], "outs": ["data/images"]},
     "mask": {
-        "params": ["classes", "images", "shift"],
+        "params": ["classes", "images", "shift", "width"],
         "deps": ["data/images"],
         "outs": ["data/masks", "data/category_mapping.json", "data/image_mask_map.json"],
     },
@@ -66,11 +68,12 @@ def save(path, pixels):
 match sys.argv[1]:
     case "download_images":
         for number, name in enumerate(names):
-            save(data / "images" / name, np.full((16, 16, 3), number, np.uint8))
+            save(data / "images" / name, np.full((16, 16, 3), number + number % 2 * params["tint"], np.uint8))
     case "mask":
         for number, name in enumerate(names):
             mask = np.zeros((16, 16), np.uint8)
-            mask[2:14, 2 : 10 + (params["shift"] if number % 2 else 0)] = 1 + number % (len(classes) - 1)
+            right = 2 + params["width"] + number % 2 * params["shift"]
+            mask[2:14, 2:right] = 1 + number % (len(classes) - 1)
             save(data / "masks" / name, mask)
         write_json(data / "category_mapping.json", classes)
         write_json(data / "image_mask_map.json", {name: name for name in names})
@@ -119,7 +122,7 @@ def toy_pipeline(folder: Path, **params: Any) -> Clone:
     repository.git("init", "--quiet", "--initial-branch=main")
     repository.git("config", "user.name", "A. Tester")
     repository.git("config", "user.email", "tester@example.org")
-    repository.dvc("init", "--quiet")
-    repository.dvc("repro")
+    repository.dvc_here("init", "--quiet")
+    repository.dvc_here("repro")
     repository.commit("start")
     return repository

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from cocoseg.confusion import iou, summary_scores
 
+LEAST_IMAGES = 10
+"""Of fewer images the bootstrap says nothing: three alike would make it certain."""
 SEED = 20_170_901  # any; fixed, so that an interval belongs to the data and not to the day
 _BLOCK_WEIGHTS = 4_000_000  # how often each image is drawn, of so many resamples at a time: 32 MB
 
@@ -48,17 +50,32 @@ def resampled(runs: Sequence[NDArray[np.int64]], samples: int) -> list[Resampled
 
 
 def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
-    """The 95 % interval that resampled values of a score give, or (NaN, NaN) where most resamples have no value.
+    """The 95 % interval that resampled values of a score give, which so many images speak of.
 
-    Percentiles moved outward as a t distribution asks for: those of a plain bootstrap are too narrow for few images.
-    Hesterberg 2015, «What Teachers Should Know About the Bootstrap», section 5.3.
+    (NaN, NaN) for fewer than `LEAST_IMAGES`, or where most resamples have no value. Percentiles moved outward as a t
+    distribution asks for: those of a plain bootstrap are too narrow for few images. Hesterberg 2015, «What Teachers
+    Should Know About the Bootstrap», the expanded percentile interval.
+
+    The mean over many classes of which some are rare is biased, which no bootstrap mends: there the interval of one
+    model holds less often than it says, that of a difference nearly as often. `benchmarks/calibration.py` measures it.
     """
     found = values[~np.isnan(values)]
-    if images < 2 or 2 * len(found) < len(values):
+    if images < LEAST_IMAGES or 2 * len(found) < len(values):
         return math.nan, math.nan
     tail = _tail(images)
     low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def standard_error(values: NDArray[np.float64], images: int) -> float:
+    """Of a score that so many images speak of: the spread of its resamples, which is too small by one image's share.
+
+    NaN for fewer than `LEAST_IMAGES`.
+    """
+    found = values[~np.isnan(values)]
+    if images < LEAST_IMAGES or len(found) < 2:
+        return math.nan
+    return float(found.std(ddof=1)) * math.sqrt(images / (images - 1))
 
 
 @cache

@@ -12,6 +12,8 @@ Task = Literal["multiclass", "binary"]
 BACKGROUND = 0
 IGNORE = 255
 
+_NAMED = 5  # classes, in one line
+
 
 class MappedCategory(msgspec.Struct, frozen=True, kw_only=True):
     """One COCO category and the value of its pixels."""
@@ -27,6 +29,21 @@ class CategoryMapping(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     classes: tuple[str, ...]
     categories: tuple[MappedCategory, ...]
+
+
+def class_difference(before: Sequence[str], after: Sequence[str], gone: str, came: str) -> str:
+    """How two unequal lists of classes differ, in words: «1 left (dog) and 2 came (car, bus)», or «in their order».
+
+    `gone` and `came` are the words for those in the one list alone, here «left» and «came». Each is named up to five.
+    """
+    only_before = [name for name in before if name not in after]
+    only_after = [name for name in after if name not in before]
+    parts = [
+        f"{len(names)} {word} ({', '.join(names[:_NAMED])}{', …' if len(names) > _NAMED else ''})"
+        for names, word in ((only_before, gone), (only_after, came))
+        if names
+    ]
+    return " and ".join(parts) or "in their order"
 
 
 def map_categories(categories: Sequence[Category], task: Task) -> CategoryMapping:

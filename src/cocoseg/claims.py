@@ -4,25 +4,25 @@
 *This change*: what was changed, whichever seed trains it; the seeds are left to chance too, and one says nothing about
 them. Bouthillier et al. 2021, arXiv 2103.03098.
 
-`totals: (images, classes, 3)` as in `cocoseg.confusion`, of the same images in the same order on both sides.
+`totals: (images, classes, 3)` as in `cocoseg.confusion`, of the same images in the same order on both sides, with the
+same truth. A score of all classes is spoken of by all images, the IoU of a class by those that show it.
 """
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.bootstrap import Resampled, interval, resampled
+from cocoseg.bootstrap import LEAST_IMAGES, Resampled, interval, resampled, standard_error
 from cocoseg.confusion import ScoreName, iou, summary_scores
 
 Verdict = Literal["better", "worse", "equivalent", "undetermined"]
 
 LEAST_SEEDS = 3
-LEAST_IMAGES = 10
-"""A class in fewer test images gets no verdict."""
 _POWER = 0.8
 
 
@@ -35,7 +35,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None
     low: float | None
     high: float | None
-    """95 %; of classes all intervals together hold with 95 %."""
+    """95 %; of classes all intervals together hold with 95 %. None where fewer than ten images speak of the score."""
     verdict: Verdict | None = None
     """Of the primary score and of classes in enough images only."""
 
@@ -59,10 +59,7 @@ def checkpoint_claim(
     min_effect: float,
     samples: int,
 ) -> Claim:
-    """Two checkpoints on these images, by the paired bootstrap: both are scored on the same resamples.
-
-    Intervals of classes are those of the largest |t| of any class in a resample (max-t, Westfall & Young 1993).
-    """
+    """Two checkpoints on these images, by the paired bootstrap: both are scored on the same resamples."""
     images = len(base)
     drawn_base, drawn_new = resampled([base, new], samples)
     scores_base, scores_new = (summary_scores(totals.sum(axis=0)) for totals in (base, new))
@@ -71,9 +68,10 @@ def checkpoint_claim(
         drawn = drawn_new.scores[name] - drawn_base.scores[name]
         low, high = interval(drawn, images)
         differences.append(_difference(name, float(scores_base[name]), float(scores_new[name]), low, high))
-    spread = _spread(drawn_new.scores[primary] - drawn_base.scores[primary], images)
+    error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
     classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
-    return _claim(differences, primary, min_effect, classes, _detectable(spread, images - 1))
+    claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))
+    return claim if images >= LEAST_IMAGES else _undetermined(claim, _few(images))
 
 
 def change_claim(
@@ -92,12 +90,10 @@ def change_claim(
     """
     groups = _Groups(base, new, samples)
     scores = [summary_scores(run.sum(axis=0)) for run in groups.runs]
-    compared = {
-        name: groups.difference(
-            name, np.array([float(own[name]) for own in scores]), np.array([one.scores[name] for one in groups.drawn])
-        )
-        for name in scores[0]
-    }
+    compared = {}
+    for name in scores[0]:
+        values, drawn = np.array([own[name] for own in scores]), np.array([one.scores[name] for one in groups.drawn])
+        compared[name] = groups.difference(name, values, drawn, groups.images)
     shown_in = _images_of_classes(base[0])
     # Of as many independent tests one in twenty would show a difference that is not there, unless each is as strict.
     alpha = 1 - 0.95 ** (1 / max(1, int((shown_in >= LEAST_IMAGES).sum())))
@@ -105,22 +101,14 @@ def change_claim(
     classes = []
     for index in np.nonzero(shown_in)[0].tolist():
         drawn = np.array([one.iou[:, index] for one in groups.drawn])
-        own, _ = groups.difference(class_names[index], class_iou[:, index], drawn, alpha)
+        own, _ = groups.difference(class_names[index], class_iou[:, index], drawn, int(shown_in[index]), alpha)
         classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
-    differences = [own for own, _ in compared.values()]
-    claim = _claim(differences, primary, min_effect, classes, compared[primary][1])
+    claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
     if min(groups.counts) >= LEAST_SEEDS:
-        return claim
+        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, _few(groups.images))
     seeds = " and ".join("one seed" if count == 1 else f"{count} seeds" for count in groups.counts)
-    unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
-    return Claim(
-        primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),
-        others=unsure[1:],
-        classes=[],
-        smallest_difference=None,
-        undetermined_because="one seed a side"
-        if groups.counts == (1, 1)
-        else f"{seeds}, where {LEAST_SEEDS} a side are needed",
+    return _undetermined(
+        claim, "one seed a side" if groups.counts == (1, 1) else f"{seeds}, where {LEAST_SEEDS} a side are needed"
     )
 
 
@@ -128,7 +116,7 @@ def verdict(low: float, high: float, min_effect: float) -> Verdict:
     """What an interval of a difference says. Inside ±`min_effect` it is equivalent, even where it leaves 0 out."""
     if math.isnan(low) or math.isnan(high):
         return "undetermined"
-    if -min_effect < low and high < min_effect:
+    if -min_effect <= low and high <= min_effect:
         return "equivalent"
     return "better" if low > 0 else "worse" if high < 0 else "undetermined"
 
@@ -141,27 +129,28 @@ def _classes_by_max_t(
     class_names: Sequence[str],
     min_effect: float,
 ) -> list[Difference]:
-    images = len(base)
+    """Of every class in the truth. Intervals are those of the largest |t| of any class (max-t, Westfall & Young 1993).
+
+    The share of resamples beyond that largest is, for each class, looked up in the t distribution of the images that
+    show it: its own spread is as uncertain as they are few.
+    """
     iou_base, iou_new = iou(base.sum(axis=0)), iou(new.sum(axis=0))
     drawn = drawn_new.iou - drawn_base.iou  # (samples, classes)
     shown_in = _images_of_classes(base)
     present = np.nonzero(shown_in)[0].tolist()
-    spread = {index: _spread(drawn[:, index], images) for index in present}
+    errors = {index: standard_error(drawn[:, index], int(shown_in[index])) for index in present}
     t = [
-        np.abs(np.nan_to_num(drawn[:, index] - (iou_new - iou_base)[index])) / spread[index]
+        np.abs(np.nan_to_num(drawn[:, index] - (iou_new - iou_base)[index])) / np.nanstd(drawn[:, index], ddof=1)
         for index in present
-        if shown_in[index] >= LEAST_IMAGES and spread[index] > 0
+        if errors[index] > 0
     ]
-    # The largest is a quantile of a bootstrap; a t distribution's tails are as much wider here as for a single score.
-    most = float(np.quantile(np.max(t, axis=0), 0.95)) if t else 0.0
-    most *= _student(0.05, images - 1) / _student(0.05, math.inf)
+    tail = NormalDist().cdf(-float(np.quantile(np.max(t, axis=0), 0.95))) if t else 0.025
     classes = []
     for index in present:
         old, fresh = float(iou_base[index]), float(iou_new[index])
-        judged = shown_in[index] >= LEAST_IMAGES
-        margin = most * spread[index] if judged else math.nan
+        margin = _student(2 * tail, int(shown_in[index]) - 1) * errors[index]
         own = _difference(class_names[index], old, fresh, fresh - old - margin, fresh - old + margin)
-        classes.append(_judged(own, min_effect) if judged else own)
+        classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
     return classes
 
 
@@ -180,48 +169,42 @@ class _Groups:
         self.drawn = resampled(self.runs, samples)
 
     def difference(
-        self, name: str, values: NDArray[np.float64], drawn: NDArray[np.float64], alpha: float = 0.05
+        self, name: str, values: NDArray[np.float64], drawn: NDArray[np.float64], images: int, alpha: float = 0.05
     ) -> tuple[Difference, float]:
-        """The difference of the groups' means, and what could have been shown.
+        """The difference of the groups' means, and what could have been shown. `images` speak of this score.
 
         `values: (runs,)`; `drawn: (runs, samples)`. No interval with fewer than two runs in a group.
         """
         base, new = np.split(values, [self.counts[0]])
-        spread, degrees = self._spread(base, new, drawn)
-        margin = _student(alpha, degrees) * spread
+        error, degrees = self._standard_error(base, new, drawn, images)
+        margin = _student(alpha, degrees) * error
         middle = float(new.mean() - base.mean())
         own = _difference(name, float(base.mean()), float(new.mean()), middle - margin, middle + margin)
-        return own, _detectable(spread, degrees)
+        return own, _detectable(error, degrees)
 
-    def _spread(
-        self, base: NDArray[np.float64], new: NDArray[np.float64], drawn: NDArray[np.float64]
+    def _standard_error(
+        self, base: NDArray[np.float64], new: NDArray[np.float64], drawn: NDArray[np.float64], images: int
     ) -> tuple[float, float]:
-        """Standard error of the difference of the means, and its degrees of freedom."""
+        """Of the difference of the means, and its degrees of freedom."""
         if min(self.counts) < 2:
             return math.nan, 1.0
         drawn_base, drawn_new = np.split(drawn, [self.counts[0]])
-        of_images = _spread(drawn_new.mean(axis=0) - drawn_base.mean(axis=0), self.images) ** 2
+        of_images = standard_error(drawn_new.mean(axis=0) - drawn_base.mean(axis=0), images) ** 2
         parts = [(float(group.var(ddof=1)) / len(group), len(group) - 1) for group in (base, new)]
-        parts.append((of_images, max(1, self.images - 1)))
+        parts.append((of_images, max(1, images - 1)))
         variance = sum(part for part, _ in parts)
         shares = sum(part**2 / own for part, own in parts)
         return math.sqrt(variance), variance**2 / shares if shares > 0 else 1.0
 
 
-def _spread(drawn: NDArray[np.float64], images: int) -> float:
-    """The standard error that resamples of so many images give: theirs is too small by the share of one image."""
-    found = drawn[~np.isnan(drawn)]
-    return float(found.std(ddof=1)) * math.sqrt(images / max(1, images - 1)) if len(found) > 1 else math.nan
-
-
 def _student(alpha: float, degrees: float) -> float:
     from scipy.stats import t
 
-    return float(t.ppf(1 - alpha / 2, max(1.0, degrees)))
+    return -float(t.ppf(alpha / 2, max(1.0, degrees)))
 
 
-def _detectable(spread: float, degrees: float) -> float:
-    return (_student(0.05, degrees) + _student(2 * (1 - _POWER), degrees)) * spread
+def _detectable(error: float, degrees: float) -> float:
+    return (_student(0.05, degrees) + _student(2 * (1 - _POWER), degrees)) * error
 
 
 def _difference(name: str, base: float, new: float, low: float, high: float) -> Difference:
@@ -249,6 +232,22 @@ def _claim(
         classes=classes,
         smallest_difference=_known(detectable),
     )
+
+
+def _undetermined(claim: Claim, because: str) -> Claim:
+    """The claim without anything that would sound like one."""
+    unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
+    return Claim(
+        primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),
+        others=unsure[1:],
+        classes=[],
+        smallest_difference=None,
+        undetermined_because=because,
+    )
+
+
+def _few(images: int) -> str:
+    return f"{'one image' if images == 1 else f'{images} images'}, where {LEAST_IMAGES} are needed"
 
 
 def _known(value: float) -> float | None:

@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
+    except OSError as error:  # such as a file where a folder is meant: what the system says, of the path it says it of
+        place = error.filename2 or error.filename
+        sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +70,10 @@ def _compare(options: argparse.Namespace) -> None:
     if options.pictures is not None and comparison.images_changed:
         from cocoseg.compare_pictures import write_changed_images
 
-        picture = write_changed_images(options.pictures, comparison, base, new)
+        try:
+            picture = f"Drawn side by side in {write_changed_images(options.pictures, comparison, base, new)}."
+        except CocosegError as error:  # one picture is no reason to say nothing of the rest
+            picture = f"Not drawn: {error}."
     sys.stdout.write(report(comparison, options.format, picture, options.plots_url))
     if comparison.refused is not None:
         raise CocosegError(comparison.refused)

@@ -3,13 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from cocoseg.compare import IMAGES, MASKS, PREDICTIONS, Comparison, ImageChange
+from cocoseg.compare import Comparison, ImageChange
 from cocoseg.file_names import mask_name
 from cocoseg.files import write_bytes
 from cocoseg.pairs import Pair, read_mask, read_pair
 from cocoseg.pictures import Row, gallery
 from cocoseg.png import encode_png
 from cocoseg.revisions import Revision
+from cocoseg.scored_runs import IMAGES, MASKS, PREDICTIONS
 
 FILE = "changed.png"
 
@@ -43,7 +44,9 @@ def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Re
         rows = []
         for revision, score, kind in ((base, change.base, "base"), (new, change.new, "new")):
             predicted = fetched(revision, f"{PREDICTIONS}/{mask_name(name)}", kind)
-            prediction = read_mask(Pair(file_name=name, image=predicted, mask=predicted), len(classes))
+            prediction = read_mask(
+                Pair(file_name=name, image=predicted, mask=predicted), len(classes), stage="evaluate"
+            )
             caption = f"{kind}   IoU {score:.2f}   {name}"
             rows.append(Row(image=image, truth=truth, prediction=prediction, caption=caption))
         return rows

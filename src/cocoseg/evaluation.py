@@ -1,8 +1,8 @@
 """Evaluation: one integer confusion matrix over a side of the split, at the images' own size, and what is looked at."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cocoseg.bootstrap import interval, resampled
-from cocoseg.categories import CategoryMapping
+from cocoseg.categories import CategoryMapping, class_difference
 from cocoseg.confusion import ScoreName, confusion_matrix, scores
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
@@ -33,6 +33,7 @@ from cocoseg.geometry import (
 from cocoseg.pairs import Pair, read_pair
 from cocoseg.per_image import class_pixels, image_totals
 from cocoseg.png import encode_png
+from cocoseg.pretraining import Seen
 from cocoseg.showcase import GalleryImages
 from cocoseg.tables import ClassPixels
 from cocoseg.weights import ModelCard
@@ -92,8 +93,9 @@ def evaluation_metrics(
     classes: Sequence[str],
     split: str,
     baselines: dict[str, Any],
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
-    """`metrics/evaluate.json`: which side it speaks of, the scores, their intervals, and what they have to beat.
+    """`metrics/evaluate.json`: which side it speaks of, the scores, their intervals, what they have to beat.
 
     The primary score and the least effect that matters stand with it: `cocoseg compare` judges by those that were
     declared when the result was made.
@@ -102,17 +104,23 @@ def evaluation_metrics(
     declared = {"primary_score": params.primary_score, "min_effect": params.min_effect}
     scored: dict[str, Any] = msgspec.to_builtins(scores(result.confusion, classes))
     intervals = {"intervals": score_intervals(totals, params.bootstrap_samples, classes)}
-    return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines}
+    met = {} if seen is None else {"seen_in_pretraining": msgspec.to_builtins(seen)}
+    return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines} | met
 
 
 def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[str]) -> dict[str, Any]:
-    """95 % intervals over images of the scores of all classes together, and of `iou` by class; nothing where undefined.
+    """95 % intervals over images of the scores of all classes together, and of `iou` by class.
+
+    A score that fewer than ten images speak of, or hardly any resample has, gets none.
 
     `totals: (images, classes, 3)` as in `cocoseg.confusion`.
     """
     (drawn,) = resampled([totals], samples)
     found = {name: interval(values, len(totals)) for name, values in drawn.scores.items()}
-    of_classes = {name: interval(values, len(totals)) for name, values in zip(classes, drawn.iou.T, strict=True)}
+    shown_in = (totals[:, :, 0] > 0).sum(axis=0).tolist()
+    of_classes = {
+        name: interval(values, images) for name, values, images in zip(classes, drawn.iou.T, shown_in, strict=True)
+    }
     return _ends(found) | {"iou": _ends(of_classes)}
 
 
@@ -124,25 +132,14 @@ def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def seen_in_pretraining(card: ModelCard, origins: Iterable[str | None]) -> dict[str, int] | None:
-    """How many of the scored images, by their folder of COCO's own, a `pretrained: coco` model has met before.
-
-    Its weights come from train2017, which holds all of train2014 and 35,504 of val2014's 40,504 images; `None` for
-    other models.
-    """
-    if card.params.get("pretrained") != "coco":
-        return None
-    counts = Counter(origins)
-    return {"images": counts["train2017"] + counts["train2014"], "images_perhaps": counts["val2014"]}
-
-
-def checked_card(card: ModelCard, mapping: CategoryMapping) -> ModelCard:
-    """The card, if its classes are those of the masks; else `CocosegError`."""
-    if (card.task, card.classes) != (mapping.task, mapping.classes):
-        raise CocosegError(
-            f"data/model: knows the classes {_listed(card.classes)}, but the masks hold {_listed(mapping.classes)}; "
-            "train again with: dvc repro train"
-        )
+def checked_card(card: ModelCard, mapping: CategoryMapping, place: str) -> ModelCard:
+    """The card, if its task and classes are those of the masks; else `CocosegError`, which calls the model `place`."""
+    way_out = "expected a model of these masks, as dvc repro train makes it"
+    if card.task != mapping.task:
+        raise CocosegError(f"{place}: a model of task {card.task}, but the masks are {mapping.task}; {way_out}")
+    if card.classes != mapping.classes:
+        how = class_difference(card.classes, mapping.classes, "only in the model", "only in the masks")
+        raise CocosegError(f"{place}: its classes are not those of the masks: {how}; {way_out}")
     return card
 
 
@@ -219,7 +216,3 @@ def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[Decoded]:
 
 def _channels_first(image: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
-
-
-def _listed(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")

@@ -17,6 +17,8 @@ T = TypeVar("T")
 Row = TypeVar("Row", bound=msgspec.Struct)
 Mapped = bytes | mmap.mmap
 
+_MAKE = "make it with: dvc repro"
+
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` to `path` as `whole_file` does."""
@@ -33,7 +35,11 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
     temporary = path.parent / f".writing-{os.urandom(8).hex()}"
     try:
-        with _created(temporary) as file:
+        file = _created(temporary)
+    except OSError as error:  # about the file that was asked for, not about a name that nobody knows
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        with file:
             yield file
             if durable:
                 file.flush()
@@ -50,7 +56,7 @@ def mapped(path: Path) -> Mapped:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+        raise CocosegError(f"{path}: not there; {_MAKE}") from None
     except ValueError:  # an empty file cannot be mapped
         return b""
 
@@ -66,12 +72,18 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that an earlier stage wrote; `CocosegError` if it is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; {_MAKE}") from None
+
+
 def read_json(path: Path, type_: type[T]) -> T:
     """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=type_)
-    except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+        return msgspec.json.decode(read_bytes(path), type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
 
@@ -87,10 +99,7 @@ def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgsp
 
 def read_table(path: Path, row_type: type[Row]) -> list[Row]:
     """The records of a CSV that `write_table` wrote; `CocosegError` if it is missing or has other columns."""
-    try:
-        return decoded_table(path.read_bytes(), row_type, str(path))
-    except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+    return decoded_table(read_bytes(path), row_type, str(path))
 
 
 def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
@@ -110,17 +119,22 @@ def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
             )
             for row in reader
         ]
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, csv.Error) as error:  # csv's own: a cell of over 128 KiB
         raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that an earlier stage wrote; `CocosegError` if it is missing."""
+def read_lines(path: Path, way_out: str = _MAKE) -> list[str]:
+    """The lines of a text file, without empty ones; `CocosegError` with this `way_out` if it is missing or no text.
+
+    Without one it is a file that an earlier stage wrote.
+    """
     try:
         # not splitlines: a file name may hold other characters that it takes for line ends
         return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+        raise CocosegError(f"{path}: not there; {way_out}") from None
+    except UnicodeDecodeError:
+        raise CocosegError(f"{path}: not UTF-8 text; {way_out}") from None
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:

@@ -60,5 +60,5 @@ def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -
 def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequence[str]) -> Row:
     image, truth = read_pair(pair, len(classes))
     predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
-    prediction = read_mask(predicted, len(classes))
+    prediction = read_mask(predicted, len(classes), stage="evaluate")
     return Row(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))

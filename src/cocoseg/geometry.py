@@ -4,16 +4,18 @@ Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
 
 from cocoseg.categories import IGNORE
 
 ResizeName = Literal["squash", "letterbox", "short_side"]
+ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 
 # ImageNet's, which every pretrained encoder here was trained with; per channel, of values in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +27,7 @@ BORDER_RGB = (124, 116, 104)
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     """What a network expects of its input; travels with its weights."""
 
-    image_size_px: int
+    image_size_px: ImageSize
     resize: ResizeName
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD

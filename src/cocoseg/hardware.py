@@ -1,7 +1,11 @@
 """What this machine has. None of it enters `params.yaml`: a result must not depend on who had more cores."""
 
 import os
+import resource
+import sys
 from pathlib import Path
+
+import torch
 
 from cocoseg.errors import CocosegError
 from cocoseg.workers import counted_in
@@ -60,6 +64,23 @@ def full_precision() -> bool:
     if asked not in ("16", "32"):
         raise CocosegError(f"COCOSEG_PRECISION is {asked!r}; expected 16 or 32")
     return asked == "32"
+
+
+def device_name(device: torch.device) -> str:
+    """What a measured time belongs to: the name of a GPU, or «cpu, 2 threads»."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """The most memory that this process has held so far, in MiB: its tensors on a GPU, else all of it."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
 def _machine_memory_bytes() -> int:

@@ -91,9 +91,9 @@ def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
             f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
         )
     if sorted(class_names[1:]) != sorted(VOC_CLASSES):
-        listed = ", ".join(VOC_CLASSES)
+        settings = "-S dataset=coco2017-val -S train_share=0 -S val_share=0 -S test_share=1"
         raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
-                           f"dvc exp run -S 'classes=[{listed}]' split")  # fmt: skip
+                           f"dvc exp run {settings} -S 'classes=[{','.join(VOC_CLASSES)}]' split")  # fmt: skip
     model = _torchvision_model(arch, "coco", None)
     order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])
     classifier: Any = model.network.classifier

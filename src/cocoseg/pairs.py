@@ -46,16 +46,30 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
     return image, mask
 
 
-def read_mask(pair: Pair, classes: int) -> NDArray[np.uint8]:
-    """The mask of `read_pair`."""
-    mask = _read_mask(pair.mask)
+def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:
+    """The mask of `read_pair`, or a prediction in its place; `stage` is the one that made it."""
+    try:
+        data = pair.mask.read_bytes()
+    except FileNotFoundError:
+        raise CocosegError(f"{pair.mask}: not there; make it again with: dvc repro -f {stage}") from None
+    return decoded_mask(data, classes, str(pair.mask), stage)
+
+
+def decoded_mask(data: bytes, classes: int, place: str, stage: str = "mask") -> NDArray[np.uint8]:
+    """The label map in a PNG's bytes, (H, W) uint8 of class indices below `classes`, or 255.
+
+    Raises `CocosegError`, which calls the file `place` and names `stage` as its maker, for other content.
+    """
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        raise CocosegError(f"{place}: not a single-channel 8-bit PNG; make it again with: dvc repro -f {stage}")
     outside = (mask >= classes) & (mask != IGNORE)
     if outside.any():
         raise CocosegError(
-            f"{pair.mask}: holds the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
-            "make it again with: dvc repro -f mask"
+            f"{place}: holds the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
+            f"make it again with: dvc repro -f {stage}"
         )
-    return mask
+    return mask.astype(np.uint8, copy=False)
 
 
 def read_reduced(
@@ -73,14 +87,3 @@ def read_reduced(
         raise CocosegError(f"{path}: not there; {again}") from None
     except ImageDefect as defect:
         raise CocosegError(f"{path}: {defect.reason}; expected an image of {width}×{height} pixels; {again}") from None
-
-
-def _read_mask(path: Path) -> NDArray[np.uint8]:
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make the masks with: dvc repro -f mask") from None
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-        raise CocosegError(f"{path}: not a single-channel 8-bit PNG; make it again with: dvc repro -f mask")
-    return mask.astype(np.uint8, copy=False)

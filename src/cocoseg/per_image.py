@@ -29,6 +29,7 @@ def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place:
 
     Raises `CocosegError`, which calls the table `place`, for rows that no evaluation could have written.
     """
+    again = "make it again with: dvc repro -f evaluate"
     totals: dict[str, NDArray[np.int64]] = {}
     seen: set[tuple[str, int]] = set()
     for row in rows:
@@ -38,12 +39,20 @@ def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place:
         if not known or not counted or (row.file_name, row.class_index) in seen:
             raise CocosegError(
                 f"{place}: the row of {row.file_name}, class {row.class_index} {row.class_name}, belongs to no "
-                "evaluation of these classes; make it again with: dvc repro -f evaluate"
+                f"evaluation of these classes; {again}"
             )
         seen.add((row.file_name, row.class_index))
         own[row.class_index] = row.target, row.prediction, row.hit
     if not totals:
-        raise CocosegError(f"{place}: holds no image; make it again with: dvc repro -f evaluate")
+        raise CocosegError(f"{place}: holds no image; {again}")
+    for file_name, own in totals.items():
+        # Each pixel that counts has one class in the truth and one in the prediction.
+        target, prediction, _ = own.sum(axis=0).tolist()
+        if target != prediction:
+            raise CocosegError(
+                f"{place}: the rows of {file_name} hold {target} target and {prediction} predicted pixels, expected "
+                f"as many of both; {again}"
+            )
     return dict(sorted(totals.items()))
 
 

@@ -1,13 +1,15 @@
 """A comparison in words and tables: for a terminal, for the comment of a pull request, or for another program."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from tabulate import tabulate
 
-from cocoseg.claims import LEAST_IMAGES, Claim, Difference
+from cocoseg.bootstrap import LEAST_IMAGES
+from cocoseg.claims import Claim, Difference
 from cocoseg.compare import Comparison, Run
+from cocoseg.differences import Differences
 
 Format = Literal["text", "md", "json"]
 
@@ -22,8 +24,8 @@ _PLOTS = {
 
 
 def report(comparison: Comparison, style: Format, picture: str | None = None, plots_url: str | None = None) -> str:
-    """The whole comparison. `picture` is where the images that changed most were drawn, `plots_url` an address below
-    which the committed plots of the new side can be seen: `md` shows them.
+    """The whole comparison. `picture` says where the images that changed most were drawn, or why not; `plots_url` is an
+    address below which the committed plots of the new side can be seen: `md` shows them.
     """
     if style == "json":
         return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
@@ -38,7 +40,7 @@ def report(comparison: Comparison, style: Format, picture: str | None = None, pl
         lines += _claim_details(comparison, markdown)
     lines += _images(comparison, markdown, picture)
     lines += _runs(comparison, markdown)
-    lines += _differences(comparison, markdown)
+    lines += _differences(comparison.differences, markdown)
     if markdown and plots_url:
         shown = "\n\n".join(f"![{name}]({plots_url.rstrip('/')}/{path})" for name, path in _PLOTS.items())
         lines.append(_folded(f"Plots of {comparison.new}", shown, markdown))
@@ -98,7 +100,7 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
         for change in comparison.images_changed
     ]
     # Named and not embedded: a comment cannot show what lies on the machine that wrote it.
-    shown = [f"Drawn side by side in {f'`{picture}`' if markdown else picture}."] if picture else []
+    shown = [picture] if picture else []
     table = _table(rows, ["image", "base IoU", "new IoU", "change"], markdown)
     return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
 
@@ -119,23 +121,30 @@ def _runs(comparison: Comparison, markdown: bool) -> list[str]:
     ]
 
 
-def _differences(comparison: Comparison, markdown: bool) -> list[str]:
+def _differences(differences: Differences, markdown: bool) -> list[str]:
     lines = []
-    if comparison.params:
-        rows = [[key, _value(old), _value(new)] for key, (old, new) in comparison.params.items()]
-        lines.append(_table(rows, ["parameter", "base", "new"], markdown))
-    if comparison.data:
-        rows = [[one.what, str(one.entered), str(one.left), str(one.changed)] for one in comparison.data]
+    if differences.params:
+        lines.append(_both_sides("parameter", differences.params, markdown))
+    if differences.data:
+        rows = [[one.what, str(one.entered), str(one.left), str(one.changed)] for one in differences.data]
         lines.append(_table(rows, ["data", "entered", "left", "changed"], markdown))
-    if comparison.code:
-        shown = [f"`{path}`" if markdown else path for path in comparison.code[:_MOST_FILES]]
-        more = len(comparison.code) - len(shown)
+    if differences.code:
+        shown = [f"`{path}`" if markdown else path for path in differences.code[:_MOST_FILES]]
+        more = len(differences.code) - len(shown)
         lines.append("Code: " + ", ".join(shown) + (f" and {more} more files" if more else ""))
-    if comparison.environment:
-        rows = [[key, _value(old), _value(new)] for key, (old, new) in comparison.environment.items()]
-        lines.append(_table(rows, ["environment", "base", "new"], markdown))
+    if differences.environment:
+        lines.append(_both_sides("environment", differences.environment, markdown))
     title = _heading("What else differs", markdown)
-    return ["\n\n".join([title, *(lines or ["Nothing: parameters, data, code and environment are the same."])])]
+    nothing = "Nothing: parameters, data, code and environment are the same."
+    found = ["\n\n".join([title, *(lines or [nothing])])]
+    if differences.cost:
+        found.append(f"{_heading('Cost', markdown)}\n\n{_both_sides('of evaluation', differences.cost, markdown)}")
+    return found
+
+
+def _both_sides(what: str, values: Mapping[str, tuple[Any, Any]], markdown: bool) -> str:
+    rows = [[key, _value(old), _value(new)] for key, (old, new) in values.items()]
+    return _table(rows, [what, "base", "new"], markdown)
 
 
 def _row(one: Difference, name: str | None = None) -> list[str]:
@@ -168,6 +177,8 @@ def _interval(one: Difference) -> str:
 def _value(value: object) -> str:
     if value is None:
         return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

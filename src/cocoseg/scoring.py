@@ -11,15 +11,18 @@ from torch import nn
 from cocoseg.categories import CategoryMapping
 from cocoseg.errors import CocosegError
 from cocoseg.evaluation import EvaluateParams, checked_card, evaluate, evaluation_metrics
-from cocoseg.files import read_json, read_lines
+from cocoseg.files import read_json, read_lines, read_table
 from cocoseg.geometry import Preprocessing
 from cocoseg.models import released_model
 from cocoseg.pairs import Pair, pairs
 from cocoseg.params import load_params
-from cocoseg.weights import ModelCard, TrainingData, data_fingerprint, library_versions, load_checkpoint
+from cocoseg.pretraining import seen_in_pretraining
+from cocoseg.tables import ImageRow
+from cocoseg.weights import CARD, ModelCard, TrainingData, data_fingerprint, library_versions, load_checkpoint
 
 DATA = Path("data")
 RELEASED = "torchvision:"
+_LIST = "expected a text file with the file name of an image on each line"
 # The size that torchvision evaluates its released models at: https://pytorch.org/vision, «Semantic segmentation».
 _RELEASED_PREPROCESSING = Preprocessing(image_size_px=520, resize="short_side")
 
@@ -33,15 +36,18 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
     """
     if side and split:
         raise CocosegError("--side and --split name two sides; expected one of them")
+    params = load_params(EvaluateParams)
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
-    network, card = _released(model, mapping) if model.startswith(RELEASED) else load_checkpoint(Path(model))
-    card = checked_card(card, mapping)
-    for warning in mismatches(card):
-        sys.stderr.write(f"cocoseg evaluate: {model}: {warning}\n")
+    network, card = _released(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
+    card = checked_card(card, mapping, model)
     name, scored = _side(side, split)
+    images = read_table(DATA / "images.csv", ImageRow)
+    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], images)
+    for warning in mismatches(card) + (seen.warnings(len(scored)) if seen else []):
+        sys.stderr.write(f"cocoseg evaluate: {model}: {warning}\n")
     with tempfile.TemporaryDirectory() as folder:
         result = evaluate(network, card, scored, predictions or Path(folder))
-    metrics = evaluation_metrics(result, load_params(EvaluateParams), mapping.classes, name, {})
+    metrics = evaluation_metrics(result, params, mapping.classes, name, {}, seen)
     del metrics["baselines"]
     about = {"model": model, "arch": card.arch, "weights_sha256": card.weights_sha256}
     return msgspec.json.format(msgspec.json.encode(about | metrics), indent=2).decode() + "\n"
@@ -67,6 +73,14 @@ def _version_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[s
         if made[name] != here[name]
     ]
     return [f"made with {', '.join(changes)}"] if changes else []
+
+
+def _checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+    if not (folder / CARD).is_file():
+        raise CocosegError(
+            f"{folder}: holds no {CARD}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
+        )
+    return load_checkpoint(folder)
 
 
 def _released(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelCard]:
@@ -100,7 +114,8 @@ def _side(side: str | None, split: Path | None) -> tuple[str, list[Pair]]:
         else [DATA / f"splits/{side}.txt" for side in ("test", "val")]
     )
     for file in names:
-        found = pairs(read_lines(file), mask_map, DATA / "images", DATA / "masks")
+        listed = read_lines(file, way_out=_LIST) if split else read_lines(file)
+        found = pairs(listed, mask_map, DATA / "images", DATA / "masks")
         if found:
             return str(split) if split else file.stem, found
     raise CocosegError(f"{names[-1]}: lists no image; there is nothing to score")

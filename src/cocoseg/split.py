@@ -15,7 +15,7 @@ from cocoseg.tables import ImageRow, MaskRow, class_totals
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
-PositiveShare = Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.1]})]
+Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
 
 
 class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,14 +23,19 @@ class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
 
     data_seed: int
     split_rule: Literal["stable", "exact", "official"]
-    train_share: PositiveShare
-    val_share: PositiveShare
-    test_share: Annotated[float, Meta(ge=0, lt=1, extra_json_schema={"examples": [0.2]})]
+    train_share: Share
+    val_share: Share
+    test_share: Share
 
     def __post_init__(self) -> None:
         total = self.train_share + self.val_share + self.test_share
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train_share + val_share + test_share is {total:g}; expected 1")
+        if self.split_rule == "official" and self.train_share + self.val_share == 0:
+            raise ValueError(
+                "test_share is 1 and split_rule official, which deals COCO's train images to train and val; "
+                "expected a test_share below 1, or split_rule: stable"
+            )
 
     def shares(self) -> dict[Side, float]:
         """The share of each side."""

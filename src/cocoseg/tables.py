@@ -1,8 +1,12 @@
 """The tables that stages hand on as CSV."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+Pixels = Annotated[int, Meta(ge=0, le=2**40)]  # more than any image has; sums of millions of them are still an int64
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +36,7 @@ class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
     class_index: int
     class_name: str
     instances: int
-    pixels: int
+    pixels: Pixels
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +58,9 @@ class ClassPixels(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str
     class_index: int
     class_name: str
-    target: int
-    prediction: int
-    hit: int
+    target: Pixels
+    prediction: Pixels
+    hit: Pixels
 
 
 def class_totals(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import re
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ from cocoseg.categories import CategoryMapping, Task
 from cocoseg.class_weights import ClassWeightsName
 from cocoseg.confusion import scores
 from cocoseg.errors import CocosegError
-from cocoseg.geometry import Preprocessing, ResizeName, normalised
-from cocoseg.hardware import device_count, full_precision, node_count, started_by_srun
+from cocoseg.geometry import ImageSize, Preprocessing, ResizeName, normalised
+from cocoseg.hardware import device_count, device_name, full_precision, node_count, peak_memory_mb, started_by_srun
 from cocoseg.losses import LossName, resolved_loss, segmentation_loss
 from cocoseg.models import PretrainedName, build_model, check_model, parameter_count, with_synchronised_norm
 from cocoseg.optimization import OptimizerName, averaged, current_lr, make_optimizer, set_lr
@@ -64,7 +63,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     arch: str
     encoder: str
     pretrained: PretrainedName
-    image_size_px: Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
+    image_size_px: ImageSize
     resize: ResizeName
     augment: AugmentName
     loss: LossName
@@ -457,17 +456,12 @@ def _check_sides(train_pairs: Sequence[Pair], val_pairs: Sequence[Pair]) -> None
 def _cost(fabric: Fabric, model: nn.Module, progress: Progress, train_images: int, val_images: int) -> dict[str, Any]:
     """What the run took, for the timing metrics. The first epoch warms up and counts only if there is no other."""
     train_seconds, val_seconds = (taken[1:] or taken for taken in (progress.train_seconds, progress.val_seconds))
-    on_gpu = fabric.device.type == "cuda"
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {
         "train_images_per_second": round(train_images * len(train_seconds) / sum(train_seconds), 1),
         "val_images_per_second": round(val_images * len(val_seconds) / sum(val_seconds), 1),
         "parameters": parameter_count(model),
-        "peak_memory_mb": round(peak / 2**20),
-        "device": torch.cuda.get_device_name()
-        if on_gpu
-        else f"{fabric.device.type}, {torch.get_num_threads()} threads",
+        "peak_memory_mb": peak_memory_mb(fabric.device),
+        "device": device_name(fabric.device),
         "processes": fabric.world_size,
         "precision": _precision(),
         "versions": library_versions(),

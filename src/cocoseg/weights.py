@@ -17,7 +17,7 @@ from torch import nn
 
 from cocoseg.categories import Task
 from cocoseg.errors import CocosegError
-from cocoseg.files import read_json, write_bytes, write_json
+from cocoseg.files import read_bytes, read_json, write_bytes, write_json
 from cocoseg.geometry import Preprocessing
 from cocoseg.models import build_model
 
@@ -80,10 +80,7 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     """
     card = read_json(folder / CARD, ModelCard)
     path = folder / WEIGHTS
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; make it with: dvc repro train") from None
+    data = read_bytes(path)
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise CocosegError(f"{path}: not the weights that {CARD} speaks of; bring both back with: dvc checkout")
     model = build_model(card.arch, card.encoder, "none", output_channels(card.task, card.classes))
@@ -96,10 +93,10 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
 
 
 def data_fingerprint(files: Sequence[Path]) -> str:
-    """The SHA-256 of the files' contents in the order given."""
+    """The SHA-256 of the files' contents in the order given; `CocosegError` if one is missing."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+        digest.update(hashlib.sha256(read_bytes(file)).digest())
     return digest.hexdigest()
 
 
