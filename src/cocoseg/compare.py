@@ -73,7 +73,8 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     """
     old, fresh = scored(base), scored(new)
     common, replaced = _common_images(old, fresh)
-    refused, remarks = _refusal(old, fresh, common), _remarks(old, fresh, common, replaced)
+    refused = _refusal(old, fresh, common)
+    remarks = _remarks(old, fresh, common, replaced, refused)
     # Without a change there is nothing to claim about one, and a group of seeds would be that of both sides.
     unchanged = _same_model(old, fresh) or group_key(base.lock) == group_key(new.lock)
     groups = [[old], [fresh]]
@@ -142,7 +143,7 @@ def _refusal(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
     return None if common else "the two were scored on no common image"
 
 
-def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int) -> list[str]:
+def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, refused: str | None) -> list[str]:
     """What must be known before the numbers."""
     remarks = []
     since = [] if fresh.revision.commit is not None else params_since(fresh.revision)
@@ -158,8 +159,8 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int) -
     if gone or came or replaced:
         other = f", {replaced} have other content under one name" if replaced else ""
         remarks.append(
-            f"the test sides differ: {len(common)} images are common, {gone} left, {came} came{other}; "
-            "only the common ones are compared"
+            f"the test sides differ: {len(common)} images are common, {gone} left, {came} came{other}"
+            + ("; only the common ones are compared" if refused is None else "")
         )
     for name in ("primary_score", "min_effect"):
         declared = [getattr(run.metrics, name) for run in (old, fresh)]

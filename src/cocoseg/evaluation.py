@@ -79,7 +79,7 @@ def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictio
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for pair, _, truth, prediction in _predicted(model, card, pairs):
+    for pair, truth, prediction in _predicted(model, card, pairs):
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, card.classes)
@@ -163,8 +163,8 @@ Decoded = tuple[Pair, NDArray[np.uint8], NDArray[np.uint8]]
 
 def _predicted(
     model: nn.Module, card: ModelCard, pairs: Sequence[Pair]
-) -> Iterator[tuple[Pair, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each pair with its image, truth and prediction, in the order of `pairs`."""
+) -> Iterator[tuple[Pair, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Each pair with its truth and prediction, in the order of `pairs`."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     most = min(BATCH_SIZE, card.params.get("batch_size", BATCH_SIZE))
@@ -177,8 +177,8 @@ def _predicted(
                 predicted_labels(original_logits(own, place)).cpu().numpy()
                 for own, place in zip(logits, places, strict=True)
             ]
-        for ((pair, image, truth), _), prediction in zip(batch, labels, strict=True):
-            yield pair, image, truth, prediction
+        for ((pair, _, truth), _), prediction in zip(batch, labels, strict=True):
+            yield pair, truth, prediction
 
 
 def _batches(

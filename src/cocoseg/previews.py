@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from cocoseg.pairs import pairs, read_pair
-from cocoseg.pictures import Pixels, Row, framed, gallery, text_line, text_width
+from cocoseg.pictures import Pixels, Row, gallery
 from cocoseg.tables import MaskRow, class_totals
 
 
@@ -28,8 +28,6 @@ def preview(
     title: str,
 ) -> Pixels:
     """The images that have captions, in that order: input, colour map and overlay."""
-    if not captions:
-        return framed(text_line(f"{title}: none", text_width(f"{title}: none")))
     shown = []
     for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
         image, mask = read_pair(pair, len(class_names))
