@@ -117,7 +117,7 @@ def test_one_seed_a_side_determines_nothing_about_the_change() -> None:
 
 def test_two_seeds_on_a_side_are_still_too_few() -> None:
     found = change_claim(group([0.5, 0.51, 0.49]), group([0.7, 0.71]), NAMES, "foreground_miou", 0.01, 200)
-    assert found.undetermined_because == "3 seeds and 2 seeds, where 3 a side are needed"
+    assert found.undetermined_because == "3 and 2 seeds, where 3 a side are needed"
 
 
 def test_three_seeds_a_side_that_lie_apart_are_called_with_the_right_sign() -> None:

@@ -152,6 +152,7 @@ FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or 
         (["--split", "nonexist.txt"], f"nonexist.txt: not there; {LIST}"),
         (["--split", "data"], "data: Is a directory"),
         (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),
+        (["--split", "data/masks.csv"], f"data/masks.csv: 'header' is no image that has a mask; {LIST}"),
         (["--predictions", "params.yaml"], "params.yaml/002.png: Not a directory"),
     ],
 )

@@ -106,10 +106,9 @@ def change_claim(
     claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
     if min(groups.counts) >= LEAST_SEEDS:
         return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, _few(groups.images))
-    seeds = " and ".join("one seed" if count == 1 else f"{count} seeds" for count in groups.counts)
-    return _undetermined(
-        claim, "one seed a side" if groups.counts == (1, 1) else f"{seeds}, where {LEAST_SEEDS} a side are needed"
-    )
+    counts = " and ".join(map(str, groups.counts))
+    seeds = "one seed a side" if groups.counts == (1, 1) else f"{counts} seeds, where {LEAST_SEEDS} a side are needed"
+    return _undetermined(claim, seeds)
 
 
 def verdict(low: float, high: float, min_effect: float) -> Verdict:

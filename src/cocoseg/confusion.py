@@ -48,7 +48,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 def confusion_matrix(target: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     """The matrix of one pair of label maps of the same shape; prediction in [0, classes), target there or 255."""
-    cells = target.ravel().astype(np.int64)
+    cells = target.ravel().astype(np.uint16)  # the largest cell is 255 · 256 + 255
     cells *= classes
     cells += prediction.ravel()
     # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.

@@ -115,6 +115,9 @@ def _side(side: str | None, split: Path | None) -> tuple[str, list[Pair]]:
     )
     for file in names:
         listed = read_lines(file, way_out=_LIST) if split else read_lines(file)
+        unknown = next((name for name in listed if split and name not in mask_map), None)
+        if unknown is not None:
+            raise CocosegError(f"{split}: {unknown[:80]!r} is no image that has a mask; {_LIST}")
         found = pairs(listed, mask_map, DATA / "images", DATA / "masks")
         if found:
             return str(split) if split else file.stem, found

@@ -74,7 +74,7 @@ def _queued_at(commit: str | None, seeds: str) -> str:
     queue = f"dvc exp run --queue -S 'seed={seeds}'"
     if commit is None:
         return queue
-    there = f"git checkout {commit[:12]} && {queue} && git checkout -"
+    there = f"git checkout -q {commit[:12]} && {queue} && git checkout -q -"
     # A changed params.yaml would come along, and its run be of neither side.
     return f"git stash && {there} && git stash pop" if tracked_files_changed() else there
 
