@@ -100,7 +100,7 @@ def strip(
 
 def counted(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     """The confusion matrix of a batch of label maps, (classes, classes) int64, on their device; rows the target."""
-    cells = target.flatten().long() * classes + prediction.flatten()
+    cells = target.flatten().int() * classes + prediction.flatten().int()  # in int64 it takes three times as long
     # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.
     return torch.bincount(cells, minlength=(IGNORE + 1) * classes).view(IGNORE + 1, classes)[:classes]
 
