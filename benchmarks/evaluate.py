@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def side() -> None:
 
 
 def confusion() -> None:
-    """Print seconds for the matrix of a hundred label maps."""
+    """Print milliseconds for the matrix of sixteen label maps."""
     chance = np.random.default_rng(0)
     for classes in (6, 81):
         target = chance.integers(0, classes, (16, 480, 640)).astype(np.uint8)
@@ -104,9 +105,9 @@ def confusion() -> None:
         prediction = chance.integers(0, classes, target.shape).astype(np.uint8)
         peer = MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=False)
         tensors = torch.from_numpy(prediction), torch.from_numpy(target)
-        theirs = seconds(lambda peer=peer, tensors=tensors: peer.update(*tensors))  # type: ignore[misc]
-        on_maps = seconds(lambda t=target, p=prediction, c=classes: confusion_matrix(t, p, c))  # type: ignore[misc]
-        on_tensors = seconds(lambda t=tensors, c=classes: counted(t[1], t[0], c))  # type: ignore[misc]
+        theirs = seconds(partial(peer.update, *tensors))
+        on_maps = seconds(partial(confusion_matrix, target, prediction, classes))
+        on_tensors = seconds(partial(counted, tensors[1], tensors[0], classes))
         print(f"confusion, {classes} classes, 16 maps of 640×480: torchmetrics {1000 * theirs:.0f} ms; in evaluation")
         print(f"  {1000 * on_maps:.0f} ms, {theirs / on_maps:.1f}×; in validation {1000 * on_tensors:.0f} ms, "
               f"{theirs / on_tensors:.1f}×")  # fmt: skip

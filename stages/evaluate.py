@@ -12,7 +12,6 @@ from cocoseg.categories import CategoryMapping
 from cocoseg.confusion_picture import confusion_picture
 from cocoseg.cost import model_cost
 from cocoseg.evaluation import (
-    ClassIoU,
     EvaluateParams,
     checked_card,
     evaluate,
@@ -26,7 +25,7 @@ from cocoseg.png import encode_png
 from cocoseg.pretraining import seen_in_pretraining
 from cocoseg.score_pictures import iou_bars
 from cocoseg.stage import run, say
-from cocoseg.tables import ClassPixels, ImageRow
+from cocoseg.tables import ClassIoU, ClassPixels, ImageRow
 from cocoseg.weights import load_checkpoint
 
 MODEL = Path("data/model")

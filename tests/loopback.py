@@ -122,5 +122,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the library's own name
+    def log_message(self, *args: Any, **named: Any) -> None:
         """The server keeps a log of its own."""

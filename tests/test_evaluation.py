@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from cocoseg.confusion import confusion_matrix
 from cocoseg.errors import CocosegError
 from cocoseg.evaluation import (
-    ClassIoU,
     EvaluateParams,
     Evaluation,
     checked_card,
@@ -23,6 +22,7 @@ from cocoseg.evaluation import (
 from cocoseg.geometry import Preprocessing, ResizeName
 from cocoseg.pairs import read_pair
 from cocoseg.per_image import class_pixels
+from cocoseg.tables import ClassIoU
 from cocoseg.weights import ModelCard, TrainingData
 
 CARD = ModelCard(

@@ -445,5 +445,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the library's own name
+    def log_message(self, *args: Any, **named: Any) -> None:
         """Nobody asks."""

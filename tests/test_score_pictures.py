@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from cocoseg.score_pictures import WIDTH_PX, best_epoch, iou_bars, learning_curves
+from cocoseg.tables import ClassIoU
 
 BLUE, INK = (0, 114, 178), (32, 34, 38)
 EPOCHS = [
@@ -19,13 +19,8 @@ EPOCHS = [
 ]
 
 
-class Bar(msgspec.Struct):
-    """What `iou_bars` asks of a row."""
-
-    class_name: str
-    iou: float
-    low: float | None = None
-    high: float | None = None
+def bar(name: str, iou: float, low: float | None = None, high: float | None = None) -> ClassIoU:
+    return ClassIoU(class_name=name, iou=iou, low=low, high=high)
 
 
 def is_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
@@ -41,14 +36,14 @@ def bar_lengths(picture: NDArray[np.uint8]) -> list[int]:
 
 
 def test_bars_are_as_long_as_their_iou_from_the_first_row_down() -> None:
-    full, half, eighth = bar_lengths(iou_bars([Bar("cat", 1.0), Bar("dog", 0.5), Bar("bird", 0.125)]))
+    full, half, eighth = bar_lengths(iou_bars([bar("cat", 1.0), bar("dog", 0.5), bar("bird", 0.125)]))
     assert half / full == pytest.approx(1 / 2, abs=0.01)
     assert eighth / full == pytest.approx(1 / 8, abs=0.01)
     assert full > WIDTH_PX / 2
 
 
 def test_an_interval_is_drawn_and_written_only_where_there_is_one() -> None:
-    without, with_one = iou_bars([Bar("cat", 0.5)]), iou_bars([Bar("cat", 0.5, 0.25, 0.75)])
+    without, with_one = iou_bars([bar("cat", 0.5)]), iou_bars([bar("cat", 0.5, 0.25, 0.75)])
     # Numbers beside the scale take room, so compare shares: the line spans half of the scale, half of it on the bar.
     dark = is_colour(with_one, INK)[20:80].sum(axis=1).max()
     assert dark > WIDTH_PX / 4
@@ -56,7 +51,7 @@ def test_an_interval_is_drawn_and_written_only_where_there_is_one() -> None:
 
 
 def test_81_classes_have_a_legible_line_each() -> None:
-    picture = iou_bars([Bar(f"class {number}", 0.5, 0.4, 0.6) for number in range(81)])
+    picture = iou_bars([bar(f"class {number}", 0.5, 0.4, 0.6) for number in range(81)])
     assert picture.shape == (82 + 81 * 20, WIDTH_PX, 3)
     assert picture.dtype == np.uint8
     assert len(bar_lengths(picture)) == 81
@@ -64,7 +59,7 @@ def test_81_classes_have_a_legible_line_each() -> None:
 
 def test_names_that_nobody_foresaw_are_drawn_as_they_are() -> None:
     names = ["$x^{$", "a\nb", "犬", "", "a very long name of a class that nobody would read to its end"]
-    assert iou_bars([Bar(name, 0.5) for name in names]).shape == iou_bars([Bar("cat", 0.5)] * 5).shape
+    assert iou_bars([bar(name, 0.5) for name in names]).shape == iou_bars([bar("cat", 0.5)] * 5).shape
 
 
 def test_no_class_is_a_picture_too() -> None:

@@ -35,7 +35,7 @@ from cocoseg.per_image import class_pixels, image_totals
 from cocoseg.png import encode_png
 from cocoseg.pretraining import Seen
 from cocoseg.showcase import GalleryImages
-from cocoseg.tables import ClassPixels
+from cocoseg.tables import ClassIoU, ClassPixels
 from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
 
@@ -49,16 +49,6 @@ class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
     gallery_images: GalleryImages
     min_effect: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
     primary_score: ScoreName
-
-
-class ClassIoU(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar of `iou.csv`."""
-
-    class_name: str
-    iou: float
-    low: float | None = None
-    high: float | None = None
-    """The 95 % interval over images; none where it takes more images."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,12 @@ matplotlib is imported where it is used: that takes a second, which a stage shou
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cocoseg.tables import ClassIoU
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,23 +47,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-class Bar(Protocol):
-    """The IoU of one class, from 0 to 1, and its 95 % interval, if there is one."""
-
-    @property
-    def class_name(self) -> str: ...  # noqa: D102
-
-    @property
-    def iou(self) -> float: ...  # noqa: D102
-
-    @property
-    def low(self) -> float | None: ...  # noqa: D102
-
-    @property
-    def high(self) -> float | None: ...  # noqa: D102
-
-
-def iou_bars(rows: Sequence[Bar]) -> NDArray[np.uint8]:
+def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
     """A bar a class, in the order of `rows`, with its interval, both also in numbers: RGB (H, W, 3)."""
     intervals = any(row.low is not None for row in rows)
 

@@ -63,6 +63,16 @@ class ClassPixels(msgspec.Struct, frozen=True, kw_only=True):
     hit: Pixels
 
 
+class ClassIoU(msgspec.Struct, frozen=True, kw_only=True):
+    """One bar of `plots/evaluate/iou.csv`: the IoU of a class in the scored side, from 0 to 1."""
+
+    class_name: str
+    iou: float
+    low: float | None = None
+    high: float | None = None
+    """The 95 % interval over images; none where fewer than ten show the class."""
+
+
 def class_totals(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:
     """Of each named class the images with a pixel of it, its instances and pixels; all 0 where there is none."""
     totals = {name: {"images": 0, "instances": 0, "pixels": 0} for name in names}
