@@ -42,7 +42,7 @@ Path("metrics/total.json").write_text('{"total": 1}')
 def counting_pipeline(folder: Path) -> Clone:
     """The pipeline in `folder`, run, committed, and pushed to the folder `store` beside it, its default remote."""
     pipeline = Clone(folder)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in {"dvc.yaml": DVC_YAML, "draw.py": DRAW, "count.py": COUNT, "params.yaml": "count: 3\n"}.items():
         (folder / name).write_text(text)
     pipeline.git("init", "--quiet", "--initial-branch=main")
