@@ -32,10 +32,8 @@ def test_a_recipe_is_accepted_and_commits_verify_and_no_secret(recipe: str, tmp_
 
 
 def test_the_table_of_faults_is_what_the_tests_hold() -> None:
-    rows = [
-        tuple(cell.strip() for cell in line.strip("|").split("|")) for line in TEXT.splitlines() if line[:3] == "| a"
-    ]
-    assert [row for row in rows if len(row) == 4] == [
-        (fault.name, "changed" if fault.dvc_sees_it else "clean", "; ".join(fault.says), "no faults")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines()]
+    assert [row for row in rows if row[-1] == "no faults"] == [
+        [fault.name, "changed" if fault.dvc_sees_it else "clean", "; ".join(fault.says), "no faults"]
         for fault in FAULTS
     ]
