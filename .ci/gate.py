@@ -13,7 +13,6 @@ a folder for complete once its list is there.
 """
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -29,10 +28,11 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.db import ObjectDB
 from dvc_objects.errors import ObjectFormatError
 
+from cocoseg.redaction import one_line
+
 REPRO = "run dvc repro and commit dvc.lock, metrics and plots"
 PUSH = "run dvc push where the data is"
 NAMED = 6  # changes that a line names
-NO_SECRETS = ("url", "endpointurl", "region", "profile")  # settings of a remote that may be shown
 
 
 class Finding(NamedTuple):
@@ -238,18 +238,6 @@ def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
     if complete:
         count = len({name for outs in stores.values() for names in outs.values() for name in names})
         yield Finding(f"remote {remote.name!r} has all {count} objects that dvc.lock names", red=False)
-
-
-def one_line(error: Exception, config: Any) -> str:
-    """What the error says, without secrets."""
-    secrets = [value for name, value in os.environ.items() if re.search("KEY|SECRET|TOKEN|PASSW", name)]
-    for remote in config.get("remote", {}).values():
-        secrets += [value for name, value in remote.items() if name not in NO_SECRETS]
-    text = " ".join(str(error).split()) or type(error).__name__
-    for secret in secrets:
-        if isinstance(secret, str) and len(secret) > 3:
-            text = text.replace(secret, "***")
-    return re.sub(r"(?<=://)[^/@\s]+@|\?\S+", "", text)  # a password in an address, or a signature
 
 
 def findings(folder: Path) -> Iterator[Finding]:

@@ -16,38 +16,8 @@ from typing import Any
 
 import pytest
 from clones import NOBODY, ROOT, Clone
+from counting_pipeline import counting_pipeline
 
-DVC_YAML = """\
-stages:
-  draw:
-    cmd: python draw.py
-    deps: [draw.py]
-    params: [count]
-    outs: [raw, none]
-  count:
-    cmd: python count.py
-    deps: [count.py, raw/0.txt]
-    outs: [total.txt]
-    metrics:
-    - metrics/total.json: {cache: false}
-  report:
-    cmd: cat total.txt total.txt > report.txt
-    deps: [total.txt]
-    outs: [report.txt]
-"""
-DRAW = """\
-from pathlib import Path
-Path("raw").mkdir()
-Path("none").mkdir()
-for number in range(3):
-    Path(f"raw/{number}.txt").write_text(f"drawn {number}")
-"""
-COUNT = """\
-from pathlib import Path
-Path("metrics").mkdir(exist_ok=True)
-Path("total.txt").write_text(Path("raw/0.txt").read_text())
-Path("metrics/total.json").write_text('{"total": 1}')
-"""
 LATE = """\
   late:
     cmd: cp report.txt late.txt
@@ -62,22 +32,10 @@ ALL_THERE = "remote 'store' has all 6 objects that dvc.lock names\n"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The pipeline, run, committed and pushed to the folder `store` beside it."""
+    """The pipeline with the gate in it, its data in the folder `store` beside it."""
     folder = tmp_path_factory.mktemp("gate")
-    pipeline = Clone(folder / "made")
-    pipeline.folder.mkdir()
-    for name, text in {"dvc.yaml": DVC_YAML, "draw.py": DRAW, "count.py": COUNT, "params.yaml": "count: 3\n"}.items():
-        (pipeline.folder / name).write_text(text)
-    shutil.copytree(ROOT / ".ci", pipeline.folder / ".ci")
-    pipeline.git("init", "--quiet", "--initial-branch=main")
-    pipeline.git("config", "user.name", "A. Tester")
-    pipeline.git("config", "user.email", "tester@example.org")
-    pipeline.dvc_here("init", "--quiet")
-    pipeline.dvc_here("remote", "add", "--default", "store", str(folder / "store"))
-    pipeline.dvc_here("repro")
-    pipeline.dvc_here("push")
-    pipeline.commit("results")
-    return pipeline
+    shutil.copytree(ROOT / ".ci", folder / "made" / ".ci")
+    return counting_pipeline(folder / "made")
 
 
 @pytest.fixture

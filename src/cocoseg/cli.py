@@ -30,12 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoseg",
-        description="Compare runs of this repository and score models. The pipeline itself is run by dvc repro.",
+        description="Compare runs of this repository, score models, verify data. dvc repro runs the pipeline itself.",
     )
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
     _add_evaluate(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -108,6 +109,39 @@ def _evaluate(options: argparse.Namespace) -> None:
     from cocoseg.scoring import score_model
 
     sys.stdout.write(score_model(options.model, options.side, options.split, options.predictions))
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "verify",
+        help="find what is missing or corrupt in workspace, cache and remote",
+        description="Read and hash all that dvc.lock names, in the workspace, the DVC cache and the remote. Without "
+        "--repair nothing is changed.",
+        epilog="exit status: 0 all is well, or is again; 1 faults are left; 3 none, but a remote did not answer\n\n"
+        "examples:\n"
+        "  cocoseg verify                      look at the default remote too: all of it is downloaded once\n"
+        "  cocoseg verify --repair             restore each file from whichever copy is right\n"
+        "  cocoseg verify --no-remote --format json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--repair", action="store_true", help="restore what is missing or corrupt, on the remote too")
+    remotes = command.add_mutually_exclusive_group()
+    remotes.add_argument("--remote", metavar="NAME", help="another remote than the default one")
+    remotes.add_argument("--no-remote", action="store_true", help="leave remotes alone")
+    command.add_argument("--jobs", metavar="N", type=_count, help="files at a time; default: by cores and place")
+    command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    command.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    import msgspec
+
+    from cocoseg.verify import verify, verify_text
+
+    report = verify(options.remote, with_remote=not options.no_remote, mend=options.repair, jobs=options.jobs or None)
+    as_json = options.format == "json"
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() if as_json else verify_text(report))
+    sys.exit(report.exit_status)
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,126 @@
+"""What `cocoseg verify` finds and what it costs: `uv run benchmarks/verify.py`.
+
+First each way in which data goes wrong: what `dvc status` and `dvc status --cloud` say, what `cocoseg verify` says, and
+what is left after `--repair`. Then 5,000 masks through the S3 server of the tests: `dvc push` and `dvc pull` beside
+copying the same files one at a time, and `cocoseg verify` beside hashing every copy one after the other.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import s3fs
+from tabulate import tabulate
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+from clones import Clone
+from counting_pipeline import counting_pipeline
+from s3_server import KEY, REGION, SECRET, S3Server
+from silent_faults import FAULTS, dvc_says
+
+from cocoseg.png import encode_png
+
+
+def fault_table(folder: Path) -> str:
+    """A row a fault, on a remote that is a folder."""
+    made = counting_pipeline(folder / "made")
+    rows = []
+    for number, fault in enumerate(FAULTS):
+        shutil.copytree(made.folder, folder / f"{number}/made", symlinks=True)
+        shutil.copytree(folder / "store", folder / f"{number}/store")
+        clone = Clone(folder / f"{number}/made")
+        clone.dvc("status")
+        fault.happens(clone)
+        said = dvc_says(clone)
+        found = faults_of(clone.run("cocoseg", "verify", check=False).stdout)
+        clone.run("cocoseg", "verify", "--repair", check=False)
+        after = faults_of(clone.run("cocoseg", "verify", check=False).stdout)
+        rows.append([fault.name, "clean" if said == "clean" else "changed", found, after])
+    return tabulate(rows, ["fault", "dvc", "cocoseg verify", "after --repair"], tablefmt="github")
+
+
+def faults_of(text: str) -> str:
+    """The lines of a report below its table, without what to do."""
+    lines = text.partition("\n\n")[2].splitlines()
+    return "; ".join(line.partition(" (")[0] for line in lines[:-1]) or lines[-1]
+
+
+def through_s3(folder: Path, masks: int) -> None:
+    """Seconds for so many masks."""
+    with S3Server(folder / "server") as server:
+        os.environ.update(server.credentials)
+        files = s3fs.S3FileSystem(key=KEY, secret=SECRET, endpoint_url=server.url)
+        files.mkdir("masks")
+        clone = counting_pipeline(folder / "made")
+        settings = f"url = s3://masks/dvc\nendpointurl = {server.url}\nregion = {REGION}\nverify = true\n"
+        (clone.folder / ".dvc/config").write_text(f"[core]\nremote = store\n['remote \"store\"']\n{settings}")
+        chance = np.random.default_rng(0)
+        (clone.folder / "masks").mkdir()
+        for number in range(masks):
+            small = chance.integers(0, 6, (12, 16), dtype=np.uint8)
+            pixels = np.kron(small, np.ones((40, 40), np.uint8))  # 640 × 480
+            (clone.folder / f"masks/{number:06}.png").write_bytes(encode_png(pixels))
+        clone.dvc("add", "masks")
+        clone.commit("masks")
+        paths = sorted((clone.folder / "masks").iterdir())
+        size = sum(path.stat().st_size for path in paths)
+        print(f"{masks} masks, {size / 1e6:.1f} MB")
+        part = paths[: max(1, masks // 10)]
+        up = (
+            seconds(lambda: [files.put_file(str(path), f"masks/plain/{path.name}") for path in part])
+            * masks
+            / len(part)
+        )
+        down = seconds(lambda: [files.cat_file(f"masks/plain/{path.name}") for path in part]) * masks / len(part)
+        print(f"  (one at a time: of {len(part)}, times {masks / len(part):g})")
+        line("push", seconds(lambda: clone.dvc("push")), up, "put one at a time")
+        line("verify, three places", seconds(lambda: clone.run("cocoseg", "verify")), down, "get one at a time")
+        here = seconds(lambda: clone.run("cocoseg", "verify", "--no-remote"))
+        copies = [*paths, *(path for path in (clone.folder / ".dvc/cache/files").rglob("*") if path.is_file())]
+        line("verify, this machine", here, seconds(lambda: [md5(path) for path in copies]), "hashlib, one at a time")
+        shutil.rmtree(clone.folder / "masks")
+        shutil.rmtree(clone.folder / ".dvc/cache")
+        line("pull", seconds(lambda: clone.dvc("pull")), down, "get one at a time")
+        shutil.rmtree(clone.folder / "masks")
+        shutil.rmtree(clone.folder / ".dvc/cache")
+        line("verify --repair", seconds(lambda: clone.run("cocoseg", "verify", "--repair")), down, "get one at a time")
+
+
+def line(what: str, taken: float, peer: float, peer_name: str) -> None:
+    """A measured figure beside its peer."""
+    print(f"{what + ':':<24}{taken:7.1f} s   {peer_name}: {peer:7.1f} s   {taken / peer:5.2f} ×")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def main() -> None:
+    """Print the table, then the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--masks", type=int, default=5000, help="so many through the S3 server; 0 leaves it out")
+    masks = parser.parse_args().masks
+    with tempfile.TemporaryDirectory() as name:
+        print(fault_table(Path(name) / "faults"))
+        if masks:
+            through_s3(Path(name) / "s3", masks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""`cocoseg verify`: what is missing, corrupt or extra in the workspace, DVC's cache and the remote, and its repair."""
+
+from collections import defaultdict
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import msgspec
+from tabulate import tabulate
+
+from cocoseg.errors import CocosegError
+from cocoseg.redaction import one_line
+from cocoseg.repair import repair
+from cocoseg.survey import Survey, survey
+from cocoseg.workspace import SET_ASIDE
+
+_MOST_NAMES = 4  # that a line names
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is not as `dvc.lock` says. `path` is a file of the workspace, or one that has this object as its content."""
+
+    place: str  # workspace, cache, or remote 'NAME'
+    kind: Literal["missing", "corrupt", "extra"]
+    path: str | None  # None: an object of another commit
+    object: str | None
+    output: str | None
+    right_copy: str | None  # where there is one
+    repaired: bool = False
+    way_out: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One place in numbers: of files in the workspace, elsewhere of objects."""
+
+    name: str
+    named: int  # by dvc.lock and the lists of folders
+    missing: int
+    corrupt: int
+    extra: int  # no fault in cache and remote: other commits have them
+    not_checked: str | None = None  # why
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was found, and what of it was repaired."""
+
+    places: list[Place]
+    faults: list[Fault]
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is well, or is again; 1 if faults remain; 3 if there are none, but a place could not be asked."""
+        if not all(fault.repaired for fault in self.faults):
+            return 1
+        return 3 if any(place.not_checked for place in self.places) else 0
+
+
+def verify(
+    remote: str | None = None, *, with_remote: bool = True, mend: bool = False, jobs: int | None = None
+) -> Report:
+    """Hold all that `dvc.lock` names against what is there, and with `mend` restore it from whichever copy is right."""
+    from dvc.exceptions import DvcException  # a second to import
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repository, repository.lock if mend else nullcontext():
+            found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+            faults, places = _faults(found), _places(found)
+            failed = repair(found) if mend and faults else {}
+            left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
+    except LockError as error:
+        raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
+    except DvcException as error:
+        raise CocosegError(one_line(error, {})) from None
+    if not found.files:
+        raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
+    return Report(
+        places,
+        [
+            msgspec.structs.replace(fault, repaired=True)
+            if (fault.place, fault.path, fault.object) not in left
+            else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
+            for fault in faults
+        ],
+    )
+
+
+def verify_text(report: Report) -> str:
+    """The report for a terminal: the places in numbers, the faults by output, and what to do."""
+    rows = [
+        [place.name, place.named, place.missing, place.corrupt, place.extra]
+        if place.not_checked is None
+        else [place.name, place.named, "?", "?", "?"]
+        for place in report.places
+    ]
+    lines = [tabulate(rows, ["", "named", "missing", "corrupt", "extra"]), ""]
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for fault in report.faults:
+        if fault.repaired:
+            end = "set aside" if fault.kind == "extra" else f"restored from the {fault.right_copy}"
+        else:
+            end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
+            end = "; ".join(part for part in (end, fault.way_out) if part)
+        groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
+    for (kind, place, _, end), names in groups.items():
+        more = f" and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else ""
+        lines.append(f"{kind} in {place}: {', '.join(names[:_MOST_NAMES])}{more}{f' ({end})' if end else ''}")
+    lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
+    return "\n".join([*lines, _conclusion(report)]) + "\n"
+
+
+def _conclusion(report: Report) -> str:
+    if not report.faults:
+        return "no faults"
+    left = sum(not fault.repaired for fault in report.faults)
+    count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
+    if left == len(report.faults):
+        return count
+    replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
+    aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
+    return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}"
+
+
+def _faults(found: Survey) -> list[Fault]:
+    right_files = found.right_files()
+
+    def right_copy(object_: str) -> str | None:
+        for place in found.stores:
+            if place.is_right(object_):
+                return place.name
+        return found.workspace.name if object_ in right_files or object_ in found.rebuilt else None
+
+    faults = []
+    for path, state in found.wrong().items():
+        object_, out = found.files[path], found.owners[path]
+        copy = right_copy(object_) if out.in_cache else None  # else git has it
+        faults.append(Fault(found.workspace.name, state, path, object_, out.path, copy))
+    faults += [Fault(found.workspace.name, "extra", path, None, found.owners[path].path, None) for path in found.extra]
+    for place in found.stores:
+        for object_, state in place.wrong().items() if place.not_checked is None else ():
+            named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
+            output = found.owners[named].path if named in found.owners else named
+            faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
+    return faults
+
+
+def _places(found: Survey) -> list[Place]:
+    states = [*found.wrong().values()]
+    workspace = Place(
+        found.workspace.name, len(found.files), states.count("missing"), states.count("corrupt"), len(found.extra)
+    )
+    stores = []
+    for place in found.stores:
+        states = [*place.wrong().values()]
+        stores.append(
+            Place(
+                place.name,
+                len(place.named),
+                states.count("missing"),
+                states.count("corrupt"),
+                len(place.others),
+                place.not_checked,
+            )
+        )
+    return [workspace, *stores]
+
+
+def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
+    if fault.place in failed:
+        return f"not repaired: {failed[fault.place]}"
+    if fault.kind == "extra":
+        return "cocoseg verify --repair moves it out of the way"
+    if fault.right_copy is not None:
+        return None
+    if fault.path is None:
+        return "of another commit; a remote may have it"
+    out = found.owners.get(fault.path) or next(out for out in found.outputs if out.path == fault.path)
+    if not out.in_cache:
+        return f"git has it: git checkout -- {out.path}, or dvc repro {out.stage}"
+    return f"no right copy is left: dvc repro --force {out.stage} makes it again"

@@ -1,0 +1,117 @@
+"""The files that DVC put into the working tree, held against what it meant to put there."""
+
+import os
+import shutil
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cocoseg.outputs import Output, list_of
+from cocoseg.stores import State, Store, file_chunks, md5
+
+SET_ASIDE = Path(".dvc/tmp/set-aside")  # git does not see it
+
+
+class Workspace:
+    """The working tree of DVC's `repository`. Paths are from its root."""
+
+    name = "workspace"
+
+    def __init__(self, repository: Any) -> None:
+        self._root = Path(repository.root_dir)
+        self._repository = repository
+        self._alone = Lock()  # names below SET_ASIDE are given to one at a time
+
+    def path(self, name: str) -> Path:
+        """Where a file is, whatever the working directory."""
+        return self._root / name
+
+    def files_in(self, folder: str) -> list[str]:
+        """The files below a folder, by their name there; those that `.dvcignore` names are none."""
+        top = self.path(folder)
+        found = self._repository.dvcignore.find(self._repository.fs, str(top))
+        return sorted(Path(path).relative_to(top).as_posix() for path in found)
+
+    def list_of(self, folder: str) -> bytes | None:
+        """The list that DVC would keep of a folder as it is; `None` if some of it cannot be read."""
+        top = self.path(folder)
+        try:
+            return list_of({inside: md5(file_chunks(top / inside)) for inside in self.files_in(folder)})
+        except OSError:
+            return None
+
+    def state_of(self, name: str, object_: str) -> State:
+        """Whether a file, or a folder as a whole, has the content of this object."""
+        path = self.path(name)
+        try:
+            if object_.endswith(".dir"):
+                if not path.is_dir():
+                    return "corrupt" if path.exists() else "missing"
+                found = md5([self.list_of(name) or b""])
+            else:
+                found = md5(file_chunks(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return "missing"
+        except OSError:  # a disk that cannot read it, a mode that forbids to, or a folder
+            return "corrupt"
+        return "right" if found == object_.removesuffix(".dir") else "corrupt"
+
+    def is_link_to(self, name: str, cache: Store, object_: str) -> bool:
+        """Whether a file is the cached object itself, by a hard or a symbolic link."""
+        try:
+            return self.path(name).samefile(cache.path(object_))
+        except OSError:
+            return False
+
+    def restore(self, name: str, object_: str, cache: Store, output: Output) -> None:
+        """Make a file the cached object again, linked as DVC would; what was there before is set aside."""
+        from dvc_objects.fs.generic import transfer
+
+        path = self.path(name)
+        self._make_way(path.parent if not object_.endswith(".dir") else path, self.path(output.path))
+        if object_.endswith(".dir"):  # a folder without files
+            return
+        temporary = path.parent / f".writing-{os.urandom(8).hex()}"
+        try:
+            links = list(cache.odb.cache_types)  # the first that this disk can
+            transfer(cache.odb.fs, cache.path(object_), self._repository.fs, str(temporary), links=links)
+            if temporary.lstat().st_nlink == 1:  # a copy
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            self.set_aside(name)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if name == output.path:
+            output.entry.set_exec()
+
+    def set_aside(self, name: str) -> None:
+        """Move what is there to `SET_ASIDE`."""
+        path = self.path(name)
+        if path.is_symlink() and not path.exists():  # it points to nothing: there is nothing to keep
+            path.unlink()
+        elif path.exists():
+            with self._alone:
+                self._move_aside(path, name)
+
+    def set_object_aside(self, cache: Store, object_: str) -> None:
+        """Move a cached object to `SET_ASIDE`, so that DVC no longer believes it to be there."""
+        with self._alone:
+            self._move_aside(Path(cache.path(object_)), f"{cache.name}/{object_}")
+
+    def _make_way(self, folder: Path, output: Path) -> None:
+        """Make a folder of an output, where a file may have taken its place."""
+        with self._alone:
+            for parent in (folder, *folder.parents):
+                if parent.is_relative_to(output) and os.path.lexists(parent) and not parent.is_dir():
+                    self._move_aside(parent, parent.relative_to(self._root).as_posix())
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _move_aside(self, path: Path, name: str) -> None:
+        target = self.path(str(SET_ASIDE / name))
+        taken = 0
+        while os.path.lexists(target):
+            taken += 1
+            target = target.with_name(f"{Path(name).name}.{taken}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)  # which may be on another disk

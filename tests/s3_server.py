@@ -1,0 +1,197 @@
+"""A real S3 server on the loopback interface that checks signatures: OpenStack Swift with its S3 interface.
+
+It lives in an environment of its own, made by uv: none of its libraries meets ours. One account, container and object
+server, one proxy in front, one folder as the only disk, which must keep extended attributes.
+"""
+
+import ctypes
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).parents[1]
+SWIFT = "swift==2.38.3"
+KEY, SECRET = "test:tester", "testing"
+REGION = "us-east-1"
+PARTS = ("account", "container", "object", "proxy")
+
+# `uv run` would put the tests' own environment first, and a proxy stand between a test and its own machine.
+_NOT_INHERITED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONWARNINGS")
+
+PROXY = f"""
+[pipeline:main]
+pipeline = catch_errors gatekeeper listing_formats s3api tempauth slo proxy-logging proxy-server
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:gatekeeper]
+use = egg:swift#gatekeeper
+[filter:listing_formats]
+use = egg:swift#listing_formats
+[filter:s3api]
+use = egg:swift#s3api
+location = {REGION}
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {SECRET} .admin
+[filter:slo]
+use = egg:swift#slo
+[filter:proxy-logging]
+use = egg:swift#proxy_logging
+"""
+STORAGE = """
+[pipeline:main]
+pipeline = {part}-server
+[app:{part}-server]
+use = egg:swift#{part}
+"""
+
+
+class NoServer(Exception):
+    """Why there can be no S3 server on this machine."""
+
+
+class S3Server:
+    """The server, with its data in `folder`. `with` it: leaving stops it. What it keeps outlives a stop and a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ports = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._install()
+        self._configure()
+
+    def __enter__(self) -> "S3Server":
+        self.start()
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Where clients ask."""
+        return f"http://127.0.0.1:{self._ports['proxy']}"
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The environment of a user who may read and write, and of one who asks another than AWS."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "",
+            "AWS_SHARED_CREDENTIALS_FILE": "",
+        }
+
+    def start(self) -> None:
+        """Start all parts. Raises `NoServer` if one of them does not come up."""
+        for part in PARTS:
+            with (self.folder / f"{part}.log").open("ab") as log:
+                command = [self._program("python"), self._program(f"swift-{part}-server"), f"{part}.conf", "--verbose"]
+                process = subprocess.Popen(
+                    command, cwd=self.folder, env=_environment(), stdout=log, stderr=log, preexec_fn=_die_with_parent
+                )
+                self._processes.append(process)
+        deadline = time.monotonic() + 60
+        for part, process in zip(PARTS, self._processes, strict=True):
+            while not _answers(self._ports[part]):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
+                    last = (self.folder / f"{part}.log").read_text(errors="replace").strip().splitlines()[-1:]
+                    raise NoServer(f"swift's {part} server did not come up: {' '.join(last)}")
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End all parts at once, as a power cut does; `start` brings them back with what they had kept."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+
+    def _program(self, name: str) -> str:
+        return str(self.folder / "env/bin" / name)
+
+    def _install(self) -> None:
+        uv = os.environ.get("UV") or shutil.which("uv")
+        if uv is None:
+            raise NoServer("uv is not there to install it")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            os.setxattr(self.folder, "user.cocoseg", b"")
+        except (AttributeError, OSError):
+            raise NoServer(f"{self.folder} keeps no extended attributes, which swift needs") from None
+        environment = str(self.folder / "env")
+        for command in (
+            ["venv", "--quiet", "--python", sys.executable, environment],
+            ["pip", "install", "--quiet", "--python", environment, SWIFT],
+        ):
+            # in the repository: its pyproject.toml says of which day the packages are
+            finished = subprocess.run([uv, *command], cwd=ROOT, env=_environment(), capture_output=True, check=False)
+            if finished.returncode:
+                raise NoServer(f"uv {command[0]} failed: {finished.stderr.decode(errors='replace').strip()[-200:]}")
+
+    def _configure(self) -> None:
+        (self.folder / "devices/disk").mkdir(parents=True, exist_ok=True)
+        (self.folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_prefix = cocoseg\n")
+        for part in PARTS:
+            port = self._ports[part]
+            common = (
+                f"[DEFAULT]\nuser = {getpass.getuser()}\nbind_ip = 127.0.0.1\nbind_port = {port}\nworkers = 0\n"
+                f"swift_dir = {self.folder}\ndevices = {self.folder / 'devices'}\nmount_check = false\n"
+                "disable_fallocate = true\nfallocate_reserve = 0\n"
+            )
+            text = PROXY if part == "proxy" else STORAGE.format(part=part)
+            (self.folder / f"{part}.conf").write_text(common + text)
+            if part == "proxy":
+                continue
+            ring = f"{part}.builder"
+            disk = ["--region", "1", "--zone", "1", "--ip", "127.0.0.1", "--port", str(port), "--device", "disk"]
+            for arguments in (["create", "6", "1", "1"], ["add", *disk, "--weight", "1"], ["rebalance"]):
+                command = [self._program("python"), self._program("swift-ring-builder"), ring, *arguments]
+                built = subprocess.run(command, cwd=self.folder, env=_environment(), capture_output=True, check=False)
+                if built.returncode > 1:  # 1 is a warning
+                    raise NoServer(f"swift-ring-builder failed: {built.stdout.decode(errors='replace').strip()[-200:]}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+
+
+def _die_with_parent() -> None:
+    """A killed test run leaves no server behind, where the system is Linux."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

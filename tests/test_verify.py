@@ -1,0 +1,308 @@
+"""`cocoseg verify`, on a tiny pipeline whose remote is a folder, damaged in ways that DVC does not notice."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from clones import Clone
+from counting_pipeline import counting_pipeline
+from silent_faults import FAULTS, FIRST, LIST, REPORT, SECOND, SilentFault, cached, dvc_says, flip, md5_of
+
+from cocoseg.cli import main
+
+Verify = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The pipeline with all its data in workspace, cache and remote."""
+    return counting_pipeline(tmp_path_factory.mktemp("verify") / "made")
+
+
+@pytest.fixture
+def whole(made: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """A copy of it with a remote of its own, to be damaged; the working directory."""
+    shutil.copytree(made.folder.parent, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy/made")
+    return Clone(tmp_path / "copy/made")
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    """The command: its exit status, and what it says below the table."""
+
+    def run(*options: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["verify", *options])
+        if isinstance(ended.value.code, str):
+            return 1, ended.value.code
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, capsys.readouterr().out.partition("\n\n")[2]
+
+    return run
+
+
+def stored(clone: Clone, name: str) -> Path:
+    return clone.folder.parent / "store/files/md5" / name[:2] / name[2:]
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """Mode, time and content of every file, but for what DVC itself keeps of its runs."""
+    return {
+        path: (path.lstat().st_mode, path.lstat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and ".dvc/tmp" not in path.as_posix() and ".git" not in path.parts
+    }
+
+
+def test_a_clone_with_all_its_data_has_no_faults(whole: Clone) -> None:
+    finished = whole.run("cocoseg", "verify")
+    # 3 drawn files, the empty folder, 2 texts, 1 metric; total.txt is the first file again, and each folder has a list.
+    assert [line.split() for line in finished.stdout.splitlines()] == [
+        ["named", "missing", "corrupt", "extra"],
+        ["--------------", "-------", "---------", "---------", "-------"],
+        ["workspace", "7", "0", "0", "0"],
+        ["cache", "6", "0", "0", "1"],  # the metric, which the run cache keeps
+        ["remote", "'store'", "6", "0", "0", "0"],
+        [],
+        ["no", "faults"],
+    ]
+    assert finished.stderr == ""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_each_fault_is_named_and_repaired_whether_dvc_sees_it_or_not(
+    fault: SilentFault, whole: Clone, verify: Verify
+) -> None:
+    whole.dvc("status")  # from here on DVC believes what it has seen
+    before = snapshot(whole.folder.parent)
+    fault.happens(whole)
+    damaged = snapshot(whole.folder.parent)
+    assert (dvc_says(whole) == "clean") != fault.dvc_sees_it
+    status, said = verify()
+    assert status == 1
+    assert tuple(line.partition(" (")[0] for line in said.splitlines()[:-1]) == fault.says
+    assert snapshot(whole.folder.parent) == damaged  # nothing was touched
+    status, said = verify("--repair")
+    assert (status, "all repaired" in said) == (0, True)
+    assert verify() == (0, "no faults\n")
+    assert dvc_says(whole) == "clean"
+    after = snapshot(whole.folder.parent)
+    assert {path: content for path, (_, _, content) in after.items()} == {
+        path: content for path, (_, _, content) in before.items()
+    }
+    assert {mode & 0o777 for path, (mode, _, _) in after.items() if "files" in path.parts} == {0o444}
+
+
+def test_a_remote_object_that_is_corrupt_reaches_another_clone_unless_it_is_verified(
+    whole: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    flip(stored(whole, SECOND))
+    whole.git("clone", "--quiet", ".", "../other")
+    other = Clone(whole.folder.parent / "other")
+    other.dvc("pull")
+    assert dvc_says(other) == "clean"
+    monkeypatch.chdir(other.folder)
+    status, said = verify()
+    assert status == 1
+    assert said.splitlines()[:3] == [
+        "corrupt in workspace: raw/1.txt (no right copy is left: dvc repro --force draw makes it again)",
+        "corrupt in cache: raw/1.txt (no right copy is left: dvc repro --force draw makes it again)",
+        "corrupt in remote 'store': raw/1.txt (no right copy is left: dvc repro --force draw makes it again)",
+    ]
+
+
+def test_what_has_no_right_copy_left_is_made_again_as_the_line_says(whole: Clone, verify: Verify) -> None:
+    for path in (whole.folder / "raw/1.txt", cached(whole, SECOND), stored(whole, SECOND)):
+        flip(path)
+    status, said = verify("--repair")
+    assert (status, said.count("no right copy is left: dvc repro --force draw makes it again")) == (1, 3)
+    assert not cached(whole, SECOND).exists()  # else dvc repro would take the corrupt object for its output
+    assert (whole.folder / ".dvc/tmp/set-aside/cache" / SECOND).exists()
+    whole.dvc("repro", "--force", "draw")
+    assert verify("--repair")[0] == 0
+    assert verify() == (0, "no faults\n")
+
+
+def test_data_that_is_nowhere_is_missed_though_dvc_repro_is_content(whole: Clone, verify: Verify) -> None:
+    for path in ("report.txt", cached(whole, REPORT), stored(whole, REPORT)):
+        (whole.folder / path).unlink()
+    said_by_dvc = whole.dvc("repro", "--pull", "--allow-missing", "--dry")
+    assert "up to date" in said_by_dvc
+    status, said = verify()
+    assert (status, said.count("no right copy is left: dvc repro --force report")) == (1, 3)
+
+
+def test_in_a_fresh_clone_repair_does_what_dvc_pull_does_and_trusts_nothing(
+    whole: Clone, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    whole.git("clone", "--quiet", ".", "../fresh")
+    fresh = Clone(whole.folder.parent / "fresh")
+    monkeypatch.chdir(fresh.folder)
+    status, said = verify()
+    assert status == 1
+    assert said.splitlines()[-1] == "12 faults"  # 5 files and an empty folder, 6 objects
+    assert verify("--repair")[0] == 0
+    assert "up to date" in fresh.dvc("status")
+    assert (fresh.folder / "none").is_dir()
+
+
+def test_a_list_that_only_the_workspace_can_tell_is_written_anew(whole: Clone, verify: Verify) -> None:
+    cached(whole, LIST).unlink()
+    stored(whole, LIST).unlink()
+    assert verify()[1].startswith("missing in cache: raw (a right copy: workspace)\n")
+    assert verify("--repair")[0] == 0
+    assert verify() == (0, "no faults\n")
+
+
+def test_a_folder_whose_list_is_nowhere_and_which_has_changed_is_corrupt_as_a_whole(
+    whole: Clone, verify: Verify
+) -> None:
+    cached(whole, LIST).unlink()
+    stored(whole, LIST).unlink()
+    (whole.folder / "raw/1.txt").write_text("other")
+    assert verify("--repair")[1].startswith("corrupt in workspace: raw (no right copy is left: dvc repro --force draw")
+    assert (whole.folder / "raw/1.txt").read_text() == "other"  # who knows
+
+
+def test_what_the_user_wrote_is_set_aside_and_never_lost(whole: Clone, verify: Verify) -> None:
+    (whole.folder / "raw/1.txt").write_text("by hand")
+    (whole.folder / "raw/more.txt").write_text("an extra file")
+    assert [line.partition(" (")[0] for line in verify()[1].splitlines()] == [
+        "corrupt in workspace: raw/1.txt",
+        "extra in workspace: raw/more.txt",
+        "2 faults",
+    ]
+    status, said = verify("--repair")
+    assert status == 0
+    assert said.endswith("all repaired; what was in the workspace instead is in .dvc/tmp/set-aside\n")
+    (whole.folder / "raw/1.txt").write_text("by hand again")
+    verify("--repair")
+    aside = whole.folder / ".dvc/tmp/set-aside/raw"
+    assert {path.name: path.read_text() for path in aside.iterdir()} == {
+        "1.txt": "by hand",
+        "1.txt.1": "by hand again",
+        "more.txt": "an extra file",
+    }
+
+
+@pytest.mark.parametrize("kind", ["hardlink", "symlink", "copy"])
+def test_a_file_comes_back_linked_as_dvc_links(kind: str, whole: Clone, verify: Verify) -> None:
+    whole.dvc("config", "cache.type", kind)
+    whole.dvc("checkout", "--relink")
+    whole.dvc("status")
+    (whole.folder / "raw/1.txt").unlink()
+    shutil.rmtree(whole.folder / ".dvc/cache/files")
+    assert verify("--repair")[0] == 0
+    file = whole.folder / "raw/1.txt"
+    assert file.is_symlink() == (kind == "symlink")
+    assert file.samefile(cached(whole, SECOND)) == (kind != "copy")
+    assert (cached(whole, SECOND).stat().st_mode & 0o777) == 0o444
+    assert os.access(file, os.W_OK) or kind != "copy"
+    assert "up to date" in whole.dvc("status")
+    assert verify() == (0, "no faults\n")
+
+
+def test_what_stands_in_the_way_is_set_aside(whole: Clone, verify: Verify) -> None:
+    shutil.rmtree(whole.folder / "raw")
+    (whole.folder / "raw").write_text("a file where a folder should be")
+    (whole.folder / "total.txt").unlink()
+    (whole.folder / "total.txt").mkdir()
+    (whole.folder / "total.txt/inside").write_text("a folder where a file should be")
+    assert verify("--repair")[0] == 0
+    assert verify() == (0, "no faults\n")
+    aside = whole.folder / ".dvc/tmp/set-aside"
+    assert (aside / "raw").read_text() == "a file where a folder should be"
+    assert (aside / "total.txt/inside").read_text() == "a folder where a file should be"
+
+
+def test_an_object_of_another_commit_is_no_fault_until_it_is_corrupt(whole: Clone, verify: Verify) -> None:
+    other = md5_of("drawn 9")
+    for path in (cached(whole, other), stored(whole, other)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("drawn 9")
+    assert verify() == (0, "no faults\n")
+    flip(cached(whole, other))
+    stored(whole, other).rename(whole.folder / "elsewhere")
+    assert verify()[1].startswith(f"corrupt in cache: object {other} (of another commit; a remote may have it)")
+    (whole.folder / "elsewhere").rename(stored(whole, other))
+    assert verify("--repair")[1].startswith(f"corrupt in cache: object {other} (restored from the remote 'store')")
+    assert verify() == (0, "no faults\n")
+
+
+def test_what_git_keeps_is_left_to_git(whole: Clone, verify: Verify) -> None:
+    (whole.folder / "metrics/total.json").write_text("{}")
+    way_out = "git has it: git checkout -- metrics/total.json, or dvc repro count"
+    assert verify("--repair") == (1, f"corrupt in workspace: metrics/total.json ({way_out})\n1 fault\n")
+    whole.git("checkout", "--", "metrics/total.json")
+    assert verify() == (0, "no faults\n")
+
+
+def test_a_list_that_names_a_file_outside_of_its_folder_is_refused(whole: Clone, verify: Verify) -> None:
+    listed = json.dumps([{"md5": FIRST, "relpath": "../../outside.txt"}])
+    hostile = f"{md5_of(listed)}.dir"
+    cached(whole, hostile).parent.mkdir(exist_ok=True)
+    cached(whole, hostile).write_text(listed)
+    lock = whole.folder / "dvc.lock"
+    lock.write_text(lock.read_text().replace(LIST, hostile))
+    status, said = verify("--repair")
+    assert status == 1
+    assert said == f"cocoseg verify: raw: {hostile} names '../../outside.txt', outside of the folder"
+    assert not (whole.folder.parent / "outside.txt").exists()
+
+
+def test_json_has_every_fault_with_its_object_and_where_a_right_copy_is(
+    whole: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cached(whole, SECOND).unlink()
+    with pytest.raises(SystemExit):
+        main(["verify", "--format", "json", "--jobs", "3"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["faults"] == [
+        {
+            "place": "cache",
+            "kind": "missing",
+            "path": "raw/1.txt",
+            "object": SECOND,
+            "output": "raw",
+            "right_copy": "remote 'store'",
+            "repaired": False,
+            "way_out": None,
+        }
+    ]
+    assert [place["name"] for place in report["places"]] == ["workspace", "cache", "remote 'store'"]
+
+
+def test_without_a_remote_the_workspace_and_the_cache_stand_for_each_other(whole: Clone, verify: Verify) -> None:
+    shutil.rmtree(whole.folder.parent / "store")
+    cached(whole, SECOND).unlink()
+    (whole.folder / "report.txt").unlink()
+    assert verify("--repair", "--no-remote")[0] == 0
+    assert not (whole.folder.parent / "store").exists()
+    assert verify("--no-remote") == (0, "no faults\n")
+    assert verify()[1].splitlines()[-1] == "6 faults"  # the remote, which --repair fills again
+    assert verify("--repair")[0] == 0
+    assert verify() == (0, "no faults\n")
+
+
+def test_an_unknown_remote_is_one_line(whole: Clone, verify: Verify) -> None:
+    assert verify("--remote", "nowhere") == (1, "cocoseg verify: config file error: remote 'nowhere' doesn't exist")
+
+
+def test_a_folder_without_outputs_or_without_dvc_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "cocoseg verify: you are not inside of a DVC repository" in verify()[1]
+
+
+def test_repair_waits_for_no_other_dvc_but_says_so(whole: Clone, verify: Verify) -> None:
+    from dvc.repo import Repo
+
+    with Repo(".") as repository, repository.lock:
+        status, said = verify("--repair")
+    assert status == 1
+    assert said.endswith("; run again when that has ended")
