@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    _add_export(commands)
     return parser
 
 
@@ -137,17 +138,45 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from cocoseg.model_source import load_model
-    from cocoseg.predict import predict, prepared_folder
+    from cocoseg.model_source import ModelSource
+    from cocoseg.output_folder import prepared_folder
+    from cocoseg.predict import predict
 
     prepared_folder(options.out)
-    model, card = load_model(options.model, options.rev, options.repo)
+    model, card = ModelSource(options.model, options.rev, options.repo).load()
     summary = predict(model, card, options.paths, options.out, options.batch_size, flips=options.tta)
     if summary.predicted:
         failed = f", failed: {summary.failed}" if summary.failed else ""
         sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}\n")
     if summary.failed:
         sys.exit(1)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "export",
+        help="write the model for other runtimes",
+        description="Write a model and its card: as ONNX of any batch and size, held against PyTorch where onnxruntime "
+        "is installed, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
+        epilog="examples:\n"
+        "  cocoseg export --format onnx --out exported\n"
+        "  cocoseg export --format onnx --out exported --rev ochre-wisp\n"
+        "  cocoseg export --format huggingface --out exported && hf upload USER/NAME exported",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--format", choices=("onnx", "huggingface"), required=True)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    _add_model_source(command)
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cocoseg.export import export
+    from cocoseg.model_source import ModelSource
+    from cocoseg.output_folder import prepared_folder
+
+    prepared_folder(options.out)
+    sys.stdout.write(export(ModelSource(options.model, options.rev, options.repo), options.format, options.out) + "\n")
 
 
 def _positive_count(text: str) -> int:

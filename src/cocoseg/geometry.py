@@ -4,11 +4,12 @@ Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
 
 from cocoseg.categories import IGNORE
@@ -27,7 +28,7 @@ _MOST_VALUES = 2**26
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     """What a network expects of its input; travels with its weights."""
 
-    image_size_px: int
+    image_size_px: Annotated[int, Meta(ge=16, le=4096)]
     resize: ResizeName
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD

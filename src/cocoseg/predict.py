@@ -1,7 +1,6 @@
 """The command `cocoseg predict`: masks, overlays and COCO results of a user's own images."""
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from cocoseg.file_names import mask_name
 from cocoseg.files import write_bytes, write_json
 from cocoseg.geometry import original_labels
 from cocoseg.hardware import out_of_memory
+from cocoseg.output_folder import unwritable
 from cocoseg.photos import Photo, find_photos, read_photo
 from cocoseg.pictures import legend, overlay
 from cocoseg.png import encode_png
@@ -82,26 +82,12 @@ def predict(
                 write_json(out / "images.json", described_images(images, card))
                 write_bytes(out / "legend.png", encode_png(legend(card.classes)))
         except OSError as error:
-            raise _unwritable(out, error) from None
+            raise unwritable(out, error) from None
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
     return Summary(predicted=len(images), failed=problems.count)
-
-
-def prepared_folder(out: Path) -> None:
-    """Make the output folder, before anything slow; `CocosegError` if it cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise _unwritable(out, error) from None
-
-
-def _unwritable(out: Path, error: OSError) -> CocosegError:
-    return CocosegError(f"{out}: cannot be written ({error.strerror}); expected a folder of yours after --out")
 
 
 class _Problems:
