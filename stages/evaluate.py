@@ -20,6 +20,8 @@ from cocoseg.evaluation import (
 )
 from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
 from cocoseg.galleries import galleries
+from cocoseg.model_card import Results, Source, model_card
+from cocoseg.models import parameter_count
 from cocoseg.pairs import Pair, pairs, read_pair
 from cocoseg.png import encode_png
 from cocoseg.pretraining import seen_in_pretraining
@@ -29,13 +31,16 @@ from cocoseg.tables import ClassIoU, ClassPixels, ImageRow
 from cocoseg.weights import load_checkpoint
 
 MODEL = Path("data/model")
+FILTERED = Path("data/filtered/instances.json")
 IMAGES = Path("data/images")
 IMAGE_TABLE = Path("data/images.csv")
 MASKS = Path("data/masks")
 MAPPING = Path("data/category_mapping.json")
 MASK_MAP = Path("data/image_mask_map.json")
 SPLITS = Path("data/splits")
+SPLIT_METRICS = Path("metrics/split.json")
 METRICS = Path("metrics/evaluate.json")
+MODEL_CARD = Path("metrics/model_card.md")
 PER_IMAGE = Path("data/evaluation/per_image.csv")
 PREDICTIONS = Path("data/evaluation/predictions")
 PLOTS = Path("plots/evaluate")
@@ -64,6 +69,13 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
         say(warning)
     metrics = evaluation_metrics(result, params, mapping.classes, split, baselines, seen)
     write_json(METRICS, metrics)
+    results = Results(
+        metrics=metrics,
+        split=read_json(SPLIT_METRICS, dict[str, Any]),
+        source=read_json(FILTERED, Source),
+        learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides[side]),
+    )
+    write_bytes(MODEL_CARD, model_card(card, parameter_count(model), results).encode())
     write_table(PER_IMAGE, result.per_image, ClassPixels)
     bars = iou_rows(metrics)
     write_table(PLOTS / "iou.csv", bars, ClassIoU)

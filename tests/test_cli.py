@@ -22,7 +22,7 @@ def test_the_command_and_the_module_say_the_same() -> None:
     assert by_name.stdout == by_module.stdout
 
 
-@pytest.mark.parametrize("command", ["compare", "evaluate", "verify"])
+@pytest.mark.parametrize("command", ["compare", "evaluate", "predict", "export", "verify"])
 def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -65,3 +66,11 @@ def test_nothing_is_kept_larger_than_it_was_or_than_crops_need() -> None:
     assert stored_size_px(480, 640, image_size_px=128, zoom=1.5) == 192
     assert stored_size_px(150, 160, image_size_px=128, zoom=1.5) == 150
     assert stored_size_px(90, 100, image_size_px=128, zoom=1.5) == 128
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_of_equal_logits_the_first_class_is_predicted(layout: torch.memory_format) -> None:
+    logits = torch.randint(0, 3, (2, 5, 7, 9), generator=torch.Generator().manual_seed(0)).float()
+    labels = predicted_labels(logits.contiguous(memory_format=layout))
+    assert np.array_equal(labels.numpy(), logits.numpy().argmax(axis=1))  # of which NumPy says so
+    assert labels.dtype == torch.uint8

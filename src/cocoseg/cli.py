@@ -30,12 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoseg",
-        description="Compare runs of this repository, score models, verify data. dvc repro runs the pipeline itself.",
+        description="Compare runs of this repository, score and use models, verify data. dvc repro runs the pipeline "
+        "itself.",
     )
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
     _add_evaluate(commands)
+    _add_predict(commands)
+    _add_export(commands)
     _add_verify(commands)
     return parser
 
@@ -142,6 +145,85 @@ def _verify(options: argparse.Namespace) -> None:
     as_json = options.format == "json"
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() if as_json else verify_text(report))
     sys.exit(report.exit_status)
+
+
+def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "predict",
+        help="predict masks of your own images",
+        description="Predict images at their own size: masks and overlays, and results in COCO's format, which "
+        "pycocotools loads: COCO('DIR/images.json').loadRes('DIR/results.json'). An image that cannot be predicted is "
+        "one line and makes the exit status 1; the others go through.",
+        epilog="examples:\n"
+        "  cocoseg predict photo.jpg --out predicted\n"
+        "  cocoseg predict photos/ 'more/*.png' --out predicted --tta\n"
+        "  cocoseg predict photos/ --out predicted --rev ochre-wisp\n"
+        "  cocoseg predict photos/ --out predicted --repo https://example.org/team/cocoseg",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a glob in quotes")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the predictions go")
+    _add_model_source(command)
+    command.add_argument("--tta", action="store_true", help="also predict the mirror image, and average")
+    command.add_argument("--batch-size", metavar="N", type=_positive_count, help="default: as trained, at most 16")
+    command.set_defaults(run=_predict)
+
+
+def _add_model_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", metavar="DIR", default="data/model", help="a folder with model.safetensors and model.json; "
+        "default: data/model"
+    )  # fmt: skip
+    command.add_argument("--rev", metavar="REV", help="take it from a git revision or an experiment of that name")
+    command.add_argument("--repo", metavar="URL", help="take it from another repository with DVC, by URL or path")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from cocoseg.model_source import ModelSource
+    from cocoseg.output_folder import prepared_folder
+    from cocoseg.predict import predict
+
+    prepared_folder(options.out)
+    model, card = ModelSource(options.model, options.rev, options.repo).load()
+    summary = predict(model, card, options.paths, options.out, options.batch_size, flips=options.tta)
+    if summary.predicted:
+        failed = f", failed: {summary.failed}" if summary.failed else ""
+        sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}\n")
+    if summary.failed:
+        sys.exit(1)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "export",
+        help="write the model for other runtimes",
+        description="Write a model and its card: as ONNX of any batch and size, held against PyTorch where onnxruntime "
+        "is installed, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
+        epilog="examples:\n"
+        "  cocoseg export --format onnx --out exported\n"
+        "  cocoseg export --format onnx --out exported --rev ochre-wisp\n"
+        "  cocoseg export --format huggingface --out exported && hf upload USER/NAME exported",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--format", choices=("onnx", "huggingface"), required=True)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    _add_model_source(command)
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cocoseg.export import export
+    from cocoseg.model_source import ModelSource
+    from cocoseg.output_folder import prepared_folder
+
+    prepared_folder(options.out)
+    sys.stdout.write(export(ModelSource(options.model, options.rev, options.repo), options.format, options.out) + "\n")
+
+
+def _positive_count(text: str) -> int:
+    if _count(text) == 0:
+        raise argparse.ArgumentTypeError("'0' is no size; expected a whole number from 1")
+    return _count(text)
 
 
 def _count(text: str) -> int:

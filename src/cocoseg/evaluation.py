@@ -1,15 +1,13 @@
 """Evaluation: one integer confusion matrix over a side of the split, at the images' own size, and what is looked at."""
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import torch
 from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
@@ -21,25 +19,16 @@ from cocoseg.confusion import ScoreName, confusion_matrix, scores
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
 from cocoseg.files import write_bytes
-from cocoseg.geometry import (
-    Placement,
-    Preprocessing,
-    normalised,
-    original_logits,
-    placed_image,
-    placement,
-    predicted_labels,
-)
+from cocoseg.geometry import original_labels
 from cocoseg.pairs import Pair, read_pair
 from cocoseg.per_image import class_pixels, image_totals
 from cocoseg.png import encode_png
+from cocoseg.prediction import BATCH_SIZE, ahead, predict_logits
 from cocoseg.pretraining import Seen
 from cocoseg.showcase import GalleryImages
 from cocoseg.tables import ClassIoU, ClassPixels
 from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
-
-BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
 
 
 class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +58,8 @@ def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictio
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for pair, truth, prediction in _predicted(model, card, pairs):
+    for (pair, truth), _, logits, place in predict_logits(model, card, _decoded(pairs, classes)):
+        prediction = original_labels(logits, place).cpu().numpy()
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, card.classes)
@@ -148,61 +138,12 @@ def write_prediction(folder: Path, file_name: str, prediction: NDArray[np.uint8]
     write_bytes(folder / mask_name(file_name), encode_png(prediction))
 
 
-Decoded = tuple[Pair, NDArray[np.uint8], NDArray[np.uint8]]
+def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]]:
+    """Each pair with its mask, and its image, in order, a few ahead of their use."""
 
+    def decode(pair: Pair) -> tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]:
+        image, truth = read_pair(pair, classes)
+        return (pair, truth), image
 
-def _predicted(
-    model: nn.Module, card: ModelCard, pairs: Sequence[Pair]
-) -> Iterator[tuple[Pair, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Each pair with its truth and prediction, in the order of `pairs`."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    model = model.to(device).to(memory_format=torch.channels_last).eval()
-    most = min(BATCH_SIZE, card.params.get("batch_size", BATCH_SIZE))
-    for batch in _batches(pairs, len(card.classes), card.preprocessing, most):
-        places = [place for _, place in batch]
-        images = torch.stack([placed_image(_channels_first(image), place) for (_, image, _), place in batch])
-        with torch.inference_mode():
-            logits = model(normalised(images.to(device), card.preprocessing)).float()
-            labels = [
-                predicted_labels(original_logits(own, place)).cpu().numpy()
-                for own, place in zip(logits, places, strict=True)
-            ]
-        for ((pair, _, truth), _), prediction in zip(batch, labels, strict=True):
-            yield pair, truth, prediction
-
-
-def _batches(
-    pairs: Sequence[Pair], classes: int, preprocessing: Preprocessing, most: int
-) -> Iterator[list[tuple[Decoded, Placement]]]:
-    """Decoded pairs, at most `most` of one input size; the next are decoded while a batch is predicted."""
-    batch: list[tuple[Decoded, Placement]] = []
-    for decoded in _decoded(pairs, classes):
-        height, width = decoded[2].shape
-        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        size = (place.input_height, place.input_width)
-        if batch and (len(batch) == most or size != (batch[0][1].input_height, batch[0][1].input_width)):
-            yield batch
-            batch = []
-        batch.append((decoded, place))
-    if batch:
-        yield batch
-
-
-def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[Decoded]:
-    """Each pair with its image and mask, in order, a few ahead of their use."""
-
-    def decode(pair: Pair) -> Decoded:
-        return (pair, *read_pair(pair, classes))
-
-    ahead: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(worker_count()) as pool:
-        for pair in tqdm(pairs, desc="evaluate", unit="image", disable=None):
-            ahead.append(pool.submit(decode, pair))
-            if len(ahead) > 2 * BATCH_SIZE:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _channels_first(image: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)
+        yield from ahead(pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE)

@@ -82,10 +82,15 @@ def read_bytes(path: Path) -> bytes:
 
 def read_json(path: Path, type_: type[T]) -> T:
     """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
+    return decoded_json(read_bytes(path), type_, str(path))
+
+
+def decoded_json(content: bytes, type_: type[T], place: str) -> T:
+    """The content of a JSON file's bytes, as `read_json` gives it; `place` names it in errors."""
     try:
-        return msgspec.json.decode(read_bytes(path), type=type_)
+        return msgspec.json.decode(content, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
 
 
 def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgspec.Struct]) -> None:

@@ -1,6 +1,7 @@
 """What this machine has. None of it enters `params.yaml`: a result must not depend on who had more cores."""
 
 import os
+import re
 import resource
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED|DataLoader worker .* killed")
+
 
 def free_memory_bytes() -> int:
     """Memory that can still be used: of the machine, or of the container if that has less."""
@@ -30,6 +33,11 @@ def free_memory_bytes() -> int:
         # Cached files count as used, though they give way to whoever asks.
         free = min(free, limit - used + int(parts.get(cached, 0)))
     return max(0, free)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's says that memory of the machine or of the accelerator does not suffice."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 def device_count() -> int | str:

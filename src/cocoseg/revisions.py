@@ -30,6 +30,10 @@ class Revision:
         self.name = name
         self.commit = commit
 
+    def has(self, path: str) -> bool:
+        """Whether git or DVC knows a file or folder of that name, wherever its content may be."""
+        return bool(self._files.exists(path))
+
     @cached_property
     def lock(self) -> dict[str, Any]:
         """The stages of `dvc.lock`, which say what made every output."""
@@ -95,6 +99,30 @@ class Revision:
             f"{self.name}: {path} is neither in the cache nor on the remote{why}; where it was made run dvc push, "
             "or here dvc repro at that commit"
         )
+
+
+class OtherRepository(Revision):
+    """A run of a repository elsewhere, of which only what DVC has is read; `rev` of `None` is its newest commit."""
+
+    def __init__(self, url: str, rev: str | None) -> None:
+        # without the password that an address may carry
+        shown = re.sub(r"//[^/@]*@", "//", url)
+        super().__init__(shown if rev is None else f"{shown}@{rev}", rev)
+        self.url = url
+
+    @cached_property
+    def _files(self) -> Any:
+        from dvc.api import DVCFileSystem
+
+        try:
+            files = DVCFileSystem(self.url, rev=self.commit)
+            files.info("/")  # now, for `exists` takes a revision that is not there for a file that is not
+            return files
+        except Exception as error:  # of git, of the network, of DVC
+            raise CocosegError(
+                f"{self.name}: cannot be opened ({type(error).__name__}); expected the path or URL of a git repository "
+                "with DVC, and a revision that it has"
+            ) from None
 
 
 def find_revision(name: str | None) -> Revision:

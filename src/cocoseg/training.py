@@ -6,7 +6,6 @@ Devices and processes are lightning-fabric's; which ones comes from the machine 
 import logging
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,15 @@ from cocoseg.class_weights import ClassWeightsName
 from cocoseg.confusion import scores
 from cocoseg.errors import CocosegError
 from cocoseg.geometry import ImageSize, Preprocessing, ResizeName, normalised
-from cocoseg.hardware import device_count, device_name, full_precision, node_count, peak_memory_mb, started_by_srun
+from cocoseg.hardware import (
+    device_count,
+    device_name,
+    full_precision,
+    node_count,
+    out_of_memory,
+    peak_memory_mb,
+    started_by_srun,
+)
 from cocoseg.losses import LossName, resolved_loss, segmentation_loss
 from cocoseg.models import PretrainedName, build_model, check_model, parameter_count, with_synchronised_norm
 from cocoseg.optimization import OptimizerName, averaged, current_lr, make_optimizer, set_lr
@@ -52,7 +59,6 @@ from cocoseg.weights import (
 )
 from cocoseg.workers import worker_count
 
-_NO_MEMORY = r"out of memory|can't allocate memory|ALLOC_FAILED|DataLoader worker .* killed"
 DROPOUT = 2**31  # stands where the index of a sample would, for what else is drawn in an epoch
 
 
@@ -382,8 +388,8 @@ def _memory(params: TrainParams) -> Iterator[None]:
     """One line if memory does not suffice."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search(_NO_MEMORY, str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         smaller = params.batch_size // 2
         together = -(-params.accumulate_batches * params.batch_size // max(1, smaller))
@@ -419,6 +425,7 @@ def _card(
         encoder=params.encoder,
         task=mapping.task,
         classes=mapping.classes,
+        categories=mapping.categories,
         preprocessing=preprocessing,
         epoch=epoch,
         val_miou=miou,

@@ -15,9 +15,9 @@ import safetensors
 import safetensors.torch
 from torch import nn
 
-from cocoseg.categories import Task
+from cocoseg.categories import MappedCategory, Task
 from cocoseg.errors import CocosegError
-from cocoseg.files import read_bytes, read_json, write_bytes, write_json
+from cocoseg.files import decoded_json, read_bytes, write_bytes, write_json
 from cocoseg.geometry import Preprocessing
 from cocoseg.models import build_model
 
@@ -45,6 +45,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     classes: tuple[str, ...]
     """Names by class index, background first. In `binary` the model has one output channel, else one a class."""
+    categories: tuple[MappedCategory, ...] = ()
+    """The COCO categories behind the classes; a model made before they were kept has none."""
     preprocessing: Preprocessing
     epoch: int
     """The epoch, from 1, whose weights these are: the best by `val_miou`."""
@@ -74,13 +76,17 @@ def write_checkpoint(folder: Path, data: bytes, card: ModelCard) -> None:
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
-    """The model, in evaluation mode, and its card.
+    """The model of a folder, in evaluation mode, and its card.
 
     Raises `CocosegError` if a file is missing or no such file, or if card and weights do not belong together.
     """
-    card = read_json(folder / CARD, ModelCard)
-    path = folder / WEIGHTS
-    data = read_bytes(path)
+    return decoded_checkpoint(read_bytes(folder / CARD), read_bytes(folder / WEIGHTS), folder.as_posix())
+
+
+def decoded_checkpoint(card_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelCard]:
+    """The model of the two files' bytes, as `load_checkpoint` gives it; `place` names their folder in errors."""
+    card = decoded_json(card_json, ModelCard, f"{place}/{CARD}")
+    path = f"{place}/{WEIGHTS}"
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise CocosegError(f"{path}: not the weights that {CARD} speaks of; bring both back with: dvc checkout")
     model = build_model(card.arch, card.encoder, "none", output_channels(card.task, card.classes))

@@ -1,0 +1,154 @@
+"""Prediction, side by side: `uv run benchmarks/predict.py`; `--help` names the sizes.
+
+On a folder of JPEGs of 640×480 pixels that it draws, with an untrained model (its speed is that of a trained one):
+
+- ours: `cocoseg predict`, from the files to masks, overlays and results, beside the bare forward pass: the model on
+  batches that lie ready on the device, and nothing else; and beside the same with labels at the images' own size
+- ONNX on onnxruntime beside PyTorch on the CPU, both on one image and on a batch
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+from cocoseg.geometry import Placement, Preprocessing, normalised, original_labels, placed_image, placement
+from cocoseg.models import build_model
+from cocoseg.onnx_export import onnx_bytes
+from cocoseg.photos import read_photo
+from cocoseg.predict import predict
+from cocoseg.prediction import BATCH_SIZE
+from cocoseg.weights import ModelCard, TrainingData
+
+CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")
+
+
+def seconds(task: Callable[[], object]) -> float:
+    """What one run takes."""
+    started = time.perf_counter()
+    task()
+    return time.perf_counter() - started
+
+
+def draw_photos(folder: Path, count: int) -> list[Path]:
+    """JPEGs as large as photographs of COCO: blurred colours under noise."""
+    chance = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        blobs = cv2.resize(
+            chance.integers(0, 256, (6, 8, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC
+        )
+        noise = chance.integers(0, 24, blobs.shape, dtype=np.uint8)
+        paths.append(folder / f"{number:012}.jpg")
+        cv2.imwrite(str(paths[-1]), np.maximum(blobs, noise))
+    return paths
+
+
+def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn.Module, ModelCard]:
+    """A model and the card that it would have."""
+    torch.manual_seed(0)
+    model = build_model(arch, encoder, "none", len(CLASSES)).eval()
+    data = TrainingData(train_images=0, val_images=0, fingerprint="")
+    card = ModelCard(
+        arch=arch, encoder=encoder, task="multiclass", classes=CLASSES, preprocessing=preprocessing, epoch=0,
+        val_miou=0, params={}, data=data, versions={},
+    )  # fmt: skip
+    return model, card
+
+
+def folder_of_photos(model: nn.Module, card: ModelCard, count: int, repeats: int) -> None:
+    """Print what `cocoseg predict` takes beside its forward passes, one after the other, several times."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    preprocessing = card.preprocessing
+    with tempfile.TemporaryDirectory() as name:
+        paths = draw_photos(Path(name), count)
+        batches: list[tuple[Tensor, list[Placement]]] = []
+        for start in range(0, count, BATCH_SIZE):
+            images = [read_photo(path) for path in paths[start : start + BATCH_SIZE]]
+            places = [placement(480, 640, preprocessing.image_size_px, preprocessing.resize) for _ in images]
+            inputs = [
+                placed_image(torch.from_numpy(image).permute(2, 0, 1), place)
+                for image, place in zip(images, places, strict=True)
+            ]
+            batches.append((normalised(torch.stack(inputs).to(device), preprocessing), places))
+        bare_model = model.to(device).to(memory_format=torch.channels_last)
+
+        def forward(labels: bool) -> None:
+            with torch.inference_mode():
+                for images, places in batches:
+                    logits = bare_model(images)
+                    for own, place in zip(logits, places, strict=True):
+                        if labels:
+                            original_labels(own, place).cpu()
+            if device.type != "cpu":
+                torch.accelerator.synchronize()
+
+        def ours() -> None:
+            with contextlib.redirect_stderr(io.StringIO()):
+                predict(model, card, [name], Path(name) / "out", None, flips=False)
+
+        forward(labels=True)  # warms up
+        taken = [[seconds(lambda: forward(labels=False)), seconds(lambda: forward(labels=True)), seconds(ours)]
+                 for _ in range(repeats)]  # fmt: skip
+    bare, labelled, whole = np.median(taken, axis=0)
+    print(f"{count} photos of 640×480, {card.arch} at {preprocessing.image_size_px} px, {device}:")
+    print(f"  ours {whole:.1f} s, {count / whole:.1f} images/s,")
+    print(f"  {bare / whole:.2f} of the speed of the bare forward pass ({bare:.1f} s),")
+    print(f"  {labelled / whole:.2f} of that of the forward pass and labels at the images' own size ({labelled:.1f} s)")
+
+
+def onnx(model: nn.Module, card: ModelCard, repeats: int) -> None:
+    """Print what a forward pass takes in onnxruntime and in PyTorch, on the CPU."""
+    import onnxruntime
+
+    model = model.cpu().eval()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(onnx_bytes(model, card), options, providers=["CPUExecutionProvider"])
+    size = card.preprocessing.image_size_px
+    channels_last = model.to(memory_format=torch.channels_last)
+    for batch in (1, 8):
+        images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        array = images.contiguous().numpy()
+
+        def in_torch(images: Tensor = images) -> None:
+            with torch.inference_mode():
+                channels_last(images)
+
+        def in_onnx(array: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]" = array) -> None:
+            session.run(None, {"images": array})
+
+        in_torch()
+        in_onnx()
+        torch_s, onnx_s = np.median([[seconds(in_torch), seconds(in_onnx)] for _ in range(3 * repeats)], axis=0)
+        print(f"batch of {batch}, {torch.get_num_threads()} threads: PyTorch {1000 * torch_s:.0f} ms, onnxruntime "
+              f"{1000 * onnx_s:.0f} ms, {torch_s / onnx_s:.2f}×")  # fmt: skip
+
+
+def main() -> None:
+    """Measure both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=500, help="photos in the folder; default: 500")
+    parser.add_argument("--arch", default="deeplabv3_mobilenet", help="default: deeplabv3_mobilenet")
+    parser.add_argument("--encoder", default="tu-mobilenetv3_small_050", help="of smp's architectures")
+    parser.add_argument("--size", type=int, default=320, help="network input in pixels; default: 320")
+    parser.add_argument("--repeats", type=int, default=3, help="default: 3")
+    options = parser.parse_args()
+    preprocessing = Preprocessing(image_size_px=options.size, resize="squash")
+    model, card = untrained(options.arch, options.encoder, preprocessing)
+    folder_of_photos(model, card, options.images, options.repeats)
+    onnx(model, card, options.repeats)
+
+
+if __name__ == "__main__":
+    main()

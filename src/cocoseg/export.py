@@ -1,0 +1,86 @@
+"""The command `cocoseg export`: a model for other runtimes and for the Hugging Face Hub, with its card."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from torch import nn
+
+from cocoseg.files import write_bytes
+from cocoseg.huggingface_export import write_huggingface
+from cocoseg.model_card import measured_cost, model_card
+from cocoseg.model_source import ModelSource
+from cocoseg.models import parameter_count
+from cocoseg.onnx_export import agreement, onnx_bytes
+from cocoseg.weights import ModelCard
+
+FormatName = Literal["onnx", "huggingface"]
+
+CARD = "metrics/model_card.md"
+_TIMING = "metrics/timing/train.json"
+
+_LOAD_ONNX = """## How to load it
+
+`model.onnx` takes `images` (N, 3, H, W), float32, RGB, scaled to [0, 1], then `(value - mean) / std`, and returns
+`logits` (N, C, H, W), of any batch and size. How large, mean, std and the classes are in its metadata:
+
+```python
+import json, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+(logits,) = session.run(["logits"], {"images": images})
+labels = logits.argmax(1)  # of a binary model: logits[:, 0] > 0
+```
+"""
+
+_LOAD_HUGGINGFACE = """## How to load it
+
+```python
+import segmentation_models_pytorch as smp
+model = smp.from_pretrained("FOLDER or USER/NAME").eval()
+```
+
+It takes (N, 3, H, W), float32, RGB, scaled to [0, 1], then `(value - image_mean) / image_std`, with sides padded to a
+multiple of `size_divisor` (`preprocessor_config.json`), and returns logits (N, C, H, W), whose classes are in
+`id2label.json`. To upload this folder: `hf upload USER/NAME FOLDER`.
+"""
+
+_FRONT_MATTER = """---
+library_name: segmentation-models-pytorch
+pipeline_tag: image-segmentation
+tags: [semantic-segmentation, segmentation-models-pytorch, cocoseg]
+---
+
+"""
+
+
+def export(source: ModelSource, format_: FormatName, out: Path) -> str:
+    """Write the model of `source` and its card below `out`; returns what to tell the user.
+
+    Raises `CocosegError` if the format cannot hold the model, or does not give what PyTorch gives.
+    """
+    model, card = source.load()
+    readme = _readme(source, model, card)
+    match format_:
+        case "onnx":
+            data = onnx_bytes(model, card)
+            checked = agreement(data, model, card)
+            write_bytes(out / "model.onnx", data)
+            write_bytes(out / "README.md", (readme + "\n" + _LOAD_ONNX).encode())
+            if checked is None:
+                return f"{out}/model.onnx: not checked, for onnxruntime is not installed; run: uv sync --extra export"
+            return (
+                f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
+                f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"
+            )
+        case "huggingface":
+            write_huggingface(out, model, card, _FRONT_MATTER + readme + "\n" + _LOAD_HUGGINGFACE)
+            return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
+
+
+def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
+    """The card that the pipeline wrote of these weights, or else one without scores; and what the training took."""
+    written = (source.beside(CARD) or b"").decode()
+    text = written if card.weights_sha256[:12] in written else model_card(card, parameter_count(model), None)
+    timing = source.beside(_TIMING)
+    return text + (f"\n{measured_cost(msgspec.json.decode(timing))}\n" if timing else "")

@@ -1,0 +1,50 @@
+"""A model in the layout of the Hugging Face Hub, as smp's `from_pretrained` loads it from a folder or from the Hub."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cocoseg.errors import CocosegError
+from cocoseg.files import write_bytes, write_json
+from cocoseg.models import Padded
+from cocoseg.weights import ModelCard
+
+
+def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: str) -> None:
+    """Write `config.json` and `model.safetensors`, and beside them what the images and the classes are, and the card.
+
+    Raises `CocosegError` for an architecture that is not smp's.
+    """
+    from segmentation_models_pytorch.base import SegmentationModel
+
+    stride, network = (model.stride, model.network) if isinstance(model, Padded) else (1, model)
+    if not isinstance(network, SegmentationModel):
+        raise CocosegError(
+            f"arch {card.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
+        )
+    write_bytes(folder / "README.md", readme.encode())  # first: smp writes a card of its own where there is none
+    network.save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", preprocessor(card, stride))
+    write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(card.classes)})
+
+
+def preprocessor(card: ModelCard, stride: int) -> dict[str, Any]:
+    """How an image becomes the network's input, in the words of the Hub's image processors."""
+    size = card.preprocessing.image_size_px
+    return {
+        "do_resize": True,
+        "size": {
+            "squash": {"height": size, "width": size},
+            "letterbox": {"longest_edge": size},
+            "short_side": {"shortest_edge": size},
+        }[card.preprocessing.resize],
+        "resample": 2,  # bilinear, antialiased
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": card.preprocessing.mean,
+        "image_std": card.preprocessing.std,
+        "do_pad": stride > 1 or card.preprocessing.resize == "letterbox",
+        "size_divisor": stride,
+    }

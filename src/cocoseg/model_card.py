@@ -1,0 +1,210 @@
+"""The model card: what a stranger has to know before using a model, each number from the file that measured it.
+
+Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from tabulate import tabulate
+
+from cocoseg.weights import ModelCard
+
+_NAMES = {"miou": "mIoU", "mean_dice": "mean Dice"}
+_OVERALL = ("miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy")
+
+
+class License(msgspec.Struct, frozen=True, kw_only=True):
+    """One licence of an annotations file; exporters differ in what they say of it."""
+
+    id: Any = None
+    name: Any = None
+    url: Any = None
+
+
+class LicensedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the card needs to know of an image."""
+
+    file_name: str
+    license: Any = None
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What `data/filtered/instances.json` says of where its images come from."""
+
+    info: Any = None
+    licenses: Any = None
+    images: list[LicensedImage]
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured after training: `metrics/evaluate.json`, `metrics/split.json`, and the data's own words."""
+
+    metrics: Mapping[str, Any]
+    split: Mapping[str, Any]
+    source: Source
+    learnt_from: frozenset[str]
+    """File names of the train and val sides."""
+
+
+def model_card(card: ModelCard, parameters: int, results: Results | None) -> str:
+    """The card in Markdown; without `results` it says that there are none."""
+    encoder = f", {card.encoder}" if card.encoder else ""
+    parts = [
+        f"# {card.arch}{encoder}: {len(card.classes) - 1} classes",
+        f"Semantic segmentation, `{card.task}`. Weights `{card.weights_sha256[:12]}`. Written by `dvc repro`.",
+        "## Data",
+        *_data(card, results),
+        "## Training",
+        *_training(card),
+        "## Scores",
+        *(_scores(results.metrics) if results else ["Not measured: `dvc repro evaluate` does."]),
+        "## Limits",
+        _listed(_limits(card, results)),
+        "## Use",
+        "`cocoseg predict PHOTO --out DIR` predicts, `cocoseg export --format onnx --out DIR` leaves PyTorch behind.",
+        "## Cost",
+        f"{parameters:,} parameters; {parameters * 4 / 1e6:.1f} MB of float32 weights.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def measured_cost(timing: Mapping[str, Any]) -> str:
+    """The sentence on seconds and hardware, of `metrics/timing/train.json`, which no equality is claimed of."""
+    return (
+        f"Trained in {timing['seconds']:.0f} s on {timing['device']} in {timing['precision']}, "
+        f"{timing['train_images_per_second']} images/s, at most {timing['peak_memory_mb']} MB."
+    )
+
+
+def _data(card: ModelCard, results: Results | None) -> list[str]:
+    classes = f"Classes: {', '.join(card.classes)}."
+    if results is None:
+        counts = f"{card.data.train_images} training and {card.data.val_images} validation images."
+        return [classes, counts]
+    sides = results.split["sides"]
+    rows = [
+        [name, *(side["classes"].get(name, {}).get("images", 0) for side in sides.values())] for name in card.classes
+    ]
+    rows.insert(0, ["all", *(side["images"] for side in sides.values())])
+    return [
+        f"Source: {_source(results.source.info)}. Fingerprint `{card.data.fingerprint[:12]}`.",
+        classes,
+        _table(["images that show", *sides], rows),
+        "Licences of the training and validation images:",
+        _table(["licence", "images"], _licences(results)),
+    ]
+
+
+def _source(info: Any) -> str:
+    """What the annotations file says of itself."""
+    if not isinstance(info, Mapping):
+        return "not stated in the annotations file"
+    said = [_plain(info[key]) for key in ("description", "version", "year", "url") if info.get(key)]
+    return ", ".join(said) or "not stated in the annotations file"
+
+
+def _licences(results: Results) -> list[list[Any]]:
+    known = {}
+    if isinstance(results.source.licenses, Sequence):
+        entries = [entry for entry in results.source.licenses if isinstance(entry, Mapping)]
+        known = {str(one.id): one for one in (msgspec.convert(entry, License) for entry in entries)}
+    counts = Counter(str(image.license) for image in results.source.images if image.file_name in results.learnt_from)
+    rows: list[list[Any]] = []
+    for key, images in sorted(counts.items()):
+        said = known.get(key)
+        words = [_plain(word) for word in (said.name, said.url) if word] if said else []
+        rows.append([", ".join(words) or ("not stated" if key == "None" else f"id {_plain(key)}"), images])
+    return rows
+
+
+def _training(card: ModelCard) -> list[str]:
+    rows = [[f"`{key}`", _value(value)] for key, value in card.params.items()]
+    versions = ", ".join(f"{name} {number}" for name, number in card.versions.items())
+    return [
+        f"These are the weights of epoch {card.epoch}, the best in validation (mIoU {card.val_miou:.3f}).",
+        _table(["parameter", "value"], rows),
+        f"Made with {versions}.",
+    ]
+
+
+def _scores(metrics: Mapping[str, Any]) -> list[str]:
+    ends = metrics["intervals"]
+    overall = [
+        [_NAMES.get(name, name.replace("_", " ")), _number(metrics[name]), _interval(ends.get(name))]
+        for name in _OVERALL
+        if name in metrics
+    ]
+    by_class = [
+        [name, _number(iou), _interval(ends["iou"].get(name)), _number(metrics["dice"][name])]
+        for name, iou in metrics["iou"].items()
+    ]
+    baselines = ", ".join(
+        f"{name.replace('_', ' ')} {_number(own['miou'])}" for name, own in metrics["baselines"].items()
+    )
+    return [
+        f"On the {metrics['images']} images of the side `{metrics['split']}`, at their own size, with 95 % intervals "
+        "over images.",
+        _table(["score", "value", "95 % interval"], overall),
+        _table(["class", "IoU", "95 % interval", "Dice"], by_class),
+        *([f"mIoU to beat: {baselines}."] if baselines else []),
+    ]
+
+
+def _limits(card: ModelCard, results: Results | None) -> Iterable[str]:
+    yield "It knows the classes above; whatever else an image shows is background to it, or mistaken for one of them."
+    yield f"It sees an image at {card.preprocessing.image_size_px} pixels (`{card.preprocessing.resize}`): " \
+          "what is small then is lost."  # fmt: skip
+    if str(card.encoder).startswith("mit_"):
+        yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
+    if card.params.get("pretrained") in ("imagenet", "coco"):
+        yield f"It starts from {card.params['pretrained']} weights, whose images have terms of their own."
+    if results is None:
+        return
+    metrics = results.metrics
+    yield "The scores hold for images like those of the source above; on others it has not been tried."
+    if metrics["split"] == "val":
+        yield "The scores are of the side that chose the epoch, so they are too good."
+    across = results.split.get("near_duplicates", {}).get("across_sides", 0)
+    if across:
+        yield f"{across} pairs of near-duplicate images lie on different sides."
+    seen = metrics.get("seen_in_pretraining") or {}
+    if any(seen.values()):
+        yield (
+            f"Of the scored images {seen['images']} were among those that the COCO weights were trained on, and "
+            f"{seen['images_perhaps']} perhaps."
+        )
+    known = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
+    if known:
+        weakest = min(known, key=lambda name: known[name])
+        yield f"The weakest class is {weakest}, with an IoU of {known[weakest]:.3f}."
+    untested = [name for name, iou in metrics["iou"].items() if iou is None]
+    if untested:
+        yield f"Not tested, for no scored image shows them: {', '.join(untested)}."
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(ends: Mapping[str, float] | None) -> str:
+    return "–" if ends is None else f"{ends['low']:.3f} to {ends['high']:.3f}"
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """A stranger's words, on one line and without what Markdown or HTML would take for its own."""
+    return "".join("_" if sign in "|<>`[]\n\r" else sign for sign in str(value))[:200]
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

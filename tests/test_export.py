@@ -1,0 +1,168 @@
+"""`cocoseg export`: files that other runtimes load, and that give what PyTorch gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from small_data import MULTICLASS
+from test_weights import CARD as TRAINED
+from torch import nn
+
+from cocoseg.cli import main
+from cocoseg.errors import CocosegError
+from cocoseg.export import export
+from cocoseg.files import write_json
+from cocoseg.model_source import ModelSource
+from cocoseg.models import build_model
+from cocoseg.onnx_export import adaptive_mean, agreement, onnx_bytes
+from cocoseg.weights import ModelCard, load_checkpoint, save_checkpoint
+
+ENCODER = "tu-mobilenetv3_small_050"
+CARD = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
+# The exporter's own, of torch's pytree.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trained(arch: str, encoder: str = "") -> nn.Module:
+    """A model in data/model whose running statistics are not the initial ones."""
+    torch.manual_seed(0)
+    model = build_model(arch, encoder, "none", 3).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(4, 3, 64, 64))
+    save_checkpoint(Path("data/model"), model, msgspec.structs.replace(CARD, arch=arch, encoder=encoder))
+    return load_checkpoint(Path("data/model"))[0]
+
+
+# Fast-SCNN pools to fixed numbers of bins, which ONNX's own pooling does for one size only.
+@pytest.mark.parametrize(("arch", "encoder"), [("fastscnn", ""), ("unet", ENCODER)])
+def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(
+    arch: str, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = trained(arch, encoder)
+    main(["export", "--format", "onnx", "--out", "out"])
+    assert "checked with onnxruntime: logits within " in capsys.readouterr().out
+    session = onnxruntime.InferenceSession("out/model.onnx")
+    for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.inference_mode():
+            expected = model(images).numpy()
+        assert found.shape == expected.shape == (shape[0], 3, *shape[2:])
+        assert np.abs(found - expected).max() <= 1e-4
+        assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.999
+    facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert facts["classes"] == ["background", "person", "car"]
+    assert facts["preprocessing"] == {
+        "image_size_px": 32, "resize": "letterbox", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
+
+
+def test_an_onnx_file_of_other_weights_is_refused() -> None:
+    card = msgspec.structs.replace(CARD, arch="fastscnn", encoder="")
+    data = onnx_bytes(trained("fastscnn"), card)
+    torch.manual_seed(1)
+    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
+        agreement(data, build_model("fastscnn", "", "none", 3), card)
+
+
+@pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6), (9, 40)])
+def test_pooling_by_matrices_is_adaptive_pooling(bins: tuple[int, int]) -> None:
+    features = torch.randn(2, 4, 9, 17, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(adaptive_mean(features, *bins), F.adaptive_avg_pool2d(features, bins), atol=1e-6)
+
+
+LOAD = """
+import json, sys
+import segmentation_models_pytorch as smp, torch
+model = smp.from_pretrained("out").eval()
+assert "cocoseg" not in sys.modules
+with torch.inference_mode():
+    torch.save(model(torch.load("images.pt")), "logits.pt")
+print(json.load(open("out/id2label.json")))
+"""
+
+
+@pytest.mark.parametrize("arch", ["unet", "segformer"])
+def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits(arch: str) -> None:
+    model = trained(arch, ENCODER)
+    main(["export", "--format", "huggingface", "--out", "out"])
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    torch.save(images, "images.pt")
+    finished = subprocess.run(
+        [sys.executable, "-c", LOAD], capture_output=True, text=True, check=False, env={"HF_HUB_OFFLINE": "1"}
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == "{'0': 'background', '1': 'person', '2': 'car'}"
+    with torch.inference_mode():
+        assert torch.equal(torch.load("logits.pt"), model(images))
+    settings = json.loads(Path("out/preprocessor_config.json").read_text())
+    assert settings["size"] == {"longest_edge": 32}
+    readme = Path("out/README.md").read_text()
+    assert readme.startswith("---\nlibrary_name: segmentation-models-pytorch\n")
+    assert "hf upload USER/NAME" in readme
+
+
+def test_an_architecture_that_is_not_smps_has_no_hugging_face_layout() -> None:
+    trained("fastscnn")
+    with pytest.raises(CocosegError, match="arch fastscnn is none of smp's, .*; use --format onnx"):
+        export(ModelSource("data/model"), "huggingface", Path("out"))
+    assert not Path("out").exists()
+
+
+def exported_readme() -> str:
+    export(ModelSource("data/model"), "huggingface", Path("out"))
+    return Path("out/README.md").read_text()
+
+
+def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -> None:
+    trained("unet", ENCODER)
+    _, card = load_checkpoint(Path("data/model"))
+    assert "Not measured: `dvc repro evaluate` does." in exported_readme()
+    Path("metrics").mkdir()
+    Path("metrics/model_card.md").write_text(f"# Mine\n\nWeights `{card.weights_sha256[:12]}`.\n")
+    write_json(
+        Path("metrics/timing/train.json"),
+        {
+            "seconds": 60.2,
+            "device": "a GPU",
+            "precision": "bf16-mixed",
+            "train_images_per_second": 9.5,
+            "peak_memory_mb": 3,
+        },
+    )
+    readme = exported_readme()
+    assert "# Mine\n" in readme
+    assert "Trained in 60 s on a GPU in bf16-mixed, 9.5 images/s, at most 3 MB." in readme
+    Path("metrics/model_card.md").write_text("# Mine\n\nWeights `000000000000`.\n")
+    assert "# Mine\n" not in exported_readme()
+
+
+def test_without_a_model_export_says_which_command_makes_one() -> None:
+    with pytest.raises(SystemExit, match="cocoseg export: data/model/model.json: not there; make it with: dvc repro"):
+        main(["export", "--format", "onnx", "--out", "out"])
+
+
+def test_binary_models_are_exported_with_their_one_channel() -> None:
+    torch.manual_seed(0)
+    card: ModelCard = msgspec.structs.replace(
+        CARD, arch="fastscnn", encoder="", task="binary", classes=("background", "foreground")
+    )
+    model = build_model("fastscnn", "", "none", 1).eval()
+    found = agreement(onnx_bytes(model, card), model, card)
+    assert found is not None
+    assert found.equal_pixels == 1

@@ -1,0 +1,91 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from test_evaluation import CARD
+from torch import Tensor, nn
+
+from cocoseg import geometry
+from cocoseg.geometry import Preprocessing, original_labels, original_logits, placement
+from cocoseg.prediction import ahead, predict_logits
+
+
+class Recording(nn.Module):
+    """Logits are the images' first two channels; remembers how large its batches were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(tuple(images.shape))
+        return images[:, :2]
+
+
+def zeros(*sizes: tuple[int, int]) -> Iterator[tuple[int, "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]"]]:
+    return ((number, np.zeros((*size, 3), np.uint8)) for number, size in enumerate(sizes))
+
+
+def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for() -> None:
+    model = Recording()
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=32, resize="short_side"))
+    sizes = [(32, 32)] * 3 + [(32, 64)] * 2
+    keys = [predicted.key for predicted in predict_logits(model, card, zeros(*sizes), batch_size=2)]
+    assert keys == [0, 1, 2, 3, 4]
+    assert model.batches == [(2, 3, 32, 32), (1, 3, 32, 32), (2, 3, 32, 64)]
+
+
+def test_without_a_size_a_batch_is_as_large_as_in_training_and_at_most_16() -> None:
+    for trained, expected in ((4, [4, 4, 4, 4, 2]), (64, [16, 2])):
+        model = Recording()
+        card = msgspec.structs.replace(CARD, params={"batch_size": trained})
+        assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+        assert [batch[0] for batch in model.batches] == expected
+
+
+class Leaning(nn.Module):
+    """The logit of class 1 rises from -1 on the left to 1 on the right, whatever the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, images.shape[-1]).expand(images.shape[0], *images.shape[-2:])
+        return torch.stack([torch.zeros_like(ramp), ramp], dim=1)
+
+
+def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
+    (plain,) = predict_logits(Leaning(), CARD, zeros((64, 64)))
+    (flipped,) = predict_logits(Leaning(), CARD, zeros((64, 64)), flips=True)
+    assert plain.logits[1, 0, [0, -1]].tolist() == [-1, 1]
+    assert flipped.logits[1].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_labels_are_the_same_however_few_channels_are_enlarged_at_a_time(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = placement(40, 60, 16, "letterbox")
+    logits = torch.randn(5, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits[3] = logits[1]  # ties, which the first class wins
+    expected = original_logits(logits, place).argmax(dim=0)
+    monkeypatch.setattr(geometry, "_MOST_VALUES", channels * 40 * 60)
+    labels = original_labels(logits, place)
+    assert labels.dtype == torch.uint8
+    assert labels.shape == (40, 60)
+    assert torch.equal(labels.long(), expected)
+
+
+def test_a_few_are_made_ahead_in_their_order() -> None:
+    asked: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            asked.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        squares = ahead(pool, lambda number: number**2, items(), most=2)
+        assert next(squares) == 0
+        assert asked == [0, 1, 2]
+        assert list(squares) == [1, 4, 9, 16]
