@@ -1,9 +1,12 @@
 """`cocoseg export`: files that other runtimes load, and that give what PyTorch gives."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +25,7 @@ from cocoseg.files import write_json
 from cocoseg.model_source import ModelSource
 from cocoseg.models import build_model
 from cocoseg.onnx_export import adaptive_mean, agreement, onnx_bytes
-from cocoseg.weights import ModelCard, load_checkpoint, save_checkpoint
+from cocoseg.weights import load_checkpoint, save_checkpoint
 
 ENCODER = "tu-mobilenetv3_small_050"
 CARD = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
@@ -47,23 +50,41 @@ def trained(arch: str, encoder: str = "") -> nn.Module:
     return load_checkpoint(Path("data/model"))[0]
 
 
+class Exported(NamedTuple):
+    """What `cocoseg export --format onnx` left of a model, and what it said."""
+
+    model: nn.Module
+    data: bytes
+    said: str
+
+
 # Fast-SCNN pools to fixed numbers of bins, which ONNX's own pooling does for one size only.
-@pytest.mark.parametrize(("arch", "encoder"), [("fastscnn", ""), ("unet", ENCODER)])
-def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(
-    arch: str, encoder: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = trained(arch, encoder)
-    main(["export", "--format", "onnx", "--out", "out"])
-    assert "checked with onnxruntime: logits within " in capsys.readouterr().out
-    session = onnxruntime.InferenceSession("out/model.onnx")
+@pytest.fixture(scope="module", params=[("fastscnn", ""), ("unet", ENCODER)], ids=["fastscnn", "unet"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Once for all tests: torch's exporter works out every size in symbols, which takes 10 s a model."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(tmp_path_factory.mktemp("exported"))
+        model = trained(*request.param)
+        main(["export", "--format", "onnx", "--out", "out"])
+        return Exported(model, Path("out/model.onnx").read_bytes(), said.getvalue())
+
+
+def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
+    assert "checked with onnxruntime: logits within " in exported.said
+    session = onnxruntime.InferenceSession(exported.data)
     for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
         images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         (found,) = session.run(["logits"], {"images": images.numpy()})
         with torch.inference_mode():
-            expected = model(images).numpy()
+            expected = exported.model(images).numpy()
         assert found.shape == expected.shape == (shape[0], 3, *shape[2:])
         assert np.abs(found - expected).max() <= 1e-4
         assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.999
+
+
+def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_mean(exported: Exported) -> None:
+    session = onnxruntime.InferenceSession(exported.data)
     facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     assert facts["classes"] == ["background", "person", "car"]
     assert facts["preprocessing"] == {
@@ -72,12 +93,10 @@ def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
 
 
-def test_an_onnx_file_of_other_weights_is_refused() -> None:
-    card = msgspec.structs.replace(CARD, arch="fastscnn", encoder="")
-    data = onnx_bytes(trained("fastscnn"), card)
+def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
     torch.manual_seed(1)
     with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
-        agreement(data, build_model("fastscnn", "", "none", 3), card)
+        agreement(exported.data, build_model("fastscnn", "", "none", 3), CARD)
 
 
 @pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6), (9, 40)])
@@ -89,30 +108,35 @@ def test_pooling_by_matrices_is_adaptive_pooling(bins: tuple[int, int]) -> None:
 LOAD = """
 import json, sys
 import segmentation_models_pytorch as smp, torch
-model = smp.from_pretrained("out").eval()
-assert "cocoseg" not in sys.modules
+images = torch.load("images.pt")
 with torch.inference_mode():
-    torch.save(model(torch.load("images.pt")), "logits.pt")
-print(json.load(open("out/id2label.json")))
+    logits = {arch: smp.from_pretrained(arch).eval()(images) for arch in ("unet", "segformer")}
+assert "cocoseg" not in sys.modules
+torch.save(logits, "logits.pt")
+print(json.load(open("unet/id2label.json")))
 """
 
 
-@pytest.mark.parametrize("arch", ["unet", "segformer"])
-def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits(arch: str) -> None:
-    model = trained(arch, ENCODER)
-    main(["export", "--format", "huggingface", "--out", "out"])
+def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> None:
     images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
     torch.save(images, "images.pt")
+    expected = {}
+    for arch in ("unet", "segformer"):
+        model = trained(arch, ENCODER)
+        main(["export", "--format", "huggingface", "--out", arch])
+        with torch.inference_mode():
+            expected[arch] = model(images)
     finished = subprocess.run(
         [sys.executable, "-c", LOAD], capture_output=True, text=True, check=False, env={"HF_HUB_OFFLINE": "1"}
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[-1] == "{'0': 'background', '1': 'person', '2': 'car'}"
-    with torch.inference_mode():
-        assert torch.equal(torch.load("logits.pt"), model(images))
-    settings = json.loads(Path("out/preprocessor_config.json").read_text())
+    found = torch.load("logits.pt")
+    for arch, logits in expected.items():
+        assert torch.allclose(found[arch], logits, atol=1e-5)  # another number of threads adds in another order
+    settings = json.loads(Path("unet/preprocessor_config.json").read_text())
     assert settings["size"] == {"longest_edge": 32}
-    readme = Path("out/README.md").read_text()
+    readme = Path("unet/README.md").read_text()
     assert readme.startswith("---\nlibrary_name: segmentation-models-pytorch\n")
     assert "hf upload USER/NAME" in readme
 
@@ -153,16 +177,16 @@ def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -
 
 
 def test_without_a_model_export_says_which_command_makes_one() -> None:
-    with pytest.raises(SystemExit, match="cocoseg export: data/model/model.json: not there; make it with: dvc repro"):
+    with pytest.raises(
+        SystemExit, match="cocoseg export: data/model: holds no model.json; make a model with: dvc repro"
+    ):
         main(["export", "--format", "onnx", "--out", "out"])
 
 
-def test_binary_models_are_exported_with_their_one_channel() -> None:
+def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
     torch.manual_seed(0)
-    card: ModelCard = msgspec.structs.replace(
-        CARD, arch="fastscnn", encoder="", task="binary", classes=("background", "foreground")
-    )
-    model = build_model("fastscnn", "", "none", 1).eval()
+    card = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"))
+    model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
     found = agreement(onnx_bytes(model, card), model, card)
     assert found is not None
-    assert found.equal_pixels == 1
+    assert found.equal_pixels >= 0.999

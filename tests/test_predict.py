@@ -193,7 +193,7 @@ def test_without_a_model_the_line_says_which_command_makes_one(capsys: pytest.Ca
     photo("photo.png")
     assert command("photo.png", "--out", "out") == 1
     said = capsys.readouterr().out
-    assert said.startswith("cocoseg predict: data/model/model.json: not there; make it with: dvc repro train")
+    assert said.startswith("cocoseg predict: data/model: holds no model.json; make a model with: dvc repro, or ")
     assert said.count("\n") == 1
 
 
@@ -217,6 +217,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.git("config", "user.email", "tester@example.org")
     clone.dvc("init", "--quiet")
     clone.dvc("remote", "add", "--default", "store", str(tmp_path_factory.mktemp("store")))
+    (clone.folder / "dvc.yaml").write_text("stages: {}\n")
     clone.commit("before")
     clone.git("tag", "before")
     torch.manual_seed(0)

@@ -80,6 +80,8 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
 
     Raises `CocosegError` if a file is missing or no such file, or if card and weights do not belong together.
     """
+    if not (folder / CARD).exists():
+        raise CocosegError(f"{folder}: holds no {CARD}; make a model with: dvc repro, or fetch one with: dvc pull")
     return decoded_checkpoint(read_bytes(folder / CARD), read_bytes(folder / WEIGHTS), folder.as_posix())
 
 
