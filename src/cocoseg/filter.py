@@ -265,7 +265,8 @@ def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:
 
     return (
         f"{place}: no image is left of {images.input} (dropped: {listed(images)}; "
-        f"annotations: {listed(annotations)}); loosen classes, licenses, max_instances or min_area_px in params.yaml"
+        f"annotations: {listed(annotations)}); loosen classes, crowd, licenses, max_instances or min_area_px in "
+        "params.yaml"
     )
 
 

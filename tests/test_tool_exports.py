@@ -1,0 +1,112 @@
+"""What CVAT and Label Studio export as COCO, in `tests/exports/` as they write it, through the stages."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from stage_runs import run_stage
+
+from cocoseg.categories import CategoryMapping
+from cocoseg.download import DownloadParams
+from cocoseg.download_images import DownloadImagesParams
+from cocoseg.files import read_json
+from cocoseg.filter import FilterParams
+from cocoseg.mask import MaskParams
+
+EXPORTS = Path(__file__).parent / "exports"
+PARAMS: dict[str, Any] = {
+    "dataset": "custom",
+    "classes": [],
+    "crowd": "ignore",
+    "data_seed": 0,
+    "gallery_images": 1,
+    "instance_masks": False,
+    "licenses": None,
+    "max_images": None,
+    "max_instances": 10,
+    "max_skipped": 0.01,
+    "min_area_px": None,
+    "on_defect": "count",
+    "out_of_bounds": "clip",
+    "overlap": "last",
+    "priority": [],
+    "task": "multiclass",
+}
+STAGES = {
+    "download": DownloadParams.__struct_fields__,
+    "filter": FilterParams.__struct_fields__,
+    "download_images": DownloadImagesParams.__struct_fields__,
+    "mask": MaskParams.__struct_fields__,
+}
+
+
+def run_stages(folder: Path, annotations: Path, images: Path, *stages: str, **changes: Any) -> list[str]:
+    """Run the stages that lead to masks, or some of them; the lines of one that fails."""
+    params = PARAMS | {"annotations": str(annotations), "images": str(images)} | changes
+    for stage in stages or STAGES:
+        status, lines = run_stage(folder, stage, {key: params[key] for key in STAGES[stage]}, {})
+        if status:
+            return lines
+    return []
+
+
+def draw(path: Path, height: int, width: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.write_bytes(cv2.imencode(path.suffix.lower(), noise)[1].tobytes())
+
+
+def mask(folder: Path, name: str) -> NDArray[np.uint8]:
+    found = cv2.imread(str(folder / "data/masks" / name), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return np.asarray(found, np.uint8)
+
+
+def dropped(folder: Path, what: str) -> dict[str, int]:
+    found: dict[str, int] = read_json(folder / "metrics/filter.json", dict[str, Any])[what]["dropped"]
+    return {reason: count for reason, count in found.items() if count}
+
+
+def test_label_studios_ids_from_0_paths_below_images_and_boxes_without_an_outline(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    draw(export / "images/3f2a1b9c-street.jpg", 30, 40)
+    draw(export / "images/88d0c417-yard.png", 40, 30)
+    draw(export / "images/c01ddee5-empty.jpg", 30, 40)
+    # file_name starts with images/, so the folder above is named
+    assert run_stages(tmp_path, EXPORTS / "label_studio/result.json", export) == []
+    mapping = read_json(tmp_path / "data/category_mapping.json", CategoryMapping)
+    assert mapping.classes == ("background", "Car", "Person")
+    assert [one.category_id for one in mapping.categories] == [0, 1]
+    car = np.zeros((30, 40), np.uint8)
+    car[6:18, 10:30] = 1
+    assert np.array_equal(mask(tmp_path, "images/3f2a1b9c-street.png"), car)
+    person = np.zeros((40, 30), np.uint8)
+    person[8:32, 6:15] = 2
+    assert np.array_equal(mask(tmp_path, "images/88d0c417-yard.png"), person)
+    assert dropped(tmp_path, "annotations") == {"empty_segmentation": 1}
+    assert dropped(tmp_path, "images") == {"no_annotation": 1}
+
+
+def test_cvats_masks_are_marked_as_crowds_and_crowd_keep_paints_them(tmp_path: Path) -> None:
+    images = tmp_path / "images/default"
+    for name in ("frame_000000.PNG", "frame_000001.PNG"):
+        draw(images / name, 6, 8)
+    annotations = EXPORTS / "cvat/annotations/instances_default.json"
+    assert run_stages(tmp_path, annotations, images, crowd="keep") == []
+    polygon = np.zeros((6, 8), np.uint8)
+    polygon[2:5, 1:5] = 1
+    assert np.array_equal(mask(tmp_path, "frame_000000.png"), polygon)
+    brushed = np.zeros((6, 8), np.uint8)
+    brushed[1:5, 2:5] = 2
+    assert np.array_equal(mask(tmp_path, "frame_000001.png"), brushed)
+    assert dropped(tmp_path, "annotations") == {}
+
+
+def test_where_cvat_has_masks_only_the_way_out_names_crowd(tmp_path: Path) -> None:
+    annotations = EXPORTS / "cvat/annotations/instances_default.json"
+    (line,) = run_stages(tmp_path, annotations, tmp_path, "download", "filter", classes=["person"])
+    assert "no image is left of 2 " in line
+    assert "1 image_no_kept_annotation" in line
+    assert "; loosen classes, crowd, licenses, " in line
