@@ -20,8 +20,7 @@ from cocoseg.evaluation import (
 )
 from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
 from cocoseg.galleries import galleries
-from cocoseg.model_card import Results, Source, model_card
-from cocoseg.models import parameter_count
+from cocoseg.model_card import Cost, Results, Source, model_card
 from cocoseg.pairs import Pair, pairs, read_pair
 from cocoseg.png import encode_png
 from cocoseg.pretraining import seen_in_pretraining
@@ -75,7 +74,8 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
         source=read_json(FILTERED, Source),
         learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides[side]),
     )
-    write_bytes(MODEL_CARD, model_card(card, parameter_count(model), results).encode())
+    fixed_cost = Cost(parameters=cost["parameters"], multiply_adds=cost["multiply_adds"])
+    write_bytes(MODEL_CARD, model_card(card, fixed_cost, results).encode())
     write_table(PER_IMAGE, result.per_image, ClassPixels)
     bars = iou_rows(metrics)
     write_table(PLOTS / "iou.csv", bars, ClassIoU)

@@ -8,7 +8,8 @@ from torch import nn
 
 from cocoseg.files import write_bytes
 from cocoseg.huggingface_export import write_huggingface
-from cocoseg.model_card import measured_cost, model_card
+from cocoseg.cost import multiply_adds
+from cocoseg.model_card import Cost, measured_cost, model_card
 from cocoseg.model_source import ModelSource
 from cocoseg.models import parameter_count
 from cocoseg.onnx_export import agreement, onnx_bytes
@@ -17,7 +18,7 @@ from cocoseg.weights import ModelCard
 FormatName = Literal["onnx", "huggingface"]
 
 CARD = "metrics/model_card.md"
-_TIMING = "metrics/timing/train.json"
+_TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
 
 _LOAD_ONNX = """## How to load it
 
@@ -79,8 +80,11 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
 
 
 def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
-    """The card that the pipeline wrote of these weights, or else one without scores; and what the training took."""
+    """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores."""
     written = (source.beside(CARD) or b"").decode()
-    text = written if card.weights_sha256[:12] in written else model_card(card, parameter_count(model), None)
-    timing = source.beside(_TIMING)
-    return text + (f"\n{measured_cost(msgspec.json.decode(timing))}\n" if timing else "")
+    if card.weights_sha256[:12] not in written:
+        size = card.preprocessing.image_size_px
+        cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
+        return model_card(card, cost, None)
+    timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
+    return f"{written}\n{measured_cost(*timings)}\n" if any(timings) else written

@@ -16,6 +16,16 @@ _NAMES = {"miou": "mIoU", "mean_dice": "mean Dice"}
 _OVERALL = ("miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy")
 
 
+_USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx --out DIR`
+leaves PyTorch behind. In Python, with `src/` on the path:
+
+```python
+from pathlib import Path
+from cocoseg.weights import load_checkpoint
+model, card = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
+```"""
+
+
 class License(msgspec.Struct, frozen=True, kw_only=True):
     """One licence of an annotations file; exporters differ in what they say of it."""
 
@@ -49,7 +59,15 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """File names of the train and val sides."""
 
 
-def model_card(card: ModelCard, parameters: int, results: Results | None) -> str:
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What using a model takes, as far as it is the same on every machine."""
+
+    parameters: int
+    multiply_adds: int
+    """Of one square image of the size that the model was trained at."""
+
+
+def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
     """The card in Markdown; without `results` it says that there are none."""
     encoder = f", {card.encoder}" if card.encoder else ""
     parts = [
@@ -64,19 +82,29 @@ def model_card(card: ModelCard, parameters: int, results: Results | None) -> str
         "## Limits",
         _listed(_limits(card, results)),
         "## Use",
-        "`cocoseg predict PHOTO --out DIR` predicts, `cocoseg export --format onnx --out DIR` leaves PyTorch behind.",
+        _USE,
         "## Cost",
-        f"{parameters:,} parameters; {parameters * 4 / 1e6:.1f} MB of float32 weights.",
+        f"{cost.parameters:,} parameters; {cost.parameters * 4 / 1e6:.1f} MB of float32 weights. "
+        f"{cost.multiply_adds / 1e9:.2f} billion multiply-adds for an image of {card.preprocessing.image_size_px} × "
+        f"{card.preprocessing.image_size_px} pixels.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def measured_cost(timing: Mapping[str, Any]) -> str:
-    """The sentence on seconds and hardware, of `metrics/timing/train.json`, which no equality is claimed of."""
-    return (
-        f"Trained in {timing['seconds']:.0f} s on {timing['device']} in {timing['precision']}, "
-        f"{timing['train_images_per_second']} images/s, at most {timing['peak_memory_mb']} MB."
-    )
+def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None) -> str:
+    """What was measured on one machine, of `metrics/timing/`, which no equality is claimed of."""
+    said = []
+    if training:
+        said.append(
+            f"Trained in {training['seconds']:.0f} s on {training['device']} in {training['precision']}, "
+            f"{training['train_images_per_second']} images/s, at most {training['peak_memory_mb']} MB."
+        )
+    if evaluation:
+        said.append(
+            f"One image alone takes {evaluation['milliseconds_per_image']} ms on {evaluation['device']}; predicting "
+            f"the scored images took at most {evaluation['peak_memory_mb']} MB."
+        )
+    return " ".join(said)
 
 
 def _data(card: ModelCard, results: Results | None) -> list[str]:
