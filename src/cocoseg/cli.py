@@ -197,8 +197,8 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "export",
         help="write the model for other runtimes",
-        description="Write a model and its card: as ONNX of any batch and size, held against PyTorch where onnxruntime "
-        "is installed, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
+        description="Write a model and its card: as ONNX of any batch and size, held against PyTorch by "
+        "onnxruntime, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
         epilog="examples:\n"
         "  cocoseg export --format onnx --out exported\n"
         "  cocoseg export --format onnx --out exported --rev ochre-wisp\n"

@@ -6,9 +6,9 @@ from typing import Literal
 import msgspec
 from torch import nn
 
+from cocoseg.cost import multiply_adds
 from cocoseg.files import write_bytes
 from cocoseg.huggingface_export import write_huggingface
-from cocoseg.cost import multiply_adds
 from cocoseg.model_card import Cost, measured_cost, model_card
 from cocoseg.model_source import ModelSource
 from cocoseg.models import parameter_count
@@ -68,8 +68,6 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
             checked = agreement(data, model, card)
             write_bytes(out / "model.onnx", data)
             write_bytes(out / "README.md", (readme + "\n" + _LOAD_ONNX).encode())
-            if checked is None:
-                return f"{out}/model.onnx: not checked, for onnxruntime is not installed; run: uv sync --extra export"
             return (
                 f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
                 f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"

@@ -16,8 +16,8 @@ _NAMES = {"miou": "mIoU", "mean_dice": "mean Dice"}
 _OVERALL = ("miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy")
 
 
-_USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx --out DIR`
-leaves PyTorch behind. In Python, with `src/` on the path:
+_USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx
+--out DIR` leaves PyTorch behind. In Python:
 
 ```python
 from pathlib import Path

@@ -4,7 +4,6 @@ It takes normalised images (N, 3, H, W) float32 and returns logits (N, C, H, W);
 channels mean stands in its metadata.
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,9 +35,8 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 def onnx_bytes(model: nn.Module, card: ModelCard) -> bytes:
     """The ONNX file of a model on the CPU.
 
-    Raises `CocosegError` if the libraries are missing or the model has something that ONNX cannot say.
+    Raises `CocosegError` if the model has something that ONNX cannot say.
     """
-    _require("onnx", "onnxscript")
     from onnx.helper import set_model_props
 
     size = max(64, -(-card.preprocessing.image_size_px // 32) * 32)
@@ -79,14 +77,12 @@ def metadata(card: ModelCard) -> dict[str, str]:
     return {key: msgspec.json.encode(value).decode() for key, value in facts.items()}
 
 
-def agreement(data: bytes, model: nn.Module, card: ModelCard) -> Agreement | None:
-    """How an ONNX file does beside the model that it was made from, at two batches and sizes; `None` unless checkable.
+def agreement(data: bytes, model: nn.Module, card: ModelCard) -> Agreement:
+    """How an ONNX file does beside the model that it was made from, at two batches and sizes.
 
     Raises `CocosegError` if it differs by more than `MOST_LOGIT_DIFFERENCE` or has fewer equal pixels than
     `LEAST_EQUAL_PIXELS`.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
-        return None
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -148,9 +144,3 @@ def _pictures(shape: tuple[int, int, int, int]) -> Tensor:
     chance = torch.Generator().manual_seed(0)
     blobs = F.interpolate(torch.randn(*shape[:2], 5, 7, generator=chance), shape[2:], mode="bilinear")
     return blobs + 0.1 * torch.randn(shape, generator=chance)
-
-
-def _require(*modules: str) -> None:
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise CocosegError(f"{', '.join(missing)} is not installed; run: uv sync --extra export")

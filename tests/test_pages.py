@@ -1,0 +1,122 @@
+"""The pages that a person reads: what they name is there, and what they say to type is taken."""
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from cocoseg.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARAMS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+KINDS = (
+    "src",
+    "stages",
+    "tests",
+    "docs",
+    "plots",
+    "metrics",
+    "benchmarks",
+    ".github",
+    ".devcontainer",
+    ".vscode",
+    ".ci",
+)
+
+
+def tracked() -> set[str]:
+    """Every file that git has or would take, and the folders above them."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {str(parent) for name in listed for parent in (Path(name), *Path(name).parents)}
+
+
+def anchors(page: Path) -> set[str]:
+    """Where GitHub lets a link into a page point to."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shell_lines(page: Path) -> list[str]:
+    """What the page says to type: in its shell blocks, without comments, and in backticks."""
+    text = page.read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [part.strip() for line in lines + spans for part in re.split(r"&&|\|\|| # |^#", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
+    known = tracked()
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert str(found.relative_to(ROOT)) in known, f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(found), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    known = tracked()
+    for name in re.findall(r"`([\w./-]+)`", page.read_text()):
+        if name.startswith(tuple(f"{kind}/" for kind in KINDS)) and "NAME" not in name:
+            assert name.rstrip("/") in known, f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_cocoseg_line_is_one_that_the_command_takes(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("compare", "evaluate", "export", "predict", "verify"):
+        monkeypatch.setattr(f"cocoseg.cli._{name}", lambda options: None)
+    for line in shell_lines(page):
+        words = shlex.split(line, comments=True) if line.startswith("cocoseg ") else []
+        # alone it is a name in a sentence
+        if len(words) > 2:
+            main(["BASE" if word == "[REV]" else word for word in words[1:]])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_parameter_that_a_line_sets_is_one(page: Path) -> None:
+    for line in shell_lines(page):
+        for key in re.findall(r"-S '?(\w+)=", line):
+            assert key in PARAMS, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_block_of_python_imports_from_here_is_there(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cocoseg"):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), f"{page.name}: {node.module}"
+
+
+def test_issue_forms_and_hooks_are_what_github_and_pre_commit_take() -> None:
+    forms = sorted(str(path) for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+    config = str(ROOT / ".github/ISSUE_TEMPLATE/config.yml")
+    for command in (
+        ["check_jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms],
+        ["check_jsonschema", "--builtin-schema", "vendor.github-issue-config", config],
+        ["pre_commit", "validate-config", str(ROOT / ".pre-commit-config.yaml")],
+    ):
+        finished = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize(
+    "name", [".devcontainer/devcontainer.json", ".vscode/extensions.json", ".vscode/settings.json"]
+)
+def test_the_editors_files_are_json_with_comments(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
