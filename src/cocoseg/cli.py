@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="cocoseg",
         description="Compare runs of this repository, score and use models, verify data. dvc repro runs the pipeline "
         "itself.",
+        epilog="cocoseg COMMAND --help has examples. exit status: 0; 1 after a line on what to mend; 2 for a command "
+        "line that means nothing; 130 when interrupted",
     )
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -12,8 +12,14 @@ from tabulate import tabulate
 
 from cocoseg.weights import ModelCard
 
-_NAMES = {"miou": "mIoU", "mean_dice": "mean Dice"}
-_OVERALL = ("miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy")
+_NAMES = {
+    "miou": "mIoU",
+    "mean_dice": "mean Dice",
+    "foreground_miou": "foreground mIoU",
+    "foreground_dice": "foreground Dice",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "pixel_accuracy": "pixel accuracy",
+}
 
 
 _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx
@@ -84,11 +90,17 @@ def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
         "## Use",
         _USE,
         "## Cost",
-        f"{cost.parameters:,} parameters; {cost.parameters * 4 / 1e6:.1f} MB of float32 weights. "
-        f"{cost.multiply_adds / 1e9:.2f} billion multiply-adds for an image of {card.preprocessing.image_size_px} × "
-        f"{card.preprocessing.image_size_px} pixels.",
+        _cost(cost, card.preprocessing.image_size_px),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _cost(cost: Cost, size: int) -> str:
+    return (
+        f"{cost.parameters:,} parameters; {cost.parameters * 4 / 1e6:.1f} MB of float32 weights. "
+        f"{cost.multiply_adds / 1e9:.2f} billion multiply-adds for an image of {size} × {size} pixels. Time and memory "
+        "are in `metrics/timing/`, of the machine that made it."
+    )
 
 
 def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None) -> str:
@@ -161,9 +173,7 @@ def _training(card: ModelCard) -> list[str]:
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     ends = metrics["intervals"]
     overall = [
-        [_NAMES.get(name, name.replace("_", " ")), _number(metrics[name]), _interval(ends.get(name))]
-        for name in _OVERALL
-        if name in metrics
+        [words, _number(metrics[name]), _interval(ends.get(name))] for name, words in _NAMES.items() if name in metrics
     ]
     by_class = [
         [name, _number(iou), _interval(ends["iou"].get(name)), _number(metrics["dice"][name])]

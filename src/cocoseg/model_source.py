@@ -33,7 +33,7 @@ class ModelSource:
         """A file of the run that the model is of, whose `data/model` it is; `None` if that has none."""
         if self._revision is not None:
             return self._revision.cached(path) if self._revision.has(path) else None
-        file = Path(self.folder).absolute().parents[1] / path
+        file = Path(self.folder, "../..", path)
         return file.read_bytes() if file.is_file() else None
 
     @cached_property
