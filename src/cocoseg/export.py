@@ -27,6 +27,7 @@ _LOAD_ONNX = """## How to load it
 
 ```python
 import json, onnxruntime
+
 session = onnxruntime.InferenceSession("model.onnx")
 facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
 (logits,) = session.run(["logits"], {"images": images})
@@ -38,6 +39,7 @@ _LOAD_HUGGINGFACE = """## How to load it
 
 ```python
 import segmentation_models_pytorch as smp
+
 model = smp.from_pretrained("FOLDER or USER/NAME").eval()
 ```
 

@@ -28,6 +28,7 @@ _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` pred
 ```python
 from pathlib import Path
 from cocoseg.weights import load_checkpoint
+
 model, card = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
 ```"""
 
