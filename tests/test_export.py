@@ -134,6 +134,7 @@ def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> 
     found = torch.load("logits.pt")
     for arch, logits in expected.items():
         assert torch.allclose(found[arch], logits, atol=1e-5)  # another number of threads adds in another order
+    assert {path.stat().st_mode for path in Path("unet").iterdir()} == {Path("images.pt").stat().st_mode}
     settings = json.loads(Path("unet/preprocessor_config.json").read_text())
     assert settings["size"] == {"longest_edge": 32}
     readme = Path("unet/README.md").read_text()

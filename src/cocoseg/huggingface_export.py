@@ -25,6 +25,8 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
         )
     write_bytes(folder / "README.md", readme.encode())  # first: smp writes a card of its own where there is none
     network.save_pretrained(folder)
+    # huggingface_hub leaves the weights to their owner alone.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     write_json(folder / "preprocessor_config.json", preprocessor(card, stride))
     write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(card.classes)})
 
