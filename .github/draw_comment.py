@@ -36,13 +36,14 @@ def drawn(markdown: str) -> bytes:
         page.write_text(_PAGE + MarkdownIt("commonmark").enable("table").render(markdown))
         subprocess.run(
             ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu",
+             "--disable-lcd-text",
              f"--window-size={WIDTH_PX},{_TALLEST_PX}", f"--screenshot={shot}", page.as_uri()],
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
         pixels = cv2.imread(str(shot))
     assert pixels is not None
     last = int(np.nonzero((pixels != 255).any(axis=(1, 2)))[0][-1])
-    return cv2.imencode(".png", pixels[: last + _MARGIN_PX])[1].tobytes()
+    return cv2.imencode(".png", pixels[: last + _MARGIN_PX], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
 
 
 if __name__ == "__main__":
