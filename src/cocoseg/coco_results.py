@@ -48,10 +48,11 @@ def coco_results(
     image_id: int, labels: NDArray[np.uint8], confidences: Sequence[float], ids: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """One entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`."""
-    for class_index in np.unique(labels).tolist():
+    columns = np.ascontiguousarray(labels.T)  # COCO runs down them
+    for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
         if class_index == BACKGROUND:
             continue
-        encoded = coco_mask.encode(np.asfortranarray(labels == class_index))
+        encoded = coco_mask.encode((columns == class_index).T)
         segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
         score = round(confidences[class_index], 4)
         yield {"image_id": image_id, "category_id": ids[class_index], "segmentation": segmentation, "score": score}

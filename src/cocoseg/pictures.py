@@ -63,8 +63,10 @@ def overlay(image: Pixels, labels: Pixels) -> Pixels:
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
     pixels = np.take(tints.astype(np.uint8).reshape(-1, 3), cells, axis=0)
-    hatched = (labels == IGNORE) & _stripes(*labels.shape)
-    pixels[hatched] = ((gray * 3 + np.array(_HATCH, np.uint16) * 5) // 8)[hatched]
+    hatched = labels == IGNORE
+    if hatched.any():  # of predictions none is
+        hatched &= _stripes(*labels.shape)
+        pixels[hatched] = (gray[hatched] * 3 + np.array(_HATCH, np.uint16) * 5) // 8
     edge = np.nonzero(outline(labels))
     pixels[edge] = palette()[labels[edge]]
     return pixels
