@@ -89,6 +89,14 @@ def test_label_studios_ids_from_0_paths_below_images_and_boxes_without_an_outlin
     assert dropped(tmp_path, "images") == {"no_annotation": 1}
 
 
+def test_label_studios_brush_is_an_outline_through_the_middle_of_its_border_pixels(tmp_path: Path) -> None:
+    draw(tmp_path / "images/5e41c2aa-desk.png", 6, 8)
+    assert run_stages(tmp_path, EXPORTS / "label_studio/result_coco.json", tmp_path / "images") == []
+    person = np.zeros((6, 8), np.uint8)
+    person[1:4, 2:4] = 1  # of 4 × 3 brushed pixels the lowest row and the rightmost column are lost in the export
+    assert np.array_equal(mask(tmp_path, "5e41c2aa-desk.png"), person)
+
+
 def test_cvats_masks_are_marked_as_crowds_and_crowd_keep_paints_them(tmp_path: Path) -> None:
     images = tmp_path / "images/default"
     for name in ("frame_000000.PNG", "frame_000001.PNG"):
