@@ -67,10 +67,26 @@ def test_a_clone_with_all_its_data_has_no_faults(whole: Clone) -> None:
         ["workspace", "7", "0", "0", "0"],
         ["cache", "6", "0", "0", "1"],  # the metric, which the run cache keeps
         ["remote", "'store'", "6", "0", "0", "0"],
+        ["run", "cache", "3", "0", "0", "0"],  # three stages
         [],
         ["no", "faults"],
     ]
     assert finished.stderr == ""
+
+
+def test_an_empty_entry_of_the_run_cache_on_which_dvc_fails_is_removed(whole: Clone, verify: Verify) -> None:
+    # A kill, or a disk that fills up, between two steps of DVC's leaves it so.
+    [entry] = [path for path in (whole.folder / ".dvc/cache/runs").glob("*/*/*") if "report" in path.read_text()]
+    entry.unlink()
+    (whole.folder / "dvc.lock").unlink()
+    assert "join() argument must be str, bytes, or os.PathLike object" in whole.dvc("repro", check=False)
+    name = entry.parent.name
+    way_out = "an empty entry, on which dvc repro fails; cocoseg verify --repair removes it"
+    assert verify("--no-remote") == (1, f"corrupt in run cache: object {name} ({way_out})\n1 fault\n")
+    repaired = f"corrupt in run cache: object {name} (taken out of the way)\n1 fault, all repaired\n"
+    assert verify("--no-remote", "--repair") == (0, repaired)
+    assert whole.stages_run(whole.dvc("repro")) == ["report"]
+    assert verify("--no-remote") == (0, "no faults\n")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
@@ -273,7 +289,7 @@ def test_json_has_every_fault_with_its_object_and_where_a_right_copy_is(
             "way_out": None,
         }
     ]
-    assert [place["name"] for place in report["places"]] == ["workspace", "cache", "remote 'store'"]
+    assert [place["name"] for place in report["places"]] == ["workspace", "cache", "remote 'store'", "run cache"]
 
 
 def test_without_a_remote_the_workspace_and_the_cache_stand_for_each_other(whole: Clone, verify: Verify) -> None:

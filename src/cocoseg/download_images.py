@@ -185,8 +185,6 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
                 in_a_row += 1
                 if in_a_row == _AT_ONCE:
                     break
-    except OSError as error:  # such as a disk that filled up, or a file that is not ours to read
-        raise CocosegError(f"{error.filename}: {error.strerror}; mend that, then: dvc repro") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     if failures:

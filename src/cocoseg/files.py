@@ -5,7 +5,7 @@ import io
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -35,18 +35,18 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
     temporary = path.parent / f".writing-{os.urandom(8).hex()}"
     try:
-        file = _created(temporary)
-    except OSError as error:  # about the file that was asked for, not about a name that nobody knows
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with file:
+        with _created(temporary) as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            # about the file that was asked for: a full disk names none, and the temporary one nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from cocoseg.errors import CocosegError
 from cocoseg.redaction import one_line
 from cocoseg.repair import repair
-from cocoseg.survey import Survey, survey
+from cocoseg.survey import RUN_CACHE, Survey, survey
 from cocoseg.workspace import SET_ASIDE
 
 _MOST_NAMES = 4  # that a line names
@@ -72,7 +72,7 @@ def verify(
         raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
     except DvcException as error:
         raise CocosegError(one_line(error, {})) from None
-    if not found.files:
+    if not found.files and not faults:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
     return Report(
         places,
@@ -97,7 +97,7 @@ def verify_text(report: Report) -> str:
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for fault in report.faults:
         if fault.repaired:
-            end = "set aside" if fault.kind == "extra" else f"restored from the {fault.right_copy}"
+            end = f"restored from the {fault.right_copy}" if fault.right_copy else "taken out of the way"
         else:
             end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
@@ -141,6 +141,7 @@ def _faults(found: Survey) -> list[Fault]:
             named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
             output = found.owners[named].path if named in found.owners else named
             faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
+    faults += [Fault(RUN_CACHE, "corrupt", None, run.name, None, None) for run in found.empty_runs]
     return faults
 
 
@@ -162,12 +163,15 @@ def _places(found: Survey) -> list[Place]:
                 place.not_checked,
             )
         )
-    return [workspace, *stores]
+    runs = Place(RUN_CACHE, len(found.runs), 0, len(found.empty_runs), 0)
+    return [workspace, *stores, runs]
 
 
 def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
     if fault.place in failed:
         return f"not repaired: {failed[fault.place]}"
+    if fault.place == RUN_CACHE:
+        return "an empty entry, on which dvc repro fails; cocoseg verify --repair removes it"
     if fault.kind == "extra":
         return "cocoseg verify --repair moves it out of the way"
     if fault.right_copy is not None:
