@@ -17,6 +17,7 @@ T = TypeVar("T")
 Row = TypeVar("Row", bound=msgspec.Struct)
 Mapped = bytes | mmap.mmap
 
+UNFINISHED = ".writing-"  # begins the name of a file that is not whole yet; .dvcignore and .gitignore have it
 _MAKE = "make it with: dvc repro"
 
 
@@ -33,7 +34,7 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
     """
     # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
-    temporary = path.parent / f".writing-{os.urandom(8).hex()}"
+    temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
     try:
         with _created(temporary) as file:
             yield file

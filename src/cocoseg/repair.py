@@ -9,14 +9,13 @@ from functools import partial
 
 from cocoseg.redaction import one_line
 from cocoseg.stores import State, file_chunks
-from cocoseg.survey import RUN_CACHE, StoreSurvey, Survey, in_parallel
+from cocoseg.survey import StoreSurvey, Survey, in_parallel
 
 
 def repair(found: Survey) -> dict[str, str]:
     """Restore what can be restored, and write it into the survey. Returns why a place could not be, by its name."""
     failed: dict[str, str] = {}
     steps: list[tuple[str, Callable[[], None]]] = [
-        (RUN_CACHE, partial(_remove_empty_runs, found)),
         (found.cache.name, partial(_repair_store, found.cache, partial(_restore_in_cache, found, found.right_files()))),
         *((remote.name, partial(_repair_store, remote, partial(_upload, found, remote))) for remote in found.remotes),
         (found.workspace.name, partial(_repair_workspace, found)),
@@ -27,12 +26,6 @@ def repair(found: Survey) -> dict[str, str]:
         except Exception as error:  # a full disk, a remote that only reads: the next file would fare no better
             failed[place] = one_line(error, found.repository.config)
     return failed
-
-
-def _remove_empty_runs(found: Survey) -> None:
-    while found.empty_runs:
-        found.empty_runs[-1].rmdir()
-        found.runs.remove(found.empty_runs.pop())
 
 
 def _repair_store(place: StoreSurvey, restored: Callable[[str], State]) -> None:
@@ -74,6 +67,9 @@ def _upload(found: Survey, remote: StoreSurvey, object_: str) -> State:
 
 
 def _repair_workspace(found: Survey) -> None:
+    for out in found.outputs:
+        if out.is_folder:
+            found.workspace.remove_unfinished(out.path)
     wrong = list(found.wrong())
     found.states.update(in_parallel(partial(_restore_file, found), wrong, found.cache.jobs, "repair workspace"))
     while found.extra:

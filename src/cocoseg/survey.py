@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
@@ -23,7 +22,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 Wrong = Literal["missing", "corrupt"]
 
-RUN_CACHE = "run cache"
 _REQUESTS_A_CORE = 8  # to a remote: they wait for the network
 
 
@@ -70,8 +68,6 @@ class Survey:
     extra: list[str] = field(default_factory=list)
     owners: dict[str, Output] = field(default_factory=dict)  # path → output
     rebuilt: dict[str, bytes] = field(default_factory=dict)  # lists that only the workspace can tell
-    runs: list[Path] = field(default_factory=list)  # what the run cache remembers
-    empty_runs: list[Path] = field(default_factory=list)  # of which nothing is there: DVC fails on them
 
     @property
     def stores(self) -> list[StoreSurvey]:
@@ -102,10 +98,7 @@ def survey(repository: Any, remote: str | None = None, *, with_remote: bool = Tr
         StoreSurvey(Store("cache", repository.cache.local), here),
         [StoreSurvey(_remote(repository, name), away) for name in names],
         outputs,
-        runs=sorted(Path(repository.stage_cache.cache_dir).glob("??/*/")),
     )
-    # Left by a kill or a full disk; DVC 3.67 then raises a TypeError for every repro of that stage.
-    found.empty_runs = [run for run in found.runs if not any(run.iterdir())]
     for place in found.stores:
         with _asking(place, repository):
             place.others = place.store.list_objects()

@@ -1,5 +1,6 @@
 """`cocoseg verify`: what is missing, corrupt or extra in the workspace, DVC's cache and the remote, and its repair."""
 
+import os
 from collections import defaultdict
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -7,13 +8,17 @@ from typing import Any, Literal
 import msgspec
 from tabulate import tabulate
 
+from cocoseg.dvc_notes import all_notes, broken_notes, mend_note, no_stage_running
 from cocoseg.errors import CocosegError
 from cocoseg.redaction import one_line
 from cocoseg.repair import repair
-from cocoseg.survey import RUN_CACHE, Survey, survey
-from cocoseg.workspace import SET_ASIDE
+from cocoseg.survey import Survey, survey
+from cocoseg.workspace import SET_ASIDE, Workspace
 
 _MOST_NAMES = 4  # that a line names
+_ENDS = {"corrupt": "mended", "extra": "taken out of the way"}  # of what no copy is restored
+_NOTES = "DVC's notes"
+_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -64,25 +69,31 @@ def verify(
 
     try:
         with Repo(".") as repository, repository.lock if mend else nullcontext():
-            found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-            faults, places = _faults(found), _places(found)
-            failed = repair(found) if mend and faults else {}
+            notes, broken = len(all_notes(repository)), broken_notes(repository)
+            for note in broken if mend else ():
+                mend_note(repository, note, Workspace(repository).set_aside)
+            with no_stage_running(repository) if mend else nullcontext():
+                found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+                faults, places = _faults(found), _places(found)
+                failed = repair(found) if mend else {}
             left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
     except DvcException as error:
         raise CocosegError(one_line(error, {})) from None
-    if not found.files and not faults:
+    if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
-    return Report(
-        places,
-        [
-            msgspec.structs.replace(fault, repaired=True)
-            if (fault.place, fault.path, fault.object) not in left
-            else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
-            for fault in faults
-        ],
-    )
+    of_notes = [
+        Fault(_NOTES, "corrupt", os.path.relpath(note, repository.root_dir), None, None, None, mend, _NOTE_WAY_OUT)
+        for note in broken
+    ]
+    of_data = [
+        msgspec.structs.replace(fault, repaired=True)
+        if (fault.place, fault.path, fault.object) not in left
+        else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
+        for fault in faults
+    ]
+    return Report([*places, Place(_NOTES, notes, 0, len(broken), 0)], of_data + of_notes)
 
 
 def verify_text(report: Report) -> str:
@@ -97,7 +108,7 @@ def verify_text(report: Report) -> str:
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for fault in report.faults:
         if fault.repaired:
-            end = f"restored from the {fault.right_copy}" if fault.right_copy else "taken out of the way"
+            end = f"restored from the {fault.right_copy}" if fault.right_copy else _ENDS[fault.kind]
         else:
             end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
@@ -141,7 +152,6 @@ def _faults(found: Survey) -> list[Fault]:
             named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
             output = found.owners[named].path if named in found.owners else named
             faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
-    faults += [Fault(RUN_CACHE, "corrupt", None, run.name, None, None) for run in found.empty_runs]
     return faults
 
 
@@ -163,15 +173,12 @@ def _places(found: Survey) -> list[Place]:
                 place.not_checked,
             )
         )
-    runs = Place(RUN_CACHE, len(found.runs), 0, len(found.empty_runs), 0)
-    return [workspace, *stores, runs]
+    return [workspace, *stores]
 
 
 def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
     if fault.place in failed:
         return f"not repaired: {failed[fault.place]}"
-    if fault.place == RUN_CACHE:
-        return "an empty entry, on which dvc repro fails; cocoseg verify --repair removes it"
     if fault.kind == "extra":
         return "cocoseg verify --repair moves it out of the way"
     if fault.right_copy is not None:

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -62,13 +63,16 @@ static int is_below(const char *path, const char *list) {
 }
 
 static void about_to(const char *what, int folder, const char *path) {
+    int before = errno; /* the libc function in front of us has set it, and nobody may see that we were here */
     const char *below = getenv("KILL_BELOW"), *count = getenv("KILL_COUNT"), *at = getenv("KILL_AT");
     const char *log = getenv("KILL_LOG"), *whom = getenv("KILL_WHOM");
     char where[PATH_MAX];
     struct stat counted;
-    if (!below || !count) return;
-    absolute(folder, path, where);
-    if (!is_below(where, below)) return;
+    if (below && count) absolute(folder, path, where);
+    if (!below || !count || !is_below(where, below)) {
+        errno = before;
+        return;
+    }
     int file = libc_openat(AT_FDCWD, count, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     /* One at a time: the size after our byte is our number. */
     if (file < 0 || flock(file, LOCK_EX) || write(file, ".", 1) != 1 || fstat(file, &counted)) _exit(99);
@@ -82,6 +86,7 @@ static void about_to(const char *what, int folder, const char *path) {
         pause(); /* never to act, even if the signal takes its time */
     }
     close(file);
+    errno = before;
 }
 
 #define WRITES(flags) (((flags) & (O_CREAT | O_TRUNC)) && ((flags) & (O_WRONLY | O_RDWR)))
@@ -94,19 +99,24 @@ static void about_to(const char *what, int folder, const char *path) {
         va_end(rest); \
     }
 
+/* Twice: a file that is made is one state, the same file still empty another. */
 #define OPEN(name) \
     int name(const char *path, int flags, ...) { \
         BEHIND(int, name, const char *, int, ...); \
         MODE(flags, flags) \
         if (WRITES(flags)) about_to("open", AT_FDCWD, path); \
-        return behind(path, flags, mode); \
+        int file = behind(path, flags, mode); \
+        if (file >= 0 && WRITES(flags)) about_to("write", file, NULL); \
+        return file; \
     }
 #define OPENAT(name) \
     int name(int folder, const char *path, int flags, ...) { \
         BEHIND(int, name, int, const char *, int, ...); \
         MODE(flags, flags) \
         if (WRITES(flags)) about_to("open", folder, path); \
-        return behind(folder, path, flags, mode); \
+        int file = behind(folder, path, flags, mode); \
+        if (file >= 0 && WRITES(flags)) about_to("write", file, NULL); \
+        return file; \
     }
 OPEN(open)
 OPEN(open64)
