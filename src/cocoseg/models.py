@@ -6,6 +6,7 @@ an auxiliary head returns the logits of both heads.
 
 import copy
 import difflib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -240,6 +241,8 @@ def _torchvision_weights(weights: Any) -> str:
 
 def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
     """What `create` returns; `CocosegError` if the weights it asks for cannot be had."""
+    # torchvision's are pickles, which it opens without this: of them nothing may run but what rebuilds tensors.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         return create()
     except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
