@@ -2,5 +2,24 @@
 
 import os
 
+import pytest
+from tabulate import tabulate
+
 # Two tests run at a time, and start processes of their own: threads of several would wait for each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--strangers", action="store_true", help="print the hostile inputs that were tried, and the lines")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--strangers`, a table of what `Sandbox.tell` was told."""
+    if config.getoption("--strangers"):
+        passed: list[pytest.TestReport] = terminalreporter.stats.get("passed", [])
+        told = [row for report in passed for name, row in report.user_properties if name == "stranger"]
+        rows = [row for row in told if isinstance(row, tuple | list)]
+        table = tabulate(
+            rows, headers=("kind", "input", "what the user sees"), tablefmt="github", disable_numparse=True
+        )
+        terminalreporter.write_line(f"\n{table}\n\n{len(rows)} hostile inputs")

@@ -87,7 +87,10 @@ def named_instances(dataset: NamedDataset) -> bytes:
     except OSError as error:  # such as a disk that filled up
         raise CocosegError(f"{target}: {error.strerror}; mend that, or name another cache with COCOSEG_CACHE") from None
     parts = [read_member(target, member) for member in dataset.members()]
-    return parts[0] if len(parts) == 1 else merge_instances(parts, dataset.members())
+    if len(parts) > 1:
+        return merge_instances(parts, dataset.members())
+    verify_instances(parts[0], dataset.members()[0])
+    return parts[0]
 
 
 def read_member(archive: Path, member: str) -> bytes:

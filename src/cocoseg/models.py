@@ -7,6 +7,7 @@ an auxiliary head returns the logits of both heads.
 import copy
 import difflib
 import os
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -245,6 +246,10 @@ def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         return create()
+    except pickle.UnpicklingError:
+        raise CocosegError(
+            f"pretrained weights hold more than numbers, and code in them is not run; delete them: {weights}"
+        ) from None
     except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
         raise CocosegError(
             f"pretrained weights are missing ({_first_line(error)}): {weights}; or go without: pretrained: none"

@@ -112,7 +112,7 @@ class Source:
                 if _is_absent(error):
                     self._answered = True
                     raise AbsentError(f"{self.shown(path)}: not there ({_one_line(error)})") from None
-                self._answered |= _status(error) is not None
+                self._answered |= _is_answer(error)
                 patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
                 if attempt >= patience or not _may_pass(error):
                     raise TransferError(self._failure(path, error, attempt + 1)) from None
@@ -248,6 +248,11 @@ def _one_line(error: Exception) -> str:
 def _status(error: Exception) -> int | None:
     status = getattr(error, "status", None)  # aiohttp's
     return status if isinstance(status, int) and status > 0 else None
+
+
+def _is_answer(error: Exception) -> bool:
+    aiohttp = sys.modules.get("aiohttp")
+    return _status(error) is not None or (aiohttp is not None and isinstance(error, aiohttp.ClientPayloadError))
 
 
 def _is_absent(error: Exception) -> bool:

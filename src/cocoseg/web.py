@@ -54,7 +54,7 @@ def redirect_defect(source: str, target: str) -> str | None:
     The same host and port may answer for itself, also by https instead of http; others are for the user to allow.
     """
     try:
-        before, after = urlsplit(source), urlsplit(target)
+        before, after = urlsplit(source), urlsplit(urljoin(source, target))
         here, there = _server(before), _server(after)
     except ValueError:
         return "leads to an address that is none"
@@ -81,8 +81,7 @@ def _is_allowed(host: str, port: int) -> bool:
 
 async def _judge_redirect(session: Any, context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
     answer = params.response
-    source = str(answer.url)
-    defect = redirect_defect(source, urljoin(source, answer.headers.get("Location", "")))
+    defect = redirect_defect(str(answer.url), answer.headers.get("Location", ""))
     if defect is not None:
         answer.close()
         raise RedirectError(defect)

@@ -95,7 +95,8 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split()[:20])
+        # It names tensors as the file does.
+        reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
         raise CocosegError(f"{path}: no weights of {card.arch}/{card.encoder} ({reason}); train it again") from None
     return model.eval(), card
 
