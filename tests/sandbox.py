@@ -13,8 +13,17 @@ from stage_runs import ROOT, run_stage
 
 from cocoseg.cli import main
 
-# What `dvc.yaml` lets stages write, and the cache.
-_OUTPUTS = ("cache", "work/data", "work/metrics", "work/plots", "work/params.yaml", "work/dvc.yaml")
+# What `dvc.yaml` lets stages write, the cache, and what git and DVC keep for themselves.
+_OUTPUTS = (
+    "cache",
+    "work/.dvc",
+    "work/.git",
+    "work/data",
+    "work/metrics",
+    "work/plots",
+    "work/params.yaml",
+    "work/dvc.yaml",
+)
 
 
 class Sandbox:

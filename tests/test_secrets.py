@@ -1,4 +1,4 @@
-"""No secret in a log, a report, dvc.lock or a plot: canaries in the environment, and a search through all that is left."""
+"""No secret in a log, a report, dvc.lock or a plot: canaries in the environment, and a search through what is left."""
 
 import base64
 import json
@@ -49,8 +49,11 @@ def server() -> Iterator[LoopbackServer]:
 
 
 @pytest.fixture(scope="module")
-def made(server: LoopbackServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str, dict[str, str]]:
-    """A clone in which the pipeline ran on data from a server with a password; what it said; its environment."""
+def made(server: LoopbackServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, str, Path]]:
+    """A clone in which the pipeline ran on data from a server with a password, what it said, and its cache.
+
+    The environment stays as it was then.
+    """
     folder = tmp_path_factory.mktemp("secrets")
     netrc = folder / "netrc"
     netrc.write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
@@ -59,33 +62,36 @@ def made(server: LoopbackServer, tmp_path_factory: pytest.TempPathFactory) -> tu
     repository = clone(folder / "clone", TINY | where)
     records = {"COCOSEG_WANDB": "test", "WANDB_MODE": "offline", "WANDB_DIR": str(repository.folder)}
     environment = {**SECRETS, **records, "NETRC": str(netrc), "COCOSEG_CACHE": str(folder / "cache")}
-    said = repository.dvc("repro", **environment)
-    repository.commit("results")
-    return repository, said, environment
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        said = repository.dvc("repro")
+        repository.commit("results")
+        yield repository, said, folder / "cache"
 
 
 def test_what_the_environment_holds_is_in_no_file_and_no_line(
-    made: tuple[Clone, str, dict[str, str]], server: LoopbackServer
+    made: tuple[Clone, str, Path], server: LoopbackServer
 ) -> None:
-    repository, said, environment = made
+    repository, said, cache = made
 
     assert set(server.passwords) == {f"Basic {CANARIES[1].decode()}"}  # so it was there
     assert "canary-" not in said
     assert (repository.folder / "dvc.lock").exists()
     assert list((repository.folder / "wandb").glob("offline-run-*/*.wandb"))
-    assert leaks(repository.folder, Path(environment["COCOSEG_CACHE"])) == []
+    assert leaks(repository.folder, cache) == []
 
 
 @pytest.mark.parametrize("key", ["annotations", "images"])
 @pytest.mark.parametrize("address", ["http://me:canary-word@{}/a", "http://{}/a?token=canary-word"])
 def test_an_address_with_a_secret_never_gets_into_dvc_lock(
-    made: tuple[Clone, str, dict[str, str]], server: LoopbackServer, key: str, address: str
+    made: tuple[Clone, str, Path], server: LoopbackServer, key: str, address: str
 ) -> None:
-    repository, _, environment = made
+    repository, _, _ = made
     server.files["a"] = b"{}"
     repository.set_params(**{key: address.format(server.url.removeprefix("http://"))})
 
-    said = repository.dvc("repro", check=False, **environment)
+    said = repository.dvc("repro", check=False)
 
     stage = {"annotations": "download", "images": "download_images"}[key]
     assert f"{stage}: params.yaml: {key} is an address on 127.0.0.1 with a user, password or query" in said
@@ -94,7 +100,7 @@ def test_an_address_with_a_secret_never_gets_into_dvc_lock(
     repository.git("checkout", "--quiet", "params.yaml")
     assert leaks(repository.folder) == []
     repository.git("checkout", "--quiet", ".")
-    repository.dvc("checkout", **environment)
+    repository.dvc("checkout")
 
 
 def test_a_mirror_with_a_password_and_a_signature_is_shown_without_them(tmp_path: Path) -> None:
