@@ -1,12 +1,26 @@
 """What holds for every test."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from sandbox import Sandbox
 from tabulate import tabulate
 
 # Two tests run at a time, and start processes of their own: threads of several would wait for each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def sandbox(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+) -> Sandbox:
+    """A place for what strangers send."""
+    return Sandbox(tmp_path, monkeypatch, capfd, record_property)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -41,16 +41,6 @@ MASK = {
 }
 
 
-@pytest.fixture
-def sandbox(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    record_property: Callable[[str, object], None],
-) -> Sandbox:
-    return Sandbox(tmp_path, monkeypatch, capfd, record_property)
-
-
 def instances(
     images: tuple[dict[str, Any], ...] = (), annotations: tuple[Any, ...] = (), categories: tuple[Any, ...] = ()
 ) -> bytes:

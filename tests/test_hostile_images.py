@@ -96,16 +96,9 @@ FILES: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def sandbox(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    record_property: Callable[[str, object], None],
-) -> Sandbox:
-    made = Sandbox(tmp_path, monkeypatch, capfd, record_property)
-    (made.strange / "good.jpg").write_bytes(JPEG)
-    return made
+@pytest.fixture(autouse=True)
+def good_image(sandbox: Sandbox) -> None:
+    (sandbox.strange / "good.jpg").write_bytes(JPEG)
 
 
 def statuses(sandbox: Sandbox, sizes: dict[str, tuple[int, int]], *, process: bool = False) -> dict[str, str]:

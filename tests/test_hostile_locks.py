@@ -1,8 +1,6 @@
 """What DVC wrote, as a stranger could have written it: `dvc.lock`, and the lists of the files of a folder."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,16 +21,6 @@ LOCKS = {
     "aliases that multiply": laughs(30).replace("annotations:", "stages:"),
     "bytes that are no text": "stages: \x01",
 }
-
-
-@pytest.fixture
-def sandbox(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    record_property: Callable[[str, object], None],
-) -> Sandbox:
-    return Sandbox(tmp_path, monkeypatch, capfd, record_property)
 
 
 @pytest.mark.parametrize(("what", "text"), LOCKS.items(), ids=list(LOCKS))

@@ -36,17 +36,11 @@ class Trap:
         return Path.touch, (self.place,)
 
 
-@pytest.fixture
-def sandbox(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    record_property: Callable[[str, object], None],
-) -> Sandbox:
-    made = Sandbox(tmp_path, monkeypatch, capfd, record_property)
-    write_json(made.work / "data/category_mapping.json", MULTICLASS)
-    save_checkpoint(made.work / "data/model", build_model("fastscnn", "none", "none", 3), CARD)
-    return made
+@pytest.fixture(autouse=True)
+def model(sandbox: Sandbox) -> None:
+    """A good one, as `evaluate` finds it."""
+    write_json(sandbox.work / "data/category_mapping.json", MULTICLASS)
+    save_checkpoint(sandbox.work / "data/model", build_model("fastscnn", "none", "none", 3), CARD)
 
 
 def safetensor(header: Any, data: bytes = b"") -> bytes:
