@@ -22,7 +22,7 @@ from cocoseg.drawn import draw_image
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import is_safe
 from cocoseg.files import read_regular, write_bytes
-from cocoseg.image_files import check_image, most_bytes
+from cocoseg.image_files import MOST_PIXELS, check_image, most_bytes
 from cocoseg.image_headers import Defect, Header, ImageDefect, read_header
 from cocoseg.perceptual_hash import perceptual_hash
 from cocoseg.redaction import without_secrets
@@ -248,7 +248,8 @@ def _header(data: bytes | None) -> Header | None:
 
 
 def _estimated_bytes(images: Sequence[Image]) -> int:
-    return round(sum(image.width * image.height for image in images) * _BYTES_PER_PIXEL)
+    # What more pixels than that declare is not fetched to its end.
+    return round(sum(min(image.width * image.height, MOST_PIXELS) for image in images) * _BYTES_PER_PIXEL)
 
 
 def _announce(text: str) -> None:
