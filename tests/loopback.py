@@ -5,7 +5,8 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,8 @@ STALL = -2  # a fault: nothing comes for a second
 class LoopbackServer:
     """Serves `files` (path → bytes), with ranges, and logs every request for content as (path, range header).
 
-    `faults[path]` holds what happens to the next requests for it, one each: a status, `CUT` or `STALL`.
+    `faults[path]` holds what happens to the next requests for it, one each: a status, `CUT` or `STALL`. `answers[path]`
+    gives the very bytes of the answer to each, head and all, as long as somebody listens.
     `with` it: leaving stops the server.
     """
 
@@ -30,7 +32,9 @@ class LoopbackServer:
         self.delay_s = delay_s
         self.ranges = ranges
         self.faults: dict[str, list[int]] = defaultdict(list)
+        self.answers: dict[str, Callable[[], Iterable[bytes]]] = {}
         self.log: list[tuple[str, str | None]] = []
+        self.passwords: list[str | None] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.loopback = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -90,7 +94,14 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).lstrip("/")
         wanted = self.headers.get("Range")
         loopback.log.append((path, wanted))
+        loopback.passwords.append(self.headers.get("Authorization"))
         time.sleep(loopback.delay_s)
+        if path in loopback.answers:
+            self.close_connection = True
+            with suppress(OSError):  # the client has heard enough
+                for part in loopback.answers[path]():
+                    self.wfile.write(part)
+            return
         fault = loopback.faults[path].pop(0) if loopback.faults[path] else 0
         if fault == STALL:
             time.sleep(1)

@@ -7,12 +7,14 @@ All are written in more than one step. A kill, or a disk that is full, between t
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cocoseg.files import write_bytes
+
+_LOCK = "dvc.lock"
 
 
 def all_notes(repository: Any) -> list[Path]:
@@ -28,6 +30,11 @@ def broken_notes(repository: Any) -> list[Path]:
     if _is_cut_off(repository):
         broken.append(_lock(repository))
     return broken
+
+
+def has_no_lock(broken: Iterable[Path]) -> bool:
+    """Whether `dvc.lock` is among the broken notes, so that nobody can tell what there should be."""
+    return any(note.name == _LOCK for note in broken)
 
 
 def mend_note(repository: Any, note: Path, set_aside: Callable[[str], None]) -> None:
@@ -67,7 +74,7 @@ def _reads_and_writes(repository: Any) -> Path:
 
 
 def _lock(repository: Any) -> Path:
-    return Path(repository.root_dir, "dvc.lock")
+    return Path(repository.root_dir, _LOCK)
 
 
 def _is_no_json(path: Path) -> bool:

@@ -1,9 +1,11 @@
 """Files that appear whole or not at all, with the same bytes for the same content."""
 
 import csv
+import errno
 import io
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -81,11 +83,24 @@ def read_bytes(path: Path) -> bytes:
         raise CocosegError(f"{path}: not there; {_MAKE}") from None
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file of the user's own, also behind a link.
+
+    Raises `OSError`, with `EINVAL` for a pipe or device, which may have no end, and `EFBIG` beyond `most_bytes`.
+    """
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or device, not a file", str(path))
+    if info.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"has {info.st_size:,} bytes, expected at most {most_bytes:,}", str(path))
+    return path.read_bytes()
+
+
 def read_json(path: Path, type_: type[T]) -> T:
     """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
     try:
         return msgspec.json.decode(read_bytes(path), type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocosegError(f"{path}: {error}; make it again with: dvc repro -f") from None
 
 

@@ -188,7 +188,7 @@ def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
     """The stages of a `dvc.lock`; `CocosegError` if it is none."""
     try:
         content = YAML(typ="safe", pure=True).load(text.decode())
-    except (YAMLError, UnicodeDecodeError):
+    except (YAMLError, UnicodeDecodeError, RecursionError):
         content = None
     stages = content.get("stages") if isinstance(content, Mapping) else None
     if not isinstance(stages, dict):

@@ -3,12 +3,13 @@
 import os
 from collections import defaultdict
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from tabulate import tabulate
 
-from cocoseg.dvc_notes import all_notes, broken_notes, mend_note, no_stage_running
+from cocoseg.dvc_notes import all_notes, broken_notes, has_no_lock, mend_note, no_stage_running
 from cocoseg.errors import CocosegError
 from cocoseg.redaction import one_line
 from cocoseg.repair import repair
@@ -69,9 +70,13 @@ def verify(
 
     try:
         with Repo(".") as repository, repository.lock if mend else nullcontext():
-            notes, broken = len(all_notes(repository)), broken_notes(repository)
+            broken = broken_notes(repository)
+            notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
+            of_notes = [_fault_of(note, repository, repaired=mend) for note in broken]
             for note in broken if mend else ():
                 mend_note(repository, note, Workspace(repository).set_aside)
+            if has_no_lock(broken) and not mend:
+                return Report([notes], of_notes)
             with no_stage_running(repository) if mend else nullcontext():
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
                 faults, places = _faults(found), _places(found)
@@ -83,17 +88,13 @@ def verify(
         raise CocosegError(one_line(error, {})) from None
     if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
-    of_notes = [
-        Fault(_NOTES, "corrupt", os.path.relpath(note, repository.root_dir), None, None, None, mend, _NOTE_WAY_OUT)
-        for note in broken
-    ]
     of_data = [
         msgspec.structs.replace(fault, repaired=True)
         if (fault.place, fault.path, fault.object) not in left
         else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
         for fault in faults
     ]
-    return Report([*places, Place(_NOTES, notes, 0, len(broken), 0)], of_data + of_notes)
+    return Report([*places, notes], of_data + of_notes)
 
 
 def verify_text(report: Report) -> str:
@@ -130,6 +131,11 @@ def _conclusion(report: Report) -> str:
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
     aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
     return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}"
+
+
+def _fault_of(note: Path, repository: Any, *, repaired: bool) -> Fault:
+    path = os.path.relpath(note, repository.root_dir)
+    return Fault(_NOTES, "corrupt", path, None, None, None, repaired, _NOTE_WAY_OUT)
 
 
 def _faults(found: Survey) -> list[Fault]:
