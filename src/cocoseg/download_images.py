@@ -161,6 +161,14 @@ def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool,
         row = place_image(image, cached.read_bytes(), folder)
         if row.status == "ok":
             return row  # else damaged since it came: once more
+    row = _fetch_anew(image, source, path, cached, folder)
+    if row.status in ("ok", "missing", "too_large"):
+        return row
+    # Broken on its way, or where it lies? Only then it comes so once more, and tomorrow.
+    return _fetch_anew(image, source, path, cached, folder)
+
+
+def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, folder: Path) -> ImageRow:
     try:
         data = source.fetch(path, most_bytes=most_bytes(image.width, image.height))
     except AbsentError:

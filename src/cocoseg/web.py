@@ -1,6 +1,11 @@
 """The web as a source of files: answers are read up to a bound, and no server sends us to another one unasked."""
 
+import base64
+import hashlib
 import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -10,6 +15,8 @@ from cocoseg.errors import CocosegError
 
 ALLOWED_HOSTS = "COCOSEG_ALLOWED_HOSTS"
 
+_MD5_BYTES = 16
+_S3_ENCRYPTION = "x-amz-server-side-encryption"
 _CONNECT_TIMEOUT_S = 20.0
 _PORTS = {"http": 80, "https": 443}
 
@@ -30,7 +37,8 @@ async def read(files: Any, url: str, start: int | None, end: int | None, most_by
     """The bytes behind a URL, or those from `start` to before `end`, by way of fsspec's file system of the web.
 
     Of an answer of more than `most_bytes`, counted after decompression, only so many and a few more. Raises
-    `RedirectError`, and what aiohttp raises.
+    `RedirectError`, and what aiohttp raises, `ClientPayloadError` also for a whole answer with another MD5 than its
+    head says.
     """
     session = await files.set_session()
     headers = {} if end is None else {"Range": f"bytes={start or 0}-{end - 1}"}
@@ -45,7 +53,29 @@ async def read(files: Any, url: str, start: int | None, end: int | None, most_by
             size += len(chunk)
             if size > most_bytes:
                 break
-        return b"".join(chunks)
+        content = b"".join(chunks)
+        said = said_md5(response.headers) if response.status == 200 and size <= most_bytes else None
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if said not in (None, found):
+            raise aiohttp.ClientPayloadError(f"the MD5 of what came is {found}, of what was sent {said}")
+        return content
+
+
+def said_md5(headers: Mapping[str, str]) -> str | None:
+    """The MD5 of a file, in hexadecimal digits, if the head of an answer gives it: as `Content-MD5` (RFC 1864), or as
+    the ETag of an object on Amazon S3 that was put there in one part and is not encrypted with a key of one's own
+    («Object» in the S3 API Reference). COCO's images are such.
+    """
+    if "Content-Encoding" in headers:  # then it is of what was packed
+        return None
+    with suppress(ValueError):
+        if len(digest := base64.b64decode(headers.get("Content-MD5", ""), validate=True)) == _MD5_BYTES:
+            return digest.hex()
+    etag = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
+    encrypted = any(name.lower().startswith("x-amz-server-side-encryption") for name in headers)
+    if etag and headers.get("Server") == "AmazonS3" and (not encrypted or headers.get(_S3_ENCRYPTION) == "AES256"):
+        return etag[1]
+    return None
 
 
 def redirect_defect(source: str, target: str) -> str | None:
