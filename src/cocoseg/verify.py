@@ -123,7 +123,7 @@ def verify_text(report: Report) -> str:
 
 def _conclusion(report: Report) -> str:
     if not report.faults:
-        return "no faults"
+        return "no faults elsewhere" if any(place.not_checked for place in report.places) else "no faults"
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):
