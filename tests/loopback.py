@@ -1,11 +1,15 @@
 """A real HTTP server on the loopback interface, with the faults that servers and networks have."""
 
+import base64
 import hashlib
 import os
+import socket
+import struct
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -16,21 +20,31 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 CUT = -1  # a fault: the connection drops in the middle of the body
 STALL = -2  # a fault: nothing comes for a second
+RESET = -3  # a fault: the connection is reset in the middle of the body
+FLIP = -4  # a fault: a bit in the middle of the body is another
+SHORT = -5  # a fault: half of the body, said to be all of it
 
 
 class LoopbackServer:
     """Serves `files` (path → bytes), with ranges, and logs every request for content as (path, range header).
 
-    `faults[path]` holds what happens to the next requests for it, one each: a status, `CUT` or `STALL`.
+    `faults[path]` holds what happens to the next requests for it, one each: a status or one of those above.
+    `answers[path]` gives the very bytes of the answer to each, head and all, as long as somebody listens. With
+    `digests` every answer says the MD5 of the file.
     `with` it: leaving stops the server.
     """
 
-    def __init__(self, files: Mapping[str, bytes], *, delay_s: float = 0, ranges: bool = True) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], *, delay_s: float = 0, ranges: bool = True, digests: bool = False
+    ) -> None:
         self.files = dict(files)
         self.delay_s = delay_s
         self.ranges = ranges
+        self.digests = digests
         self.faults: dict[str, list[int]] = defaultdict(list)
+        self.answers: dict[str, Callable[[], Iterable[bytes]]] = {}
         self.log: list[tuple[str, str | None]] = []
+        self.passwords: list[str | None] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.loopback = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -90,7 +104,14 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).lstrip("/")
         wanted = self.headers.get("Range")
         loopback.log.append((path, wanted))
+        loopback.passwords.append(self.headers.get("Authorization"))
         time.sleep(loopback.delay_s)
+        if path in loopback.answers:
+            self.close_connection = True
+            with suppress(OSError):  # the client has heard enough
+                for part in loopback.answers[path]():
+                    self.wfile.write(part)
+            return
         fault = loopback.faults[path].pop(0) if loopback.faults[path] else 0
         if fault == STALL:
             time.sleep(1)
@@ -115,12 +136,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{size}")
         else:
             self.send_response(200)
+        if loopback.digests:
+            digest = hashlib.md5(loopback.files[path], usedforsecurity=False).digest()
+            self.send_header("Content-MD5", base64.b64encode(digest).decode())
+        middle = len(body) // 2
+        if fault == SHORT:
+            body = body[:middle]
+        if fault == FLIP:
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if fault == CUT:
-            body = body[: len(body) // 2]
+        if fault in (CUT, RESET):
+            body = body[:middle]
             self.close_connection = True
         self.wfile.write(body)
+        if fault == RESET:
+            self.wfile.flush()
+            # To close without lingering is to reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def log_message(self, *args: Any, **named: Any) -> None:
         """The server keeps a log of its own."""

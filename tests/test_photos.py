@@ -1,6 +1,7 @@
 """A user's own images: found, named, read upright; what is none is one line."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,9 @@ def test_one_pixel_is_no_image_and_neither_is_a_folder_or_nothing(tmp_path: Path
         read_photo(tmp_path)
     with pytest.raises(CocosegError, match="cannot be read \\(No such file or directory\\)"):
         read_photo(tmp_path / "gone.jpg")
+
+
+def test_a_pipe_that_is_named_like_an_image_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(CocosegError, match=r"pipe\.jpg: cannot be read \(is a pipe or device, not a file\)"):
+        read_photo(tmp_path / "pipe.jpg")

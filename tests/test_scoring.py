@@ -141,6 +141,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 LIST = "expected a text file with the file name of an image on each line"
+NOT_OPENED = (
+    "not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a stranger's code; "
+    "expected the folder that dvc repro train writes, with model.safetensors and model.json"
+)
 FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or torchvision:ARCH"
 
 
@@ -148,7 +152,8 @@ FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or 
     ("arguments", "line"),
     [
         (["--model", "nowhere"], f"nowhere: {FOLDER}"),
-        (["--model", "data/model/model.json"], f"data/model/model.json: {FOLDER}"),
+        (["--model", "data/model/model.safetensors"], f"data/model/model.safetensors: {FOLDER}"),
+        (["--model", "data/model/model.json"], f"data/model/model.json: {NOT_OPENED}"),
         (["--split", "nonexist.txt"], f"nonexist.txt: not there; {LIST}"),
         (["--split", "data"], "data: Is a directory"),
         (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),

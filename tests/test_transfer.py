@@ -10,11 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from loopback import CUT, STALL, LoopbackServer
+from loopback import CUT, FLIP, RESET, SHORT, STALL, LoopbackServer
 from stage_runs import ROOT
 
 from cocoseg.errors import CocosegError
 from cocoseg.transfer import AbsentError, Source, TransferError, local_path
+from cocoseg.web import said_md5
 
 AT_ONCE = (0.0, 0.0, 0.0)  # three more attempts, without a wait
 CHUNK = 8 * 2**20
@@ -38,6 +39,43 @@ def test_a_failure_that_may_pass_is_tried_again(fault: int) -> None:
         with Source(server.url, AT_ONCE, read_timeout_s=0.3) as source:
             assert source.fetch("a.jpg") == b"content"
         assert server.asked_for() == ["a.jpg"] * 3
+
+
+@pytest.mark.parametrize("fault", [FLIP, SHORT, RESET])
+def test_an_answer_with_another_md5_than_its_head_says_is_asked_for_again(fault: int) -> None:
+    with LoopbackServer({"a.jpg": b"content"}, digests=True) as server:
+        server.faults["a.jpg"] = [fault]
+        with Source(server.url, AT_ONCE) as source:
+            assert source.fetch("a.jpg") == b"content"
+            server.faults["a.jpg"] = [FLIP] * 4
+            # of b"conuent": the bit that FLIP turns is the last of its fourth letter
+            line = (
+                "a.jpg: ClientPayloadError: the MD5 of what came is 3b81e29048a60b9b3fe136c4f9ba4c7a, of what was sent"
+            )
+            with pytest.raises(TransferError, match=line):
+                source.fetch("a.jpg")
+
+
+MD5 = "9a0364b9e99bb480dd25e1f0284c8555"  # of b"content"
+S3 = {"Server": "AmazonS3", "ETag": f'"{MD5}"'}
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Content-MD5": "mgNkuembtIDdJeHwKEyFVQ=="}, MD5),
+        (S3, MD5),
+        (S3 | {"x-amz-server-side-encryption": "AES256"}, MD5),
+        (S3 | {"x-amz-server-side-encryption": "aws:kms"}, None),  # then the ETag is something else
+        (S3 | {"ETag": f'"{MD5}-2"'}, None),  # of an upload in two parts
+        (S3 | {"Server": "nginx"}, None),  # whose ETag may be anything
+        (S3 | {"Content-Encoding": "gzip"}, None),
+        ({"Content-MD5": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_the_head_of_an_answer_says_the_md5_where_it_must_be_one(headers: dict[str, str], said: str | None) -> None:
+    assert said_md5(headers) == said
 
 
 @pytest.mark.parametrize("status", [404, 403, 410])

@@ -67,10 +67,67 @@ def test_a_clone_with_all_its_data_has_no_faults(whole: Clone) -> None:
         ["workspace", "7", "0", "0", "0"],
         ["cache", "6", "0", "0", "1"],  # the metric, which the run cache keeps
         ["remote", "'store'", "6", "0", "0", "0"],
+        ["DVC's", "notes", "5", "0", "0", "0"],  # a run of each stage, who reads and writes, dvc.lock
         [],
         ["no", "faults"],
     ]
     assert finished.stderr == ""
+
+
+def an_empty_entry_of_the_run_cache(clone: Clone) -> Path:
+    [entry] = [path for path in (clone.folder / ".dvc/cache/runs").glob("*/*/*") if "report" in path.read_text()]
+    entry.unlink()
+    return entry.parent
+
+
+def an_empty_list_of_reads_and_writes(clone: Clone) -> Path:
+    path = clone.folder / ".dvc/tmp/rwlock"
+    path.write_bytes(b"")
+    return path
+
+
+def a_cut_off_lock(clone: Clone) -> Path:
+    path = clone.folder / "dvc.lock"
+    path.write_bytes(b"schema: '2.0'\nstages:\n  dr")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("happens", "dvc_line"),
+    [
+        (a_cut_off_lock, "'./dvc.lock' validation failed"),
+        (an_empty_entry_of_the_run_cache, "join() argument must be str, bytes, or os.PathLike object"),
+        (
+            an_empty_list_of_reads_and_writes,
+            "Unable to read RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted",
+        ),
+    ],
+)
+def test_what_a_kill_leaves_of_dvcs_own_notes_is_removed_and_dvc_goes_on(
+    happens: Callable[[Clone], Path], dvc_line: str, whole: Clone, verify: Verify
+) -> None:
+    (whole.folder / "dvc.lock").unlink()
+    whole.dvc("commit", "--force", "draw", "count")  # all but the last stage
+    name = happens(whole).relative_to(whole.folder).as_posix()
+    assert dvc_line in whole.dvc("repro", check=False)
+    fault = f"corrupt in DVC's notes: {name}"
+    way_out = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
+    assert verify("--no-remote") == (1, f"{fault} ({way_out})\n1 fault\n")
+    assert verify("--no-remote", "--repair") == (0, f"{fault} (mended)\n1 fault, all repaired\n")
+    assert "report" in whole.dvc("repro")
+    assert verify("--no-remote") == (0, "no faults\n")
+
+
+def test_nothing_is_repaired_while_a_stage_runs(whole: Clone, verify: Verify) -> None:
+    running = {"pid": os.getpid(), "cmd": "dvc repro"}
+    notes = {"write": {str(whole.folder / "raw"): running}, "read": {}}
+    (whole.folder / ".dvc/tmp/rwlock").write_text(json.dumps(notes))
+    (whole.folder / "raw/1.txt").unlink()
+    status, said = verify("--repair")
+    assert status == 1
+    assert "'" + str(whole.folder / "raw") + "' is busy, it is being blocked by" in said
+    assert said.endswith("; run again when that has ended")
+    assert not (whole.folder / "raw/1.txt").exists()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
@@ -273,7 +330,7 @@ def test_json_has_every_fault_with_its_object_and_where_a_right_copy_is(
             "way_out": None,
         }
     ]
-    assert [place["name"] for place in report["places"]] == ["workspace", "cache", "remote 'store'"]
+    assert [place["name"] for place in report["places"]] == ["workspace", "cache", "remote 'store'", "DVC's notes"]
 
 
 def test_without_a_remote_the_workspace_and_the_cache_stand_for_each_other(whole: Clone, verify: Verify) -> None:

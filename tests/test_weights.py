@@ -66,7 +66,7 @@ def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) 
 
     data = pickle.dumps(Trap())
     (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises(CocosegError, match="not the weights"):
+    with pytest.raises(CocosegError, match="not safetensors, and nothing else is opened, since a pickle"):
         load_checkpoint(folder)
     assert not trap.exists()
 

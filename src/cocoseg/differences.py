@@ -61,7 +61,7 @@ def params_since(revision: Revision) -> list[str]:
     """The parameters of the working tree that are others than those of its results."""
     try:
         here = YAML(typ="safe", pure=True).load(Path("params.yaml"))
-    except (OSError, YAMLError, UnicodeDecodeError):
+    except (OSError, YAMLError, UnicodeDecodeError, RecursionError):
         return []  # the next dvc repro says what is wrong with it
     made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
     return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key) != value)

@@ -4,6 +4,7 @@ import codecs
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from cocoseg.datasets import NAMED, DatasetName, NamedDataset, coco_url
 from cocoseg.drawn import draw_annotations
 from cocoseg.entries import without_non_finite
 from cocoseg.errors import CocosegError
-from cocoseg.transfer import Source, local_path
+from cocoseg.files import read_regular
+from cocoseg.redaction import without_secrets
+from cocoseg.transfer import MOST_BYTES, Source, local_path, refuse_secrets
 
 _LISTS = ("images", "annotations", "categories")
 _TEXT_CHUNK_BYTES = 16 * 2**20
-_MOST_MEMBER_BYTES = 4 * 10**9  # train2017, the largest, has 448 MB
 
 _WAY_OUT = (
     "put a COCO instances JSON there, or: "
@@ -33,6 +35,9 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: DatasetName
     annotations: str
+
+    def __post_init__(self) -> None:
+        refuse_secrets("annotations", self.annotations)
 
 
 def instances_json(params: DownloadParams) -> bytes:
@@ -54,7 +59,7 @@ def custom_instances(location: str) -> bytes:
             raw = source.fetch()
     else:
         try:
-            raw = path.read_bytes()
+            raw = read_regular(path, MOST_BYTES)
         except FileNotFoundError:
             raise CocosegError(f"{location}: not there; {_WAY_OUT}") from None
         except OSError as error:
@@ -72,7 +77,9 @@ def named_instances(dataset: NamedDataset) -> bytes:
     cache = cache_folder()
     target = archive_path(cache, Path(archive.path).name)
     if not target.exists():
-        tqdm.write(f"download: {archive.path}, {gigabytes(archive.bytes)}, from {coco_url()}", file=sys.stderr)
+        tqdm.write(
+            f"download: {archive.path}, {gigabytes(archive.bytes)}, from {without_secrets(coco_url())}", file=sys.stderr
+        )
         require_room({cache: archive.bytes})
     try:
         with Source(coco_url()) as source:
@@ -80,20 +87,25 @@ def named_instances(dataset: NamedDataset) -> bytes:
     except OSError as error:  # such as a disk that filled up
         raise CocosegError(f"{target}: {error.strerror}; mend that, or name another cache with COCOSEG_CACHE") from None
     parts = [read_member(target, member) for member in dataset.members()]
-    return parts[0] if len(parts) == 1 else merge_instances(parts, dataset.members())
+    if len(parts) > 1:
+        return merge_instances(parts, dataset.members())
+    verify_instances(parts[0], dataset.members()[0])
+    return parts[0]
 
 
 def read_member(archive: Path, member: str) -> bytes:
     """One file of a zip archive, without unpacking the others. Raises `CocosegError`."""
     try:
         with zipfile.ZipFile(archive) as file:
+            if file.namelist().count(member) > 1:
+                raise zipfile.BadZipFile(f"holds {member} twice")
             info = file.getinfo(member)
-            if info.file_size > _MOST_MEMBER_BYTES:
-                raise CocosegError(f"{archive}: {member} has {info.file_size} bytes, expected at most 4 GB")
-            return file.read(info)
+            if info.file_size > MOST_BYTES:
+                raise zipfile.BadZipFile(f"{member} has {info.file_size:,} bytes, expected at most {MOST_BYTES:,}")
+            return file.read(info)  # not more than it declares; nothing is unpacked to a path that it names
     except KeyError:
         raise CocosegError(f"{archive}: holds no {member}; delete it and run: dvc repro download") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise CocosegError(f"{archive}: {error}; delete it and run: dvc repro download") from None
 
 

@@ -1,5 +1,6 @@
 """The images of the filtered annotations: fetched or drawn, checked, and placed under their own names."""
 
+import errno
 import hashlib
 import multiprocessing
 import sys
@@ -20,16 +21,26 @@ from cocoseg.datasets import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, ima
 from cocoseg.drawn import draw_image
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import is_safe
-from cocoseg.files import write_bytes
-from cocoseg.image_files import check_image
+from cocoseg.files import read_regular, write_bytes
+from cocoseg.image_files import MOST_PIXELS, check_image, most_bytes
 from cocoseg.image_headers import Defect, Header, ImageDefect, read_header
 from cocoseg.perceptual_hash import perceptual_hash
+from cocoseg.redaction import without_secrets
 from cocoseg.tables import ImageRow
-from cocoseg.transfer import AbsentError, Source, TransferError, local_path
+from cocoseg.transfer import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.workers import worker_count
 
 _AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
 Status = Literal["ok", "missing"] | Defect
+# What a file of the user's own that cannot be read is, if it is that alone and not the disk that fails.
+_UNREAD: dict[int | None, Status] = {
+    errno.ENOENT: "missing",
+    errno.EISDIR: "missing",
+    errno.ENOTDIR: "missing",
+    errno.ELOOP: "missing",
+    errno.EINVAL: "not_an_image",
+    errno.EFBIG: "too_large",
+}
 
 _BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
 
@@ -39,6 +50,9 @@ class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: DatasetName
     images: str
+
+    def __post_init__(self) -> None:
+        refuse_secrets("images", self.images)
 
 
 def download_images(images: Sequence[Image], params: DownloadImagesParams, folder: Path) -> list[ImageRow]:
@@ -64,8 +78,8 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
                 else fetch_images(images, params.images, [image.file_name for image in images], folder, changing=True)
             )
         case name:
-            place = coco_url()
-            rows = fetch_images(images, place, [image_url_path(NAMED[name], image) for image in images], folder)
+            place = without_secrets(coco_url())
+            rows = fetch_images(images, coco_url(), [image_url_path(NAMED[name], image) for image in images], folder)
     if not any(row.status == "ok" for row in rows):
         first = min(rows, key=lambda row: row.image_id)
         setting = (
@@ -122,7 +136,7 @@ def fetch_images(
         if changing
         else f"{len(images) - len(missing):,} are in {cache} already, about {gigabytes(rest)} to fetch"
     )
-    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {prefix}; {known}")
+    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
     require_room({folder: total, cache: rest})
     tasks = [
         partial(_fetch, image, source, path, cache, changing, folder) for image, path in zip(images, paths, strict=True)
@@ -147,10 +161,20 @@ def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool,
         row = place_image(image, cached.read_bytes(), folder)
         if row.status == "ok":
             return row  # else damaged since it came: once more
+    row = _fetch_anew(image, source, path, cached, folder)
+    if row.status in ("ok", "missing", "too_large"):
+        return row
+    # Broken on its way, or where it lies? Only then it comes so once more, and tomorrow.
+    return _fetch_anew(image, source, path, cached, folder)
+
+
+def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, folder: Path) -> ImageRow:
     try:
-        data = source.fetch(path)
+        data = source.fetch(path, most_bytes=most_bytes(image.width, image.height))
     except AbsentError:
         return _row(image, "missing")
+    except TooLargeError:
+        return _row(image, "too_large")
     row = place_image(image, data, folder)
     if row.status == "ok" and cached is not None:
         write_bytes(cached, data)
@@ -159,9 +183,11 @@ def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool,
 
 def _copy(image: Image, path: Path, folder: Path) -> ImageRow:
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return _row(image, "missing")
+        data = read_regular(path, most_bytes(image.width, image.height))
+    except OSError as error:
+        if error.errno not in _UNREAD:
+            raise
+        return _row(image, _UNREAD[error.errno])
     return place_image(image, data, folder)
 
 
@@ -185,8 +211,6 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
                 in_a_row += 1
                 if in_a_row == _AT_ONCE:
                     break
-    except OSError as error:  # such as a disk that filled up, or a file that is not ours to read
-        raise CocosegError(f"{error.filename}: {error.strerror}; mend that, then: dvc repro") from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     if failures:
@@ -230,7 +254,8 @@ def _header(data: bytes | None) -> Header | None:
 
 
 def _estimated_bytes(images: Sequence[Image]) -> int:
-    return round(sum(image.width * image.height for image in images) * _BYTES_PER_PIXEL)
+    # What more pixels than that declare is not fetched to its end.
+    return round(sum(min(image.width * image.height, MOST_PIXELS) for image in images) * _BYTES_PER_PIXEL)
 
 
 def _announce(text: str) -> None:

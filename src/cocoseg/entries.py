@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from cocoseg.coco import Annotation, Category, Image
 from cocoseg.errors import CocosegError
-from cocoseg.file_names import is_safe
+from cocoseg.file_names import is_plain, is_safe
 from cocoseg.files import Mapped, release
 
 Entry = TypeVar("Entry", Image, Annotation, Category)
@@ -113,7 +113,7 @@ def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: 
             ledger.count_defect(_position(entries, ledger), defect, _whole_number(fields.get("id")))
             ledger.images_of_dropped.add(_whole_number(fields.get("image_id")))
             continue
-        reason = _image_defect(entry) if type_ is Image and isinstance(entry, Image) else None
+        reason = None if isinstance(entry, Annotation) else _content_defect(entry)
         if reason is None and entry.id not in seen:
             seen.add(entry.id)
             yield entry
@@ -127,10 +127,12 @@ def _position(rest: Sequence[Any], ledger: Ledger) -> str:
     return f"at position {ledger.input - len(rest) - 1}"
 
 
-def _image_defect(image: Image) -> str | None:
-    if not is_safe(image.file_name):
+def _content_defect(entry: Image | Category) -> str | None:
+    if isinstance(entry, Category):
+        return None if is_plain(entry.name) else "bad_name"
+    if not is_safe(entry.file_name):
         return "unsafe_file_name"
-    return None if 1 <= image.width <= LONGEST_SIDE_PX and 1 <= image.height <= LONGEST_SIDE_PX else "bad_size"
+    return None if 1 <= entry.width <= LONGEST_SIDE_PX and 1 <= entry.height <= LONGEST_SIDE_PX else "bad_size"
 
 
 # The fields that an entry is judged by, and the reason that a wrong or missing one is counted under.

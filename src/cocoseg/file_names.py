@@ -1,15 +1,21 @@
-"""File names that come from a stranger's annotations."""
+"""File names, and names of classes, that come from a stranger's annotations."""
 
 import re
+import unicodedata
 
 # Windows opens a device for these, whatever their extension.
-_DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
-# What Windows forbids; control characters, lone surrogates and Unicode's own line ends: a list of names is one name a
-# line.
-_FORBIDDEN = re.compile('[\\\\:*?"<>|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"
+}
+# Control characters, lone surrogates, Unicode's own line ends, and what turns the direction of the text after it.
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNREADABLE = re.compile(f"[{_CONTROLS}]")
+# What Windows forbids, too.
+_FORBIDDEN = re.compile(f'[\\\\:*?"<>|{_CONTROLS}]')
 # As most names are; no device's is as long.
 _PLAIN = re.compile(r"[0-9A-Za-z_]{8,120}\.[0-9A-Za-z]{1,8}")
 _LONGEST_BYTES = 1000  # a path may have 4,096 bytes, folders before and temporary names included
+_LONGEST_LABEL = 100
 _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary name beside it
 
 
@@ -31,6 +37,16 @@ def is_safe(file_name: str) -> bool:
         and len(part.encode("utf-8", "surrogatepass")) <= _LONGEST_PART_BYTES
         for part in parts
     )
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text, such as the name of a class, can stand in one line of a table, a picture or a message."""
+    return 0 < len(text) <= _LONGEST_LABEL and not _UNREADABLE.search(text)
+
+
+def same_name(file_name: str) -> str:
+    """What is equal for names that are one file on macOS or Windows: in other case, or other code points."""
+    return (file_name if file_name.isascii() else unicodedata.normalize("NFC", file_name)).casefold()
 
 
 def mask_name(file_name: str) -> str:

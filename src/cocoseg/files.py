@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, with the same bytes for the same content."""
 
 import csv
+import errno
 import io
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,6 +19,7 @@ T = TypeVar("T")
 Row = TypeVar("Row", bound=msgspec.Struct)
 Mapped = bytes | mmap.mmap
 
+UNFINISHED = ".writing-"  # begins the name of a file that is not whole yet; .dvcignore and .gitignore have it
 _MAKE = "make it with: dvc repro"
 
 
@@ -33,20 +36,20 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
     """
     # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
-    temporary = path.parent / f".writing-{os.urandom(8).hex()}"
+    temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
     try:
-        file = _created(temporary)
-    except OSError as error:  # about the file that was asked for, not about a name that nobody knows
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with file:
+        with _created(temporary) as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            # about the file that was asked for: a full disk names none, and the temporary one nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -80,6 +83,19 @@ def read_bytes(path: Path) -> bytes:
         raise CocosegError(f"{path}: not there; {_MAKE}") from None
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file of the user's own, also behind a link.
+
+    Raises `OSError`, with `EINVAL` for a pipe or device, which may have no end, and `EFBIG` beyond `most_bytes`.
+    """
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or device, not a file", str(path))
+    if info.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"has {info.st_size:,} bytes, expected at most {most_bytes:,}", str(path))
+    return path.read_bytes()
+
+
 def read_json(path: Path, type_: type[T]) -> T:
     """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
     return decoded_json(read_bytes(path), type_, str(path))
@@ -89,7 +105,7 @@ def decoded_json(content: bytes, type_: type[T], place: str) -> T:
     """The content of a JSON file's bytes, as `read_json` gives it; `place` names it in errors."""
     try:
         return msgspec.json.decode(content, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
 
 

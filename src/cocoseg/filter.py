@@ -14,11 +14,12 @@ from cocoseg.accounts import account
 from cocoseg.coco import Annotation, Category, Image, Instances, encoded
 from cocoseg.entries import UNREADABLE, Ledger, OnDefect, read_entries, readable_or_null, sound_entries
 from cocoseg.errors import CocosegError
-from cocoseg.file_names import mask_name
+from cocoseg.file_names import mask_name, same_name
 from cocoseg.files import Mapped, mapped, release, whole_file
 from cocoseg.order import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
+_LISTED = 254  # names in a line
 RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
 
 
@@ -147,7 +148,7 @@ def chosen_categories(categories: Sequence[Category], classes: Sequence[str], pl
     for name in classes:
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(sorted(by_name))}"
+            hint = f"did you mean {near[0]}?" if near else f"it has: {_listed(sorted(by_name))}"
             raise CocosegError(f"params.yaml: classes names {name!r}, which is no category of {place}; {hint}")
     repeated = [name for name, count in Counter(classes).items() if count > 1]
     if repeated:
@@ -162,6 +163,10 @@ def chosen_categories(categories: Sequence[Category], classes: Sequence[str], pl
     if not 1 <= len(chosen) <= 254:
         raise CocosegError(f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255")
     return chosen
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
 
 
 # The reasons that speak of a broken file; the others are choices of the parameters.
@@ -236,25 +241,24 @@ class _Identified(msgspec.Struct):
 
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
-    # Compared without case: on macOS and Windows A.png and a.png are one file.
     owners: dict[str, str] = {}
     folders: dict[str, str] = {}
     for image in images:
         name = mask_name(image.file_name)
-        owner = owners.setdefault(name.casefold(), image.file_name)
+        owner = owners.setdefault(same_name(name), image.file_name)
         if owner is not image.file_name:
             raise CocosegError(
                 f"{place}: images {owner!r} and {image.file_name!r} would share the mask {name}; rename one of them"
             )
         if "/" in name:
-            folders |= {str(parent).casefold(): image.file_name for parent in PurePosixPath(name).parents}
+            folders |= {same_name(str(parent)): image.file_name for parent in PurePosixPath(name).parents}
     if not folders:
         return
     for image in images:
         for name in (image.file_name, mask_name(image.file_name)):
-            if name.casefold() in folders:
+            if same_name(name) in folders:
                 raise CocosegError(
-                    f"{place}: image {image.file_name!r} would need a file where {folders[name.casefold()]!r} needs a "
+                    f"{place}: image {image.file_name!r} would need a file where {folders[same_name(name)]!r} needs a "
                     "folder; rename one of them"
                 )
 

@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 
 from cocoseg.image_headers import ImageDefect, read_header
 
-__all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "read_image", "read_reduced_image"]
+__all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "most_bytes", "read_image", "read_reduced_image"]
 
 MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb or a mistake
+
+# The widest pixels there are: four channels of 16 bits. The rest is for previews, profiles and texts.
+_BYTES_PER_PIXEL = 8
+_BESIDE_PIXELS_BYTES = 16 * 2**20
 
 # Colour without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -19,6 +23,11 @@ _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 _JPEG = b"\xff\xd8\xff"
 # Named for grayscale, these are the bits of the divisor alone; those named for colour also say BGR.
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
+
+
+def most_bytes(width: int, height: int) -> int:
+    """How many bytes a file of so many pixels may have."""
+    return min(width * height, MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
 def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:

@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
-Defect = Literal["empty", "not_an_image", "truncated", "wrong_size"]
+Defect = Literal["empty", "not_an_image", "too_large", "truncated", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # In a JPEG's coded data 0xFF is followed by 0x00 or a restart number; anything else is the next segment.
+_MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each is a pass over all of its pixels
 _JPEG_NEXT_SEGMENT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
@@ -52,7 +53,7 @@ def _jpeg_header(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     converted: tuple[str, ...] = ()
     complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
-    position = 2
+    position, scans = 2, 0
     while position + 4 <= len(data):
         marker = data[position + 1]
         if data[position] != 0xFF or marker == 0xFF:  # padding
@@ -71,6 +72,9 @@ def _jpeg_header(data: bytes) -> Header:
                 converted = {1: ("gray",), 4: ("cmyk",)}.get(frame[4], ())  # by the number of components
         position += 2 + int.from_bytes(data[position + 2 : position + 4])
         if marker == 0xDA:  # start of scan: coded data
+            scans += 1
+            if scans > _MOST_SCANS:
+                raise ImageDefect("not_an_image")
             following = _JPEG_NEXT_SEGMENT.search(data, position)
             if following is None:
                 break

@@ -6,6 +6,8 @@ an auxiliary head returns the logits of both heads.
 
 import copy
 import difflib
+import os
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -240,8 +242,14 @@ def _torchvision_weights(weights: Any) -> str:
 
 def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
     """What `create` returns; `CocosegError` if the weights it asks for cannot be had."""
+    # torchvision's are pickles, which it opens without this: of them nothing may run but what rebuilds tensors.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         return create()
+    except pickle.UnpicklingError:
+        raise CocosegError(
+            f"pretrained weights hold more than numbers, and code in them is not run; delete them: {weights}"
+        ) from None
     except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
         raise CocosegError(
             f"pretrained weights are missing ({_first_line(error)}): {weights}; or go without: pretrained: none"

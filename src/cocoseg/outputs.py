@@ -55,7 +55,7 @@ def listed_files(content: bytes, output: Output) -> dict[str, str]:
     """The files of a folder, name → MD5, from the list that DVC keeps of it."""
     try:
         entries = msgspec.json.decode(content, type=list[_Listed])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocosegError(f"{output.path}: {output.object} is no list of files: {error}") from None
     for entry in entries:
         parts = entry.relpath.split("/")

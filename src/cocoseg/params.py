@@ -1,6 +1,7 @@
 """`params.yaml`, read strictly: every key known, every value of its type and in its range."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,9 +11,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.errors import CocosegError
+from cocoseg.redaction import without_secrets
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
+
+# An alias in YAML can make a few lines a list of billions of entries.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
 Params = TypeVar("Params", bound=msgspec.Struct)
 
@@ -53,6 +59,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; run from the root of the repository") from None
+    except RecursionError:
+        raise CocosegError(f"{path}: is nested too deeply; expected lines of 'key: value'") from None
     except (YAMLError, ValueError) as error:  # ValueError: such as the date 2024-13-45
         where = getattr(error, "problem_mark", None)
         place = f"{path}:{where.line + 1}" if where else f"{path}"
@@ -79,8 +87,8 @@ def _check(key: str, value: Any, type_: Any, path: Path) -> None:
         if isinstance(value, str):
             near = difflib.get_close_matches(value, _words(inspect.type_info(type_)), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-        raise CocosegError(f"{path}: {key} is {shown}; expected {allowed(type_)}{hint}") from None
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else _SHORT.repr(value)
+        raise CocosegError(f"{path}: {key} is {without_secrets(shown)}; expected {allowed(type_)}{hint}") from None
 
 
 def _words(info: inspect.Type) -> list[str]:

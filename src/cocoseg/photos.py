@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
-from cocoseg.image_files import MOST_PIXELS
+from cocoseg.files import read_regular
+from cocoseg.image_files import MOST_PIXELS, most_bytes
 from cocoseg.image_headers import Header, ImageDefect, read_header
 
 SMALLEST_SIDE_PX = 2
@@ -71,7 +72,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises `CocosegError`, which names the file, for one that is no still, opaque image of a size that can be predicted.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, most_bytes(MOST_PIXELS, 1))
     except OSError as error:
         raise CocosegError(f"{path}: cannot be read ({error.strerror})") from None
     try:

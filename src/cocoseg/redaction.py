@@ -1,9 +1,10 @@
-"""What libraries say of a failure, without the secrets that some of them repeat."""
+"""What is said of an address or a failure, without the secrets in it."""
 
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 NO_SECRETS = ("url", "endpointurl", "region", "profile")  # settings of a remote that may be shown
 
@@ -17,4 +18,26 @@ def one_line(error: Exception, config: Mapping[str, Any]) -> str:
     for secret in secrets:
         if isinstance(secret, str) and len(secret) > 3:
             text = text.replace(secret, "***")
-    return re.sub(r"(?<=://)[^/@\s]+@|\?\S+", "", text)  # a password in an address, or a signature
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """The text without a password in an address, or a query, which may be a signature."""
+    return re.sub(r"(?<=://)[^/\s]*@|\?\S+", "", text)
+
+
+def holds_secret(location: str) -> bool:
+    """Whether an address has what may be a secret: a user of a web server, a password, or a query."""
+    if "://" not in location:
+        return False
+    scheme, _, rest = location.lower().partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    return (bool(at) and (":" in user or scheme.startswith("http"))) or "?" in rest
+
+
+def host_of(location: str) -> str:
+    """The part of an address that may always be shown."""
+    try:
+        return urlsplit(location).hostname or ""
+    except ValueError:
+        return ""

@@ -67,6 +67,9 @@ def _upload(found: Survey, remote: StoreSurvey, object_: str) -> State:
 
 
 def _repair_workspace(found: Survey) -> None:
+    for out in found.outputs:
+        if out.is_folder:
+            found.workspace.remove_unfinished(out.path)
     wrong = list(found.wrong())
     found.states.update(in_parallel(partial(_restore_file, found), wrong, found.cache.jobs, "repair workspace"))
     while found.extra:

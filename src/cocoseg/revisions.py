@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.errors import CocosegError
+from cocoseg.redaction import without_secrets
 
 T = TypeVar("T")
 
@@ -105,8 +106,7 @@ class OtherRepository(Revision):
     """A run of a repository elsewhere, of which only what DVC has is read; `rev` of `None` is its newest commit."""
 
     def __init__(self, url: str, rev: str | None) -> None:
-        # without the password that an address may carry
-        shown = re.sub(r"//[^/@]*@", "//", url)
+        shown = without_secrets(url)
         super().__init__(shown if rev is None else f"{shown}@{rev}", rev)
         self.url = url
 
@@ -216,7 +216,7 @@ def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
     """The stages of a `dvc.lock`; `CocosegError` if it is none."""
     try:
         content = YAML(typ="safe", pure=True).load(text.decode())
-    except (YAMLError, UnicodeDecodeError):
+    except (YAMLError, UnicodeDecodeError, RecursionError):
         content = None
     stages = content.get("stages") if isinstance(content, Mapping) else None
     if not isinstance(stages, dict):

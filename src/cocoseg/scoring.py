@@ -18,7 +18,15 @@ from cocoseg.pairs import Pair, pairs
 from cocoseg.params import load_params
 from cocoseg.pretraining import seen_in_pretraining
 from cocoseg.tables import ImageRow
-from cocoseg.weights import CARD, ModelCard, TrainingData, data_fingerprint, library_versions, load_checkpoint
+from cocoseg.weights import (
+    CARD,
+    ModelCard,
+    TrainingData,
+    data_fingerprint,
+    library_versions,
+    load_checkpoint,
+    refuse_pickle,
+)
 
 DATA = Path("data")
 RELEASED = "torchvision:"
@@ -76,6 +84,9 @@ def _version_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[s
 
 
 def _checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+    if folder.is_file():
+        with folder.open("rb") as file:
+            refuse_pickle(file.read(9), folder)
     if not (folder / CARD).is_file():
         raise CocosegError(
             f"{folder}: holds no {CARD}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"

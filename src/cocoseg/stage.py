@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from cocoseg.files import write_json
 from cocoseg.params import Params, load_params
 
 TIMING = Path("metrics/timing")
+
+# DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
+# dvc.lock first: stages before this one may have written new entries, and `dvc checkout` follows it.
+_WAY_BACK = "the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout"
 
 
 def say(line: str) -> None:
@@ -27,11 +32,17 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
     started = time.perf_counter()
     try:
         cost = main(load_params(params_type)) or {}
+        write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
     except CocosegError as error:
-        # DVC removed this stage's outputs before it started; the last good ones are still in the cache and in git.
-        # dvc.lock first: stages before this one may have written new entries, and `dvc checkout` follows it.
-        way_back = "git checkout -- dvc.lock metrics plots; dvc checkout"
-        sys.exit(f"{name}: {error} (the last good outputs come back with: {way_back})")
+        sys.exit(f"{name}: {error} ({_WAY_BACK})")
+    except OSError as error:  # such as a disk that filled up
+        if error.errno is None:  # a library's own, which is no word of the system
+            raise
+        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; mend that, then: dvc repro ({_WAY_BACK})")
+    except BrokenExecutor:
+        sys.exit(
+            f"{name}: a worker process was killed, as by a system that runs out of memory; fewer of them need less: "
+            f"COCOSEG_WORKERS=1 dvc repro ({_WAY_BACK})"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
-    write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tqdm import tqdm
 
 from cocoseg.errors import CocosegError
+from cocoseg.redaction import holds_secret, host_of, one_line, without_secrets
 
 try:
     import fcntl
@@ -23,9 +24,9 @@ except ImportError:  # Windows: two runs at once may fetch the same archive twic
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _FIRST_CONTACT_DELAYS = 2  # a host that has never answered is given up sooner
 
-_CONNECT_TIMEOUT_S = 20.0
 _READ_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 8 * 2**20
+MOST_BYTES = 4 * 10**9  # of a file from outside; the largest, train2017's annotations, has 448 MB
 _VERSION_KEYS = ("ETag", "Last-Modified", "LastModified", "mtime", "size")  # of fsspec's file systems
 
 
@@ -37,10 +38,15 @@ class AbsentError(CocosegError):
     """The server answered that it has no such file, or not for us."""
 
 
+class TooLargeError(CocosegError):
+    """A file is larger than the caller has use for."""
+
+
 class Source:
     """A prefix, below which files are fetched with retries. Safe to use from many threads.
 
-    `prefix` is any URL that fsspec opens. `with` it: leaving ends the waits of threads that still retry.
+    `prefix` is any URL that fsspec opens, but no chain of them. `with` it: leaving ends the waits of threads that
+    still retry.
     """
 
     def __init__(
@@ -52,19 +58,22 @@ class Source:
         self._delays_s = tuple(delays_s)
         self._answered = False
         self._left = threading.Event()
-        self._is_http = prefix.startswith(("http://", "https://")) and "::" not in prefix
+        self._is_http = prefix.startswith(("http://", "https://"))
         options = {}
+        if "::" in prefix:  # such as zip://a.json::https://…, which would be unpacked without a bound
+            raise CocosegError(
+                f"{without_secrets(prefix)}: a chain of addresses; fetch and unpack it, and name the local path"
+            )
         if self._is_http:
-            import aiohttp
+            from cocoseg import web
 
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=read_timeout_s)
-            options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
+            options = {"client_kwargs": web.client_settings(read_timeout_s)}
         try:
             # A file system of our own: fsspec's shared ones keep their connections until the process ends.
             self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
         except (ValueError, ImportError) as error:
             raise CocosegError(
-                f"{prefix}: {_one_line(error)}; expected a local path or a URL such as https://… or s3://…"
+                f"{self.shown()}: {_one_line(error)}; expected a local path or a URL such as https://… or s3://…"
             ) from None
 
     def __enter__(self) -> "Source":
@@ -79,31 +88,55 @@ class Source:
         """The address of `path`, a plain name like `a b/c#1.jpg`; the prefix itself if it is empty."""
         return _joined(self.prefix, path, self._is_http)
 
-    def fetch(self, path: str = "", start: int | None = None, end: int | None = None) -> bytes:
+    def shown(self, path: str = "") -> str:
+        """The address of `path` for people: without a password, and without a query, which may be a signature."""
+        return without_secrets(self.url(path))
+
+    def fetch(
+        self, path: str = "", start: int | None = None, end: int | None = None, most_bytes: int = MOST_BYTES
+    ) -> bytes:
         """The bytes of a file, or those from `start` to before `end`.
 
         Failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) are tried again after each of the delays.
-        Raises `AbsentError` for 404, 403 and 410, `TransferError` for whatever else remains.
+        Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a server that
+        sends us to another host, `TransferError` for whatever else remains.
         """
         address = _joined(self._root, path, self._is_http)
         attempt = 0
         while True:
             try:
-                content: bytes = self._files.cat_file(address, start=start, end=end)
+                content = self._read(address, start, end, most_bytes)
+            except CocosegError as error:
+                raise type(error)(f"{self.shown(path)}: {error}") from None
             except Exception as error:
                 if _is_absent(error):
                     self._answered = True
-                    raise AbsentError(f"{self.url(path)}: not there ({_one_line(error)})") from None
-                self._answered |= _status(error) is not None
+                    raise AbsentError(f"{self.shown(path)}: not there ({_one_line(error)})") from None
+                self._answered |= _is_answer(error)
                 patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
                 if attempt >= patience or not _may_pass(error):
                     raise TransferError(self._failure(path, error, attempt + 1)) from None
                 if self._left.wait(self._delays_s[attempt]):
-                    raise TransferError(f"{self.url(path)}: given up") from None
+                    raise TransferError(f"{self.shown(path)}: given up") from None
                 attempt += 1
             else:
                 self._answered = True
                 return content
+
+    def _read(self, address: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
+        if self._is_http:
+            from fsspec.asyn import sync
+
+            from cocoseg import web
+
+            content: bytes = sync(self._files.loop, web.read, self._files, address, start, end, most_bytes)
+        else:
+            with self._files.open(address, "rb") as file:
+                file.seek(start or 0)
+                content = file.read(most_bytes + 1 if end is None else end - (start or 0))
+        if len(content) > most_bytes:
+            raise TooLargeError(f"more than {most_bytes:,} bytes, which no such file has")
+        return content
 
     def version(self, path: str) -> str | None:
         """What tells the file at `path` from another one there before or after: what the server says of it, at least
@@ -136,7 +169,7 @@ class Source:
             if found != sha256:
                 part.unlink()
                 raise CocosegError(
-                    f"{self.url(path)}: its SHA-256 is {found}, expected {sha256}; it was not kept: run again, "
+                    f"{self.shown(path)}: its SHA-256 is {found}, expected {sha256}; it was not kept: run again, "
                     "and if it stays so, the server's copy is not the published one"
                 )
             part.replace(target)
@@ -153,12 +186,12 @@ class Source:
             bar.update(have)
             while have < size_bytes:
                 end = min(have + _CHUNK_BYTES, size_bytes)
-                chunk = self.fetch(path, have, end)
+                chunk = self.fetch(path, have, end, most_bytes=size_bytes)
                 if len(chunk) == size_bytes > end - have:  # a server without ranges sends the whole file
                     chunk = chunk[have:]
                 elif len(chunk) != end - have:
                     raise CocosegError(
-                        f"{self.url(path)}: the server sent {len(chunk)} bytes for bytes {have} to {end - 1} of a "
+                        f"{self.shown(path)}: the server sent {len(chunk)} bytes for bytes {have} to {end - 1} of a "
                         f"file of {size_bytes}; it is not the published one"
                     )
                 file.write(chunk)
@@ -171,19 +204,31 @@ class Source:
         tried = f"after {attempts} attempts" if attempts > 1 else "at the first attempt"
         status = _status(error)
         if status is None and not self._answered:
+            host = host_of(self.prefix) or self.shown()
             return (
-                f"{self.url(path)}: {_host(self.prefix)} cannot be reached ({_one_line(error)}, {tried}); check the "
+                f"{self.shown(path)}: {host} cannot be reached ({_one_line(error)}, {tried}); check the "
                 "network and the address, then run again: what has arrived is kept"
             )
         said = f"the server answered {status}" if status is not None else _one_line(error)
-        return f"{self.url(path)}: {said}, {tried}; run again later: what has arrived is kept"
+        return f"{self.shown(path)}: {said}, {tried}; run again later: what has arrived is kept"
 
 
 def local_path(location: str) -> Path | None:
     """The path that a parameter names, or `None` if it is a URL of another machine."""
-    if location.startswith("file://"):
-        return Path(location.removeprefix("file://"))
+    for scheme in ("file://", "local://"):
+        if location.startswith(scheme):
+            return Path(location.removeprefix(scheme))
     return None if "://" in location else Path(location)
+
+
+def refuse_secrets(key: str, location: str) -> None:
+    """Raise `ValueError` if the address that the parameter `key` names holds what `dvc.lock` must not."""
+    if holds_secret(location):
+        raise ValueError(
+            f"{key} is an address on {host_of(location) or 'a server'} with a user, password or query, which dvc.lock "
+            "would show to everyone; expected a plain address: passwords belong in ~/.netrc, keys of a store in the "
+            "environment; or download the file and name its path"
+        )
 
 
 def _joined(prefix: str, path: str, is_http: bool) -> str:
@@ -195,18 +240,19 @@ def _joined(prefix: str, path: str, is_http: bool) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(path)}"))
 
 
-def _host(prefix: str) -> str:
-    return urlsplit(prefix).hostname or prefix if prefix.startswith(("http://", "https://")) else prefix
-
-
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = one_line(error, {})
+    return f"{type(error).__name__}: {text}" if str(error).strip() else text
 
 
 def _status(error: Exception) -> int | None:
     status = getattr(error, "status", None)  # aiohttp's
     return status if isinstance(status, int) and status > 0 else None
+
+
+def _is_answer(error: Exception) -> bool:
+    aiohttp = sys.modules.get("aiohttp")
+    return _status(error) is not None or (aiohttp is not None and isinstance(error, aiohttp.ClientPayloadError))
 
 
 def _is_absent(error: Exception) -> bool:

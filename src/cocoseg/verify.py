@@ -1,19 +1,25 @@
 """`cocoseg verify`: what is missing, corrupt or extra in the workspace, DVC's cache and the remote, and its repair."""
 
+import os
 from collections import defaultdict
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from tabulate import tabulate
 
+from cocoseg.dvc_notes import all_notes, broken_notes, has_no_lock, mend_note, no_stage_running
 from cocoseg.errors import CocosegError
 from cocoseg.redaction import one_line
 from cocoseg.repair import repair
 from cocoseg.survey import Survey, survey
-from cocoseg.workspace import SET_ASIDE
+from cocoseg.workspace import SET_ASIDE, Workspace
 
 _MOST_NAMES = 4  # that a line names
+_ENDS = {"corrupt": "mended", "extra": "taken out of the way"}  # of what no copy is restored
+_NOTES = "DVC's notes"
+_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -64,25 +70,31 @@ def verify(
 
     try:
         with Repo(".") as repository, repository.lock if mend else nullcontext():
-            found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-            faults, places = _faults(found), _places(found)
-            failed = repair(found) if mend and faults else {}
+            broken = broken_notes(repository)
+            notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
+            of_notes = [_fault_of(note, repository, repaired=mend) for note in broken]
+            for note in broken if mend else ():
+                mend_note(repository, note, Workspace(repository).set_aside)
+            if has_no_lock(broken) and not mend:
+                return Report([notes], of_notes)
+            with no_stage_running(repository) if mend else nullcontext():
+                found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+                faults, places = _faults(found), _places(found)
+                failed = repair(found) if mend else {}
             left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
     except DvcException as error:
         raise CocosegError(one_line(error, {})) from None
-    if not found.files:
+    if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
-    return Report(
-        places,
-        [
-            msgspec.structs.replace(fault, repaired=True)
-            if (fault.place, fault.path, fault.object) not in left
-            else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
-            for fault in faults
-        ],
-    )
+    of_data = [
+        msgspec.structs.replace(fault, repaired=True)
+        if (fault.place, fault.path, fault.object) not in left
+        else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
+        for fault in faults
+    ]
+    return Report([*places, notes], of_data + of_notes)
 
 
 def verify_text(report: Report) -> str:
@@ -97,7 +109,7 @@ def verify_text(report: Report) -> str:
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for fault in report.faults:
         if fault.repaired:
-            end = "set aside" if fault.kind == "extra" else f"restored from the {fault.right_copy}"
+            end = f"restored from the {fault.right_copy}" if fault.right_copy else _ENDS[fault.kind]
         else:
             end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
@@ -111,7 +123,7 @@ def verify_text(report: Report) -> str:
 
 def _conclusion(report: Report) -> str:
     if not report.faults:
-        return "no faults"
+        return "no faults elsewhere" if any(place.not_checked for place in report.places) else "no faults"
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):
@@ -119,6 +131,11 @@ def _conclusion(report: Report) -> str:
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
     aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
     return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}"
+
+
+def _fault_of(note: Path, repository: Any, *, repaired: bool) -> Fault:
+    path = os.path.relpath(note, repository.root_dir)
+    return Fault(_NOTES, "corrupt", path, None, None, None, repaired, _NOTE_WAY_OUT)
 
 
 def _faults(found: Survey) -> list[Fault]:

@@ -8,15 +8,17 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import safetensors
 import safetensors.torch
+from msgspec import Meta
 from torch import nn
 
 from cocoseg.categories import MappedCategory, Task
 from cocoseg.errors import CocosegError
+from cocoseg.file_names import is_plain
 from cocoseg.files import decoded_json, read_bytes, write_bytes, write_json
 from cocoseg.geometry import Preprocessing
 from cocoseg.models import build_model
@@ -43,7 +45,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     arch: str
     encoder: str
     task: Task
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=255)]
     """Names by class index, background first. In `binary` the model has one output channel, else one a class."""
     categories: tuple[MappedCategory, ...] = ()
     """The COCO categories behind the classes; a model made before they were kept has none."""
@@ -55,6 +57,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     data: TrainingData
     versions: dict[str, str]
     weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.arch, *self.classes, *self.versions.values()):
+            if not is_plain(text):
+                raise ValueError(f"{ascii(text)[:40]} is no name or version; expected a short text in one line")
 
 
 def output_channels(task: Task, classes: Sequence[str]) -> int:
@@ -89,15 +96,26 @@ def decoded_checkpoint(card_json: bytes, data: bytes, place: str) -> tuple[nn.Mo
     """The model of the two files' bytes, as `load_checkpoint` gives it; `place` names their folder in errors."""
     card = decoded_json(card_json, ModelCard, f"{place}/{CARD}")
     path = f"{place}/{WEIGHTS}"
+    refuse_pickle(data[:9], path)
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise CocosegError(f"{path}: not the weights that {CARD} speaks of; bring both back with: dvc checkout")
     model = build_model(card.arch, card.encoder, "none", output_channels(card.task, card.classes))
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split()[:20])
+        # It names tensors as the file does.
+        reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
         raise CocosegError(f"{path}: no weights of {card.arch}/{card.encoder} ({reason}); train it again") from None
     return model.eval(), card
+
+
+def refuse_pickle(start: bytes, place: Path | str) -> None:
+    """Raise `CocosegError` unless a file starts as safetensors do: with the length of its header and the header."""
+    if start[8:9] != b"{":
+        raise CocosegError(
+            f"{place}: not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a "
+            f"stranger's code; expected the folder that dvc repro train writes, with {WEIGHTS} and {CARD}"
+        )
 
 
 def data_fingerprint(files: Sequence[Path]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from cocoseg.files import UNFINISHED
 from cocoseg.outputs import Output, list_of
 from cocoseg.stores import State, Store, file_chunks, md5
 
@@ -71,7 +72,7 @@ class Workspace:
         self._make_way(path.parent if not object_.endswith(".dir") else path, self.path(output.path))
         if object_.endswith(".dir"):  # a folder without files
             return
-        temporary = path.parent / f".writing-{os.urandom(8).hex()}"
+        temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
         try:
             links = list(cache.odb.cache_types)  # the first that this disk can
             transfer(cache.odb.fs, cache.path(object_), self._repository.fs, str(temporary), links=links)
@@ -84,6 +85,11 @@ class Workspace:
             temporary.unlink(missing_ok=True)
         if name == output.path:
             output.entry.set_exec()
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Remove what a repair that was killed, or a stage, was about to write there; DVC does not see it."""
+        for path in self.path(folder).rglob(f"{UNFINISHED}*"):
+            path.unlink()
 
     def set_aside(self, name: str) -> None:
         """Move what is there to `SET_ASIDE`."""

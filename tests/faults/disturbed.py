@@ -1,0 +1,244 @@
+"""A clone with its caches in one folder, in which commands run that are killed, and the state that they leave."""
+
+import compileall
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from clones import PATH, Clone, clone
+from ruamel.yaml import YAML
+
+# Small enough to run hundreds of times, large enough that every stage writes every kind of output.
+PARAMS = {
+    "max_images": 8,
+    "instance_masks": True,
+    "gallery_images": 1,
+    "split_rule": "exact",
+    "train_share": 0.5,
+    "val_share": 0.25,
+    "test_share": 0.25,
+    "image_size_px": 32,
+    "batch_size": 2,
+    "epochs": 2,
+    "bootstrap_samples": 100,
+}
+DATA_STAGES = ("download", "filter", "download_images", "mask", "split")
+KILLED = -9
+STAGES = (*DATA_STAGES, "train", "evaluate")
+ALL = os.environ.get("COCOSEG_TEST_FAULTS") == "all"  # and not only a few of each kind
+
+NOTHING: Mapping[str, str] = {}
+_LONGEST_RUN_S = 300
+_KILL_AT = Path(__file__).with_name("kill_at.c")
+# What DVC writes beside an output to find out which links the disk can, and what a stage writes before it shows it.
+_UNFINISHED = (".tmp", ".writing-")
+
+# Forked from a process that has imported DVC: to import it takes longer than most of what it does here.
+_FORKS = multiprocessing.get_context("forkserver")
+_IMPORTED = [
+    "cocoseg.cli",
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
+    "dvc.repo.reproduce",
+    "dvc.output",
+    "dvc.ignore",
+]
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said on both streams."""
+
+    status: int  # negative: killed by this signal
+    said: str
+
+
+class Sandbox:
+    """A folder with a clone, its remote beside it, the user's cache and DVC's own notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clone = Clone(folder / "work")
+        self._count = folder / "count"  # as many bytes as operations so far
+
+    def dvc(
+        self, *arguments: str, environment: Mapping[str, str] = NOTHING, kill_after_s: float | None = None
+    ) -> Ended:
+        """Run `dvc` in a process group of its own, which is killed after a time, or must end by itself."""
+        return self._forked("dvc.cli", arguments, kill_after_s, environment)
+
+    def cocoseg(self, *arguments: str, environment: Mapping[str, str] = NOTHING) -> Ended:
+        """Run `cocoseg`, likewise."""
+        return self._forked("cocoseg.cli", arguments, None, environment)
+
+    def _forked(
+        self, program: str, arguments: Sequence[str], kill_after_s: float | None, environment: Mapping[str, str]
+    ) -> Ended:
+        log = self.folder / "said"
+        process = _FORKS.Process(
+            target=_run, args=(program, arguments, self.clone.folder, self.environment() | dict(environment), log)
+        )
+        process.start()
+        group = process.pid
+        assert group is not None
+        process.join(_LONGEST_RUN_S if kill_after_s is None else kill_after_s)
+        if process.exitcode is None:
+            assert kill_after_s is not None, f"{' '.join(arguments)} did not end: {log.read_text()}"
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+            process.join()
+        _wait_until_gone(group)
+        status = process.exitcode
+        assert status is not None
+        return Ended(status, log.read_text(errors="replace") if log.exists() else "")
+
+    def stage(self, name: str, environment: Mapping[str, str] = NOTHING) -> Ended:
+        """Run the script of a stage as DVC would."""
+        library = os.environ["COCOSEG_KILL_AT"]
+        finished = self.clone.run(
+            *(sys.executable, f"stages/{name}.py"),
+            check=False,
+            **self.environment(),
+            PYTHONPATH="src",
+            LD_PRELOAD=library,
+            **environment,
+        )
+        return Ended(finished.returncode, finished.stdout + finished.stderr)
+
+    def environment(self) -> dict[str, str]:
+        """What commands run with."""
+        return {
+            "PATH": PATH,
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self.folder / "site"),
+            "COCOSEG_CACHE": str(self.folder / "cache"),
+            "COCOSEG_WORKERS": "2",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # Python's own files are no operations of a run
+        }
+
+    def counted(self, below: Sequence[str], at: int | None = None, *, whom: str = "run") -> dict[str, str]:
+        """The environment in which operations below these folders are counted, and one may be the last."""
+        self._count.unlink(missing_ok=True)
+        found = {"KILL_BELOW": ":".join(str(self.folder / name) for name in below), "KILL_COUNT": str(self._count)}
+        return found if at is None else found | {"KILL_AT": str(at), "KILL_WHOM": whom}
+
+    @property
+    def operations(self) -> int:
+        """How many operations the last command with a count made."""
+        return self._count.stat().st_size
+
+    def become(self, other: Path) -> None:
+        """Be a copy of another sandbox's folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(other, self.folder, symlinks=True)
+
+    def content(self) -> dict[str, str]:
+        """The digest of every file of the working tree, but for what DVC and git keep for themselves, for timings, and
+        for what git ignores since a kill left it unfinished.
+        """
+        found = {}
+        for path in sorted(self.clone.folder.rglob("*")):
+            name = path.relative_to(self.clone.folder).as_posix()
+            own = name.startswith((".git/", ".dvc/cache/", ".dvc/tmp/", "metrics/timing/")) or "__pycache__" in name
+            if path.is_file() and not own and not self._is_left(path):
+                found[name] = hashlib.sha256(_comparable(path)).hexdigest()
+        return found
+
+    def _is_left(self, path: Path) -> bool:
+        if not (path.name.startswith(".") and any(mark in path.name for mark in _UNFINISHED)):
+            return False
+        # A folder that is an output is removed before its stage runs again, so there it would be part of the result.
+        outputs = ("data/images/", "data/masks/", "data/instance_masks/", "data/splits/", "data/model/", "plots/")
+        name = path.relative_to(self.clone.folder).as_posix()
+        return not name.startswith(outputs) and not self.clone.run("git", "check-ignore", name, check=False).returncode
+
+    def objects(self) -> set[str]:
+        """The objects on the remote."""
+        return {path.relative_to(self.folder).as_posix() for path in (self.folder / "store/files/md5").glob("??/*")}
+
+    def broken_objects(self) -> list[str]:
+        """The objects in cache and remote whose content is not what their name says."""
+        broken = []
+        for place in ("work/.dvc/cache/files/md5", "store/files/md5"):
+            for path in (self.folder / place).glob("??/*"):
+                name = f"{path.parent.name}{path.name}"
+                digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+                # DVC writes under another name first, which it never reads again.
+                if not path.name.endswith(".tmp") and digest != name.removesuffix(".dir"):
+                    broken.append(f"{place}/{name}")
+        return broken
+
+
+def start_forks(folder: Path) -> None:
+    """Start the process that the others are forked from, with `kill_at.c` built and loaded."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler (cc) on Linux, which builds what counts operations and kills")
+    library = folder / "kill_at.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_KILL_AT), "-ldl"], check=True)
+    os.environ["COCOSEG_KILL_AT"] = str(library)
+    _FORKS.set_forkserver_preload(_IMPORTED)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LD_PRELOAD", str(library))
+        environment.setenv("DVC_NO_ANALYTICS", "1")
+        forkserver.ensure_running()
+
+
+def fresh_sandbox(folder: Path) -> Sandbox:
+    """A clone in which nothing was made yet."""
+    sandbox = Sandbox(folder)
+    clone(sandbox.clone.folder, PARAMS)
+    compileall.compile_dir(sandbox.clone.folder / "src", quiet=1)
+    for name in ("cache", "site", "store"):
+        (folder / name).mkdir()
+    sandbox.clone.set_remote("../../store")
+    with (sandbox.clone.folder / ".dvc/config.local").open("a") as config:
+        config.write("[core]\n    remote = store\n")
+    return sandbox
+
+
+def _comparable(path: Path) -> bytes:
+    if path.name != "dvc.lock":
+        return path.read_bytes()
+    lock = YAML(typ="safe", pure=True).load(path)
+    for entry in lock["stages"].values():
+        entry["outs"] = [out for out in entry["outs"] if not out["path"].startswith("metrics/timing/")]
+    return json.dumps(lock, sort_keys=True).encode()
+
+
+def _run(program: str, arguments: Sequence[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    os.setsid()
+    os.chdir(folder)
+    os.environ.update(environment)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    status = importlib.import_module(program).main(list(arguments))
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _wait_until_gone(group: int) -> None:
+    """Workers that were killed with a run may take a moment to die."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.01)
+    raise AssertionError("processes of a killed run are still there")

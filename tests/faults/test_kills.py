@@ -1,0 +1,130 @@
+"""Killed in front of any file operation, or at any moment, and run again, everything ends as if nothing had happened.
+
+In the normal tests a few of each kind, all of them with:
+COCOSEG_TEST_FAULTS=all uv run pytest --dist=load tests/faults
+"""
+
+import random
+import shutil
+import time
+from collections.abc import Sequence
+
+import pytest
+from faults.disturbed import ALL, DATA_STAGES, KILLED, Sandbox
+from faults.undisturbed import Record, Undisturbed, again, as_undisturbed, each
+
+# What the script of a stage writes, and not DVC around it, which does the same around each.
+OWN = ("work/data", "work/metrics", "work/plots", "cache")
+EVERYWHERE = ("work", "cache", "store")
+
+
+def chosen(operations: int, few: int, seed: str) -> Sequence[int]:
+    """All operations, or the same few each time."""
+    every = range(1, operations + 1)
+    return every if ALL else sorted(random.Random(seed).sample(every, few))
+
+
+@pytest.mark.parametrize("stage", DATA_STAGES)
+def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_have_given(
+    stage: str, undisturbed: Undisturbed, record_property: Record
+) -> None:
+    sandbox, before, after = undisturbed.sandbox, undisturbed.before(stage), undisturbed.after(stage)
+    sandbox.become(before)
+    sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE))
+    as_undisturbed(sandbox, after)
+    operations = sandbox.operations
+    points, mended = chosen(operations, 2, stage), []
+
+    def same_after_a_kill(point: int) -> None:
+        sandbox.become(before)
+        killed = sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE, point))
+        assert killed.status == KILLED, killed.said
+        if again(sandbox, "repro", stage):
+            mended.append(point)
+        as_undisturbed(sandbox, after)
+
+    assert each(points, same_after_a_kill) == {}
+    said = f"{stage}: {operations} operations, {len(points)} kills, all as undisturbed"
+    record_property(
+        "figures", said + (f"; after {len(mended)} of them DVC needed cocoseg verify --repair" if mended else "")
+    )
+
+
+def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_have_given(
+    undisturbed: Undisturbed, record_property: Record
+) -> None:
+    sandbox, start, end = undisturbed.sandbox, undisturbed.before("download"), undisturbed.after("split")
+    sandbox.become(start)
+    started = time.monotonic()
+    assert sandbox.dvc("repro", "split").status == 0
+    seconds = time.monotonic() - started
+    moments = random.Random("moments")
+    rounds, kills, mended = 30 if ALL else 1, 0, 0
+    for _ in range(rounds):
+        sandbox.become(start)
+        while (
+            sandbox.dvc("repro", "split", kill_after_s=moments.uniform(0, seconds)).status == KILLED
+            and kills < 3 * rounds
+        ):
+            kills += 1
+        mended += again(sandbox, "repro", "split")
+        as_undisturbed(sandbox, end)
+    record_property("figures", f"random moments of the data stages: {kills} kills in {rounds} runs, all as undisturbed")
+
+
+@pytest.mark.parametrize("stage", ["download_images", "train", "evaluate"] if ALL else ["download_images"])
+def test_a_worker_or_stage_that_the_system_kills_leaves_one_line_at_most_and_the_next_run_is_whole(
+    stage: str, undisturbed: Undisturbed, record_property: Record
+) -> None:
+    sandbox, before, after = undisturbed.sandbox, undisturbed.before(stage), undisturbed.after(stage)
+    sandbox.become(before)
+    sandbox.stage(stage, sandbox.counted(OWN))
+    points = chosen(sandbox.operations, 2, f"system {stage}")
+
+    def whole_after_a_kill(point: int) -> None:
+        sandbox.become(before)
+        ended = sandbox.stage(stage, sandbox.counted(OWN, point, whom="process"))
+        assert ended.status == KILLED or (ended.status == 1 and ": a worker process was killed" in ended.said)
+        assert "Traceback" not in ended.said
+        again(sandbox, "repro", stage)
+        as_undisturbed(sandbox, after)
+
+    assert each(points, whole_after_a_kill) == {}
+    record_property("figures", f"{stage}, one process killed: {len(points)} kills, all as undisturbed")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["push --with-deps split", "pull --with-deps split", "checkout --with-deps split", "verify --repair"],
+)
+def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
+    command: str, undisturbed: Undisturbed, record_property: Record
+) -> None:
+    sandbox, pushed = undisturbed.sandbox, undisturbed.pushed()
+    made = [f"work/data/{path.name}" for path in (pushed / "work/data").iterdir() if path.name != "custom"]
+    lost = {"push": ["store"], "checkout": made}.get(command.split()[0], [*made, "work/.dvc/cache"])
+    run = sandbox.cocoseg if command.startswith("verify") else sandbox.dvc
+
+    def prepare() -> None:
+        sandbox.become(pushed)
+        for place in lost:
+            path = sandbox.folder / place
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    prepare()
+    ended = run(*command.split(), environment=sandbox.counted(EVERYWHERE))
+    assert ended.status == 0, ended.said
+    operations = sandbox.operations
+    points = chosen(operations, 2, command)
+
+    def complete_after_a_kill(point: int) -> None:
+        prepare()
+        assert run(*command.split(), environment=sandbox.counted(EVERYWHERE, point)).status == KILLED
+        assert sandbox.broken_objects() == []
+        ended = run(*command.split())
+        assert ended.status == 0, ended.said
+        as_undisturbed(sandbox, pushed)
+        assert sandbox.objects() >= Sandbox(pushed).objects()
+
+    assert each(points, complete_after_a_kill) == {}
+    record_property("figures", f"{command}: {operations} operations, {len(points)} kills, all complete after the next")
