@@ -15,7 +15,10 @@ from ruamel.yaml import YAML
 from cocoseg.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PARAMS = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
 KINDS = (
     "src",
