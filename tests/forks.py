@@ -54,7 +54,7 @@ def run_fork(
         assert forks.stdin is not None
         assert forks.stdout is not None
         inherited = {**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **environment}
-        print(json.dumps([list(command), str(folder), said, inherited]), file=forks.stdin, flush=True)
+        forks.stdin.write(json.dumps([list(command), str(folder), said, inherited]).encode() + b"\n")
         group = int(forks.stdout.readline())
         deadline = time.monotonic() + _LONGEST_RUN_S
         while not select.select([forks.stdout], [], [], 0.01)[0]:
@@ -74,14 +74,14 @@ def kill(group: int) -> None:
 
 
 @cache
-def _forks() -> "subprocess.Popen[str]":
+def _forks() -> "subprocess.Popen[bytes]":
     """The process that the others are forked from; it ends with this one."""
     path = os.pathsep.join([str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)])
     return subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # a line that is read ahead would be missed by `select`
         env={**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1"},
     )
 
