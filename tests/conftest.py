@@ -1,11 +1,12 @@
 """What holds for every test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
 
@@ -22,6 +23,28 @@ def sandbox(
 ) -> Sandbox:
     """A place for what strangers send."""
     return Sandbox(tmp_path, monkeypatch, capfd, record_property)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server for all tests of a process; `server` is it with its credentials in the environment."""
+    try:
+        server = S3Server(tmp_path_factory.mktemp("s3"))
+        server.start()
+    except NoServer as reason:
+        if os.environ.get("COCOSEG_S3_TESTS") == "required":  # as .ci/run says
+            pytest.fail(f"no S3 server: {reason}")
+        pytest.skip(f"no S3 server: {reason}")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def server(s3_server: S3Server) -> Iterator[S3Server]:
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (s3_server.credentials | {"NO_PROXY": "127.0.0.1"}).items():
+            environment.setenv(name, value)
+        yield s3_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -124,6 +124,11 @@ class S3Server:
             process.wait()
         self._processes.clear()
 
+    @property
+    def kept(self) -> int:
+        """How many objects are on its disk."""
+        return sum(1 for _ in (self.folder / "devices/disk").glob("objects/*/*/*/*.data"))
+
     def _program(self, name: str) -> str:
         return str(self.folder / "env/bin" / name)
 

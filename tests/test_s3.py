@@ -1,34 +1,25 @@
 """Masks and weights travel through a real S3 server that checks signatures."""
 
+import csv
+import io
 import os
+import random
 import shutil
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from clones import Clone
 from counting_pipeline import counting_pipeline
-from s3_server import KEY, REGION, SECRET, NoServer, S3Server
+from faults.disturbed import ALL
+from forks import ForkingClone, kill, run_fork
+from s3_remote import another, files_in, has_no_faults, make_bucket, objects_of, set_remote
+from s3_server import SECRET, S3Server
 from silent_faults import FAULTS, SECOND, SilentFault, cached, delete_on_remote, dvc_says, flip_on_remote
 
 SYNC = "Data and pipelines are up to date.\n"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    try:
-        server = S3Server(tmp_path_factory.mktemp("s3"))
-        server.start()
-    except NoServer as reason:
-        if os.environ.get("COCOSEG_S3_TESTS") == "required":  # as .ci/run says
-            pytest.fail(f"no S3 server: {reason}")
-        pytest.skip(f"no S3 server: {reason}")
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in server.credentials.items():
-            environment.setenv(name, value)
-        environment.setenv("NO_PROXY", "127.0.0.1")
-        yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +27,7 @@ def made(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The pipeline, committed with its remote, a bucket; nothing is pushed."""
     pipeline = counting_pipeline(tmp_path_factory.mktemp("pipeline") / "made")
     make_bucket(pipeline, server, "masks")
-    set_remote(pipeline, server, "s3://masks/start")
+    set_remote(pipeline, server.url, "s3://masks/start")
     pipeline.commit("remote")
     return pipeline
 
@@ -45,30 +36,11 @@ def made(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def pushed(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
     """A copy whose data is in a folder of its own on the server."""
     shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = Clone(tmp_path / "made")
-    set_remote(copy, server, f"s3://masks/{tmp_path.name}")
+    copy = ForkingClone(tmp_path / "made")
+    set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
     copy.commit("a remote of its own")
     copy.dvc("push")
     return copy
-
-
-def make_bucket(clone: Clone, server: S3Server, name: str) -> None:
-    # In a process of its own: s3fs leaves connections open, and warnings are errors.
-    options = f"key={KEY!r}, secret={SECRET!r}, endpoint_url={server.url!r}"
-    clone.run("python", "-c", f"import s3fs; s3fs.S3FileSystem({options}).mkdir({name!r})")
-
-
-def set_remote(clone: Clone, server: S3Server, url: str) -> None:
-    """What the commands of docs/remotes.md write for a store of one's own."""
-    settings = {"url": url, "endpointurl": server.url, "region": REGION, "verify": "true"}
-    lines = "".join(f"    {name} = {value}\n" for name, value in settings.items())
-    (clone.folder / ".dvc/config").write_text(f"[core]\n    remote = store\n['remote \"store\"']\n{lines}")
-
-
-def another(clone: Clone, name: str = "another") -> Clone:
-    """A fresh clone of it, its cache empty."""
-    clone.git("clone", "--quiet", ".", f"../{name}")
-    return Clone(clone.folder.parent / name)
 
 
 def test_what_one_clone_pushes_another_pulls_and_dvc_repro_does_nothing(pushed: Clone) -> None:
@@ -78,7 +50,7 @@ def test_what_one_clone_pushes_another_pulls_and_dvc_repro_does_nothing(pushed: 
     assert fresh.dvc("status") == SYNC
     assert fresh.stages_run(fresh.dvc("repro")) == []
     assert fresh.git("status", "--porcelain") == ""
-    assert fresh.run("cocoseg", "verify").stdout.endswith("\n\nno faults\n")
+    assert has_no_faults(fresh)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +75,7 @@ def test_what_one_clone_pushes_another_pulls_and_dvc_repro_does_nothing(pushed: 
 def test_a_remote_that_does_not_let_us_in_is_a_line_without_secrets(
     environment: dict[str, str], url: str, dvc_line: str, verify_line: str, pushed: Clone, server: S3Server
 ) -> None:
-    set_remote(pushed, server, url)
+    set_remote(pushed, server.url, url)
     said = pushed.dvc("push", check=False, **environment)
     assert dvc_line in said
     verified = pushed.run("cocoseg", "verify", check=False, **environment)
@@ -126,7 +98,7 @@ def test_a_server_that_is_down_is_a_line_and_once_it_is_up_again_the_second_atte
     finally:
         server.start()
     assert "6 files fetched" in pushed.dvc("fetch")
-    assert pushed.run("cocoseg", "verify").stdout.endswith("\n\nno faults\n")
+    assert has_no_faults(pushed)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if "remote" in fault.name], ids=lambda fault: fault.name)
@@ -137,7 +109,7 @@ def test_each_fault_on_the_server_is_named_and_repaired(fault: SilentFault, push
     assert found.returncode == 1
     assert tuple(line.partition(" (")[0] for line in found.stdout.partition("\n\n")[2].splitlines()[:-1]) == fault.says
     assert pushed.run("cocoseg", "verify", "--repair").stdout.endswith("1 fault, all repaired\n")
-    assert pushed.run("cocoseg", "verify").stdout.endswith("\n\nno faults\n")
+    assert has_no_faults(pushed)
 
 
 def test_dvc_push_leaves_a_folder_incomplete_and_repair_completes_it(pushed: Clone) -> None:
@@ -170,7 +142,7 @@ def test_an_object_of_many_megabytes_is_read_in_parts_and_restored(pushed: Clone
     (pushed.folder / "weights.bin").write_bytes(os.urandom(20_000_001))  # 8 + 8 + 4 MiB and a bit
     pushed.dvc("add", "weights.bin")
     pushed.dvc("push")
-    assert pushed.run("cocoseg", "verify").stdout.endswith("\n\nno faults\n")
+    assert has_no_faults(pushed)
     before = (pushed.folder / "weights.bin").read_bytes()
     shutil.rmtree(pushed.folder / ".dvc/cache")
     (pushed.folder / "weights.bin").unlink()
@@ -185,16 +157,16 @@ def test_an_experiment_goes_through_git_and_the_server_to_another_clone(pushed: 
     pushed.dvc("exp", "run", "--name", "four", "--set-param", "count=4")
     pushed.dvc("exp", "push", "origin", "four")
     pushed.run("git", "clone", "--quiet", "../origin.git", "../colleague")
-    colleague = Clone(pushed.folder.parent / "colleague")
+    colleague = ForkingClone(pushed.folder.parent / "colleague")
     colleague.dvc("exp", "pull", "origin", "four")
     colleague.dvc("exp", "apply", "four")
     colleague.dvc("checkout")
     assert colleague.yaml("params.yaml") == {"count": 4}
-    assert colleague.run("cocoseg", "verify").stdout.endswith("\n\nno faults\n")
+    assert has_no_faults(colleague)
 
 
 def test_another_repository_gets_and_imports_an_output(pushed: Clone, tmp_path: Path) -> None:
-    consumer = Clone(tmp_path / "consumer")
+    consumer = ForkingClone(tmp_path / "consumer")
     consumer.folder.mkdir()
     consumer.git("init", "--quiet")
     consumer.dvc("init", "--quiet")
@@ -207,3 +179,164 @@ def test_another_repository_gets_and_imports_an_output(pushed: Clone, tmp_path: 
     # Of what is imported no remote is asked: it lies where it comes from.
     assert "all repaired" in consumer.run("cocoseg", "verify", "--repair").stdout
     assert (consumer.folder / "imported/1.txt").read_text() == "drawn 1"
+
+
+MANY = 40  # photographs of 200 kB
+# botocore asks a server that does not answer 5 times, for each of which s3fs asks 5 times, for each object.
+SOON = {"AWS_MAX_ATTEMPTS": "1"}
+KILLED = -9
+
+
+@pytest.fixture
+def many(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
+    """A copy with many objects that are nowhere else yet."""
+    shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
+    copy = ForkingClone(tmp_path / "made")
+    set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
+    (copy.folder / "many").mkdir()
+    for number in range(MANY):
+        (copy.folder / f"many/{number}.jpg").write_bytes(os.urandom(200_000))
+    copy.dvc_here("add", "many")
+    copy.commit("many photographs")
+    return copy
+
+
+def killed_after(seconds: float, clone: Clone, command: str) -> "subprocess.CompletedProcess[str]":
+    """Run `dvc`, and kill it after a time if it has not ended."""
+    end = time.monotonic() + seconds
+
+    def kill_late(group: int) -> None:
+        if time.monotonic() > end:
+            kill(group)
+
+    return run_fork(clone.folder, ["dvc", command], {}, meanwhile=kill_late)
+
+
+def is_right_as_far_as_it_is_there(clone: Clone, many: Clone) -> bool:
+    """Whether no file of `many` is other than it was made, and no object of the cache other than its name."""
+    objects_of(clone)
+    return files_in(clone.folder / "many").items() <= files_in(many.folder / "many").items()
+
+
+def cut_off_by(server: S3Server, clone: Clone, command: str, arrived: Callable[[], int]) -> str:
+    """What `dvc` says if the server dies once some of the objects have arrived."""
+    before, had = arrived(), list[int]()
+
+    def die(group: int) -> None:
+        if not had and arrived() >= before + 5:
+            server.kill()
+            had.append(arrived() - before)
+
+    try:
+        finished = run_fork(clone.folder, ["dvc", command], SOON, meanwhile=die)
+    finally:
+        if had:
+            server.start()
+    assert had, f"{command} has ended before: {finished.stderr}"
+    assert had[0] < MANY
+    assert finished.returncode in (1, 255)
+    assert "Traceback" not in finished.stderr
+    assert SECRET not in finished.stderr
+    return finished.stderr
+
+
+def test_a_server_that_dies_in_the_middle_of_a_push_is_a_line_for_each_object_and_the_second_attempt_completes(
+    many: Clone, server: S3Server
+) -> None:
+    said = cut_off_by(server, many, "push", lambda: server.kept)
+    assert said.startswith("ERROR: ")
+    assert "Could not connect to the endpoint URL" in said
+    assert "files pushed" in many.dvc("push")
+    assert has_no_faults(many)
+
+
+def test_a_server_that_dies_in_the_middle_of_a_pull_is_a_line_and_the_second_attempt_completes(
+    many: Clone, server: S3Server
+) -> None:
+    many.dvc("push")
+    fresh = another(many)
+    cache = fresh.folder / ".dvc/cache/files/md5"
+    said = cut_off_by(server, fresh, "pull", lambda: sum(1 for path in cache.glob("??/*") if path.suffix != ".tmp"))
+    assert "ERROR: failed to transfer '" in said
+    assert "Could not connect to the endpoint URL" in said
+    assert is_right_as_far_as_it_is_there(fresh, many)
+    assert "files fetched" in fresh.dvc("pull")
+    assert has_no_faults(fresh)
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_what_a_transfer_killed_at_random_moments_leaves_is_never_broken_and_repair_completes_it(
+    command: str, many: Clone, server: S3Server, record_property: Callable[[str, object], None]
+) -> None:
+    if command == "pull":
+        many.dvc("push")
+    moments, kills, incomplete = random.Random(command), 0, 0
+    for number in range(20 if ALL else 2):
+        clone = another(many, f"another-{number}")
+        if command == "push":
+            shutil.copytree(many.folder / ".dvc/cache", clone.folder / ".dvc/cache")
+            clone.dvc_here("checkout")
+            set_remote(clone, server.url, f"s3://masks/{many.folder.parent.name}/{number}")
+        killed = killed_after(moments.uniform(0.2, 1.5), clone, command)
+        kills += killed.returncode == KILLED
+        assert is_right_as_far_as_it_is_there(clone, many)
+        # DVC may hold the outputs whose lists it had read before it was killed for all that there are.
+        incomplete += clone.run("dvc", command, check=False).returncode != 0 or not has_no_faults(clone)
+        assert clone.run("cocoseg", "verify", "--repair").returncode == 0
+        assert has_no_faults(clone)
+    said = f"dvc {command} through S3: {kills} kills, {incomplete} of which the next {command} did not make good, "
+    record_property("figures", said + "all of which cocoseg verify --repair did")
+
+
+SWEEP = "dvc exp run --queue -S {sweep} && dvc exp run --run-all"
+SUM = """\
+from pathlib import Path
+count = int(Path("params.yaml").read_text().split()[1])
+Path("numbers.txt").write_text(" ".join(map(str, range(1, count + 1))))
+Path("metrics").mkdir(exist_ok=True)
+Path("metrics/sum.json").write_text(f'{{"sum": {sum(range(1, count + 1))}}}')
+"""
+SUM_STAGE = """\
+  sum:
+    cmd: python sum.py
+    deps: [sum.py]
+    params: [count]
+    outs: [numbers.txt]
+    metrics:
+    - metrics/sum.json: {cache: false}
+"""
+
+
+def test_three_clones_run_one_sweep_and_read_it_in_one_table(made: Clone, server: S3Server, tmp_path: Path) -> None:
+    first = ForkingClone(tmp_path / "first")
+    shutil.copytree(made.folder, first.folder, symlinks=True)
+    set_remote(first, server.url, f"s3://masks/{tmp_path.name}")
+    (first.folder / "sum.py").write_text(SUM)
+    with (first.folder / "dvc.yaml").open("a") as file:
+        file.write(SUM_STAGE)
+    first.dvc("repro")
+    first.dvc("push")
+    first.commit("a sum")
+    first.run("git", "clone", "--quiet", "--bare", ".", "../origin.git")
+    clones = []
+    for name, sweep in {"one": "4,5", "two": "6", "three": ""}.items():
+        first.run("git", "clone", "--quiet", "../origin.git", f"../{name}")
+        clones.append(clone := ForkingClone(tmp_path / name))
+        if sweep:
+            clone.run("bash", "-euc", SWEEP.format(sweep=f"count={sweep}"))
+            clone.dvc("exp", "push", "origin")
+    reader = clones[-1]
+    reader.dvc("exp", "pull", "origin")
+    rows = list(csv.DictReader(io.StringIO(reader.dvc("exp", "show", "--csv"))))
+    # 1 + 2 + 3 = 6 where it was committed, then 10, 15 and 21
+    assert sorted((int(row["count"]), int(row["sum"])) for row in rows if row["Experiment"]) == [
+        (4, 10),
+        (5, 15),
+        (6, 21),
+    ]
+    assert {(row["count"], row["sum"]) for row in rows if not row["Experiment"]} == {("3", "6")}
+    [six] = [row["Experiment"] for row in rows if row["count"] == "6"]
+    reader.dvc("exp", "apply", six)
+    assert (reader.folder / "numbers.txt").read_text() == "1 2 3 4 5 6"
+    reader.dvc("pull")
+    assert has_no_faults(reader)

@@ -1,0 +1,115 @@
+"""`dvc` and `cocoseg` in processes of their own, forked from one that has imported them and the library of S3, which
+takes longer than most of what they do in a test.
+"""
+
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from clones import PATH, Clone
+
+_IMPORTED = [
+    *("cocoseg.cli", "cocoseg.verify", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.ignore", "dvc.lock"),
+    *("dvc.output", "dvc.parsing.context", "dvc.repo", "dvc.repo.artifacts", "dvc.repo.metrics", "dvc.repo.plots"),
+    *("dvc.repo.reproduce", "dvc.repo.stage", "dvc.schema", "dvc_data.index", "dvc_s3", "s3fs", "scmrepo.git"),
+]
+_MAIN = {"dvc": "dvc.cli", "cocoseg": "cocoseg.cli"}
+_LONGEST_RUN_S = 300
+
+
+class ForkingClone(Clone):
+    """A clone that runs `dvc` and `cocoseg` as forks, and everything else as a clone does."""
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
+        if command[:3] == (sys.executable, "-m", "dvc"):
+            command = command[2:]
+        if command[0] not in _MAIN:
+            return super().run(*command, check=check, **environment)
+        finished = run_fork(self.folder, command, environment)
+        if check:
+            assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished
+
+
+def run_fork(
+    folder: Path,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    meanwhile: Callable[[int], None] = lambda group: None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run `dvc` or `cocoseg` with arguments; `meanwhile` is called again and again with its process group."""
+    with tempfile.TemporaryDirectory() as said:
+        forks = _forks()
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        inherited = {**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **environment}
+        forks.stdin.write(json.dumps([list(command), str(folder), said, inherited]).encode() + b"\n")
+        group = int(forks.stdout.readline())
+        deadline = time.monotonic() + _LONGEST_RUN_S
+        while not select.select([forks.stdout], [], [], 0.01)[0]:
+            meanwhile(group)
+            if time.monotonic() > deadline:
+                kill(group)
+                raise AssertionError(f"{' '.join(command)} did not end")
+        status = int(forks.stdout.readline())
+        out, err = (Path(said, name).read_text(errors="replace") for name in ("out", "err"))
+    return subprocess.CompletedProcess(command, status, out, err)
+
+
+def kill(group: int) -> None:
+    """Kill a command with all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@cache
+def _forks() -> "subprocess.Popen[bytes]":
+    """The process that the others are forked from; it ends with this one."""
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)])
+    return subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,  # a line that is read ahead would be missed by `select`
+        env={**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1"},
+    )
+
+
+def _serve() -> None:
+    """Fork for each line that comes, say which process it is, and how it has ended."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    for line in iter(sys.stdin.readline, ""):
+        command, folder, said, environment = json.loads(line)
+        if (child := os.fork()) == 0:
+            _become(command, folder, Path(said), environment)
+            return
+        os.write(1, f"{child}\n".encode())
+        os.write(1, f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
+
+
+def _become(command: Sequence[str], folder: str, said: Path, environment: Mapping[str, str]) -> None:
+    with suppress(PermissionError):
+        os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, name in enumerate((Path(os.devnull), said / "out", said / "err")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), stream)
+    sys.argv = list(command)
+    sys.exit(importlib.import_module(_MAIN[command[0]]).main(list(command[1:])))
+
+
+if __name__ == "__main__":
+    _serve()
