@@ -12,6 +12,7 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import pytest
+from forks import MAIN, Meanwhile, nothing, run_fork
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -45,22 +46,29 @@ class Clone:
 
     def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the clone, with this environment's `python` and `dvc` first on the path."""
-        finished = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        if command[0] in MAIN:
+            finished = self.disturbed(nothing, *command, **environment)
+        else:
+            finished = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=_environment(environment),
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
         if check:
             assert finished.returncode == 0, finished.stdout + finished.stderr
         return finished
 
+    def disturbed(self, meanwhile: Meanwhile, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run `dvc` or `cocoseg`; as long as it runs, `meanwhile` is called again and again with its process group."""
+        return run_fork(self.folder, command, _environment(environment), meanwhile=meanwhile)
+
     def dvc(self, *arguments: str, check: bool = True, **environment: str) -> str:
         """What `dvc` printed, on both streams."""
-        finished = self.run(sys.executable, "-m", "dvc", *arguments, check=check, **environment)
+        finished = self.run("dvc", *arguments, check=check, **environment)
         return finished.stdout + finished.stderr
 
     def dvc_here(self, *arguments: str) -> str:
@@ -104,6 +112,10 @@ class Clone:
     def stages_run(self, output: str) -> list[str]:
         """The stages that a `dvc repro` or `dvc exp run` executed, from what it printed."""
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **more}
 
 
 def git_repository(folder: Path) -> None:

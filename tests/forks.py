@@ -16,29 +16,19 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from clones import PATH, Clone
-
 _IMPORTED = [
     *("cocoseg.cli", "cocoseg.verify", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.ignore", "dvc.lock"),
     *("dvc.output", "dvc.parsing.context", "dvc.repo", "dvc.repo.artifacts", "dvc.repo.metrics", "dvc.repo.plots"),
     *("dvc.repo.reproduce", "dvc.repo.stage", "dvc.schema", "dvc_data.index", "dvc_s3", "s3fs", "scmrepo.git"),
 ]
-_MAIN = {"dvc": "dvc.cli", "cocoseg": "cocoseg.cli"}
+Meanwhile = Callable[[int], None]
+
+MAIN = {"dvc": "dvc.cli", "cocoseg": "cocoseg.cli"}
 _LONGEST_RUN_S = 300
 
 
-class ForkingClone(Clone):
-    """A clone that runs `dvc` and `cocoseg` as forks, and everything else as a clone does."""
-
-    def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
-        if command[:3] == (sys.executable, "-m", "dvc"):
-            command = command[2:]
-        if command[0] not in _MAIN:
-            return super().run(*command, check=check, **environment)
-        finished = run_fork(self.folder, command, environment)
-        if check:
-            assert finished.returncode == 0, finished.stdout + finished.stderr
-        return finished
+def nothing(group: int) -> None:
+    """What happens meanwhile, if nothing does."""
 
 
 def run_fork(
@@ -46,15 +36,20 @@ def run_fork(
     command: Sequence[str],
     environment: Mapping[str, str],
     *,
-    meanwhile: Callable[[int], None] = lambda group: None,
+    meanwhile: Meanwhile = nothing,
+    preload: str = "",
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `dvc` or `cocoseg` with arguments; `meanwhile` is called again and again with its process group."""
+    """Run `dvc` or `cocoseg` with arguments, in this environment.
+
+    `meanwhile` is called again and again with its process group; `preload` is a library that it and its children load.
+    """
     with tempfile.TemporaryDirectory() as said:
-        forks = _forks()
+        forks = _forks(preload)
         assert forks.stdin is not None
         assert forks.stdout is not None
-        inherited = {**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **environment}
-        forks.stdin.write(json.dumps([list(command), str(folder), said, inherited]).encode() + b"\n")
+        forks.stdin.write(
+            json.dumps([list(command), str(folder), said, {**environment, "LD_PRELOAD": preload}]).encode() + b"\n"
+        )
         group = int(forks.stdout.readline())
         deadline = time.monotonic() + _LONGEST_RUN_S
         while not select.select([forks.stdout], [], [], 0.01)[0]:
@@ -63,6 +58,8 @@ def run_fork(
                 kill(group)
                 raise AssertionError(f"{' '.join(command)} did not end")
         status = int(forks.stdout.readline())
+        if status < 0:
+            _wait_until_gone(group)
         out, err = (Path(said, name).read_text(errors="replace") for name in ("out", "err"))
     return subprocess.CompletedProcess(command, status, out, err)
 
@@ -73,8 +70,20 @@ def kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+def _wait_until_gone(group: int) -> None:
+    """What was killed with a command may take a moment to die."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.01)
+    raise AssertionError("processes of a killed run are still there")
+
+
 @cache
-def _forks() -> "subprocess.Popen[bytes]":
+def _forks(preload: str) -> "subprocess.Popen[bytes]":
     """The process that the others are forked from; it ends with this one."""
     path = os.pathsep.join([str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)])
     return subprocess.Popen(
@@ -82,7 +91,7 @@ def _forks() -> "subprocess.Popen[bytes]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,  # a line that is read ahead would be missed by `select`
-        env={**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1"},
+        env={**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", "LD_PRELOAD": preload},
     )
 
 
@@ -108,7 +117,7 @@ def _become(command: Sequence[str], folder: str, said: Path, environment: Mappin
     for stream, name in enumerate((Path(os.devnull), said / "out", said / "err")):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), stream)
     sys.argv = list(command)
-    sys.exit(importlib.import_module(_MAIN[command[0]]).main(list(command[1:])))
+    sys.exit(importlib.import_module(MAIN[command[0]]).main(list(command[1:])))
 
 
 if __name__ == "__main__":

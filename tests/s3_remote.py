@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 from clones import Clone
-from forks import ForkingClone
 from s3_server import KEY, REGION, SECRET, S3Server
 
 
@@ -24,7 +23,7 @@ def set_remote(clone: Clone, endpoint: str, url: str, **settings: str) -> None:
 def another(clone: Clone, name: str = "another") -> Clone:
     """A fresh clone of it, its cache empty."""
     clone.git("clone", "--quiet", ".", f"../{name}")
-    return ForkingClone(clone.folder.parent / name)
+    return Clone(clone.folder.parent / name)
 
 
 def has_no_faults(clone: Clone) -> bool:

@@ -14,11 +14,13 @@ import pytest
 from clones import Clone
 from counting_pipeline import counting_pipeline
 from faults.disturbed import ALL
-from forks import ForkingClone, kill, run_fork
+from forks import kill
 from s3_remote import another, files_in, has_no_faults, make_bucket, objects_of, set_remote
 from s3_server import SECRET, S3Server
 from silent_faults import FAULTS, SECOND, SilentFault, cached, delete_on_remote, dvc_says, flip_on_remote
 
+# botocore asks a server that does not answer 5 times, for each of which s3fs asks 5 times, for each object.
+SOON = {"AWS_MAX_ATTEMPTS": "1"}
 SYNC = "Data and pipelines are up to date.\n"
 
 
@@ -36,7 +38,7 @@ def made(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def pushed(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
     """A copy whose data is in a folder of its own on the server."""
     shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = ForkingClone(tmp_path / "made")
+    copy = Clone(tmp_path / "made")
     set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
     copy.commit("a remote of its own")
     copy.dvc("push")
@@ -91,8 +93,8 @@ def test_a_server_that_is_down_is_a_line_and_once_it_is_up_again_the_second_atte
     shutil.rmtree(pushed.folder / ".dvc/cache")
     server.kill()
     try:
-        assert "Could not connect to the endpoint URL" in pushed.dvc("fetch", check=False)
-        verified = pushed.run("cocoseg", "verify", check=False)
+        assert "Could not connect to the endpoint URL" in pushed.dvc("fetch", check=False, **SOON)
+        verified = pushed.run("cocoseg", "verify", check=False, **SOON)
         assert (verified.returncode, verified.stderr) == (1, "")  # for the cache
         assert "remote 'store' was not checked: Could not connect to the endpoint URL" in verified.stdout
     finally:
@@ -157,7 +159,7 @@ def test_an_experiment_goes_through_git_and_the_server_to_another_clone(pushed: 
     pushed.dvc("exp", "run", "--name", "four", "--set-param", "count=4")
     pushed.dvc("exp", "push", "origin", "four")
     pushed.run("git", "clone", "--quiet", "../origin.git", "../colleague")
-    colleague = ForkingClone(pushed.folder.parent / "colleague")
+    colleague = Clone(pushed.folder.parent / "colleague")
     colleague.dvc("exp", "pull", "origin", "four")
     colleague.dvc("exp", "apply", "four")
     colleague.dvc("checkout")
@@ -166,7 +168,7 @@ def test_an_experiment_goes_through_git_and_the_server_to_another_clone(pushed: 
 
 
 def test_another_repository_gets_and_imports_an_output(pushed: Clone, tmp_path: Path) -> None:
-    consumer = ForkingClone(tmp_path / "consumer")
+    consumer = Clone(tmp_path / "consumer")
     consumer.folder.mkdir()
     consumer.git("init", "--quiet")
     consumer.dvc("init", "--quiet")
@@ -182,8 +184,6 @@ def test_another_repository_gets_and_imports_an_output(pushed: Clone, tmp_path: 
 
 
 MANY = 40  # photographs of 200 kB
-# botocore asks a server that does not answer 5 times, for each of which s3fs asks 5 times, for each object.
-SOON = {"AWS_MAX_ATTEMPTS": "1"}
 KILLED = -9
 
 
@@ -191,7 +191,7 @@ KILLED = -9
 def many(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
     """A copy with many objects that are nowhere else yet."""
     shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = ForkingClone(tmp_path / "made")
+    copy = Clone(tmp_path / "made")
     set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
     (copy.folder / "many").mkdir()
     for number in range(MANY):
@@ -209,7 +209,7 @@ def killed_after(seconds: float, clone: Clone, command: str) -> "subprocess.Comp
         if time.monotonic() > end:
             kill(group)
 
-    return run_fork(clone.folder, ["dvc", command], {}, meanwhile=kill_late)
+    return clone.disturbed(kill_late, "dvc", command)
 
 
 def is_right_as_far_as_it_is_there(clone: Clone, many: Clone) -> bool:
@@ -228,7 +228,7 @@ def cut_off_by(server: S3Server, clone: Clone, command: str, arrived: Callable[[
             had.append(arrived() - before)
 
     try:
-        finished = run_fork(clone.folder, ["dvc", command], SOON, meanwhile=die)
+        finished = clone.disturbed(die, "dvc", command, **SOON)
     finally:
         if had:
             server.start()
@@ -308,7 +308,7 @@ SUM_STAGE = """\
 
 
 def test_three_clones_run_one_sweep_and_read_it_in_one_table(made: Clone, server: S3Server, tmp_path: Path) -> None:
-    first = ForkingClone(tmp_path / "first")
+    first = Clone(tmp_path / "first")
     shutil.copytree(made.folder, first.folder, symlinks=True)
     set_remote(first, server.url, f"s3://masks/{tmp_path.name}")
     (first.folder / "sum.py").write_text(SUM)
@@ -321,7 +321,7 @@ def test_three_clones_run_one_sweep_and_read_it_in_one_table(made: Clone, server
     clones = []
     for name, sweep in {"one": "4,5", "two": "6", "three": ""}.items():
         first.run("git", "clone", "--quiet", "../origin.git", f"../{name}")
-        clones.append(clone := ForkingClone(tmp_path / name))
+        clones.append(clone := Clone(tmp_path / name))
         if sweep:
             clone.run("bash", "-euc", SWEEP.format(sweep=f"count={sweep}"))
             clone.dvc("exp", "push", "origin")

@@ -81,6 +81,10 @@ def verify(
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
                 faults, places = _faults(found), _places(found)
                 failed = repair(found) if mend else {}
+                if mend:
+                    # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
+                    # and the next pull takes that for all.
+                    repository.drop_data_index()
             left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None

@@ -1,24 +1,23 @@
 """A clone with its caches in one folder, in which commands run that are killed, and the state that they leave."""
 
+import atexit
 import compileall
 import hashlib
-import importlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from multiprocessing import forkserver
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from clones import PATH, Clone, clone
+from forks import kill, run_fork
 from ruamel.yaml import YAML
 
 # Small enough to run hundreds of times, large enough that every stage writes every kind of output.
@@ -41,22 +40,9 @@ STAGES = (*DATA_STAGES, "train", "evaluate")
 ALL = os.environ.get("COCOSEG_TEST_FAULTS") == "all"  # and not only a few of each kind
 
 NOTHING: Mapping[str, str] = {}
-_LONGEST_RUN_S = 300
 _KILL_AT = Path(__file__).with_name("kill_at.c")
 # What DVC writes beside an output to find out which links the disk can, and what a stage writes before it shows it.
 _UNFINISHED = (".tmp", ".writing-")
-
-# Forked from a process that has imported DVC: to import it takes longer than most of what it does here.
-_FORKS = multiprocessing.get_context("forkserver")
-_IMPORTED = [
-    "cocoseg.cli",
-    "dvc.cli",
-    "dvc.commands.repro",
-    "dvc.repo",
-    "dvc.repo.reproduce",
-    "dvc.output",
-    "dvc.ignore",
-]
 
 
 class Ended(NamedTuple):
@@ -78,42 +64,36 @@ class Sandbox:
         self, *arguments: str, environment: Mapping[str, str] = NOTHING, kill_after_s: float | None = None
     ) -> Ended:
         """Run `dvc` in a process group of its own, which is killed after a time, or must end by itself."""
-        return self._forked("dvc.cli", arguments, kill_after_s, environment)
+        return self._run("dvc", *arguments, environment=environment, kill_after_s=kill_after_s)
 
     def cocoseg(self, *arguments: str, environment: Mapping[str, str] = NOTHING) -> Ended:
         """Run `cocoseg`, likewise."""
-        return self._forked("cocoseg.cli", arguments, None, environment)
+        return self._run("cocoseg", *arguments, environment=environment)
 
-    def _forked(
-        self, program: str, arguments: Sequence[str], kill_after_s: float | None, environment: Mapping[str, str]
-    ) -> Ended:
-        log = self.folder / "said"
-        process = _FORKS.Process(
-            target=_run, args=(program, arguments, self.clone.folder, self.environment() | dict(environment), log)
+    def _run(self, *command: str, environment: Mapping[str, str], kill_after_s: float | None = None) -> Ended:
+        end = None if kill_after_s is None else time.monotonic() + kill_after_s
+
+        def kill_late(group: int) -> None:
+            if end is not None and time.monotonic() > end:
+                kill(group)
+
+        finished = run_fork(
+            self.clone.folder,
+            command,
+            {**os.environ, **self.environment(), **environment},
+            meanwhile=kill_late,
+            preload=str(kill_at()),
         )
-        process.start()
-        group = process.pid
-        assert group is not None
-        process.join(_LONGEST_RUN_S if kill_after_s is None else kill_after_s)
-        if process.exitcode is None:
-            assert kill_after_s is not None, f"{' '.join(arguments)} did not end: {log.read_text()}"
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-            process.join()
-        _wait_until_gone(group)
-        status = process.exitcode
-        assert status is not None
-        return Ended(status, log.read_text(errors="replace") if log.exists() else "")
+        return Ended(finished.returncode, finished.stdout + finished.stderr)
 
     def stage(self, name: str, environment: Mapping[str, str] = NOTHING) -> Ended:
         """Run the script of a stage as DVC would."""
-        library = os.environ["COCOSEG_KILL_AT"]
         finished = self.clone.run(
             *(sys.executable, f"stages/{name}.py"),
             check=False,
             **self.environment(),
             PYTHONPATH="src",
-            LD_PRELOAD=library,
+            LD_PRELOAD=str(kill_at()),
             **environment,
         )
         return Ended(finished.returncode, finished.stdout + finished.stderr)
@@ -183,19 +163,16 @@ class Sandbox:
         return broken
 
 
-def start_forks(folder: Path) -> None:
-    """Start the process that the others are forked from, with `kill_at.c` built and loaded."""
+@cache
+def kill_at() -> Path:
+    """`kill_at.c`, built; skips the test where it cannot be."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("no C compiler (cc) on Linux, which builds what counts operations and kills")
-    library = folder / "kill_at.so"
+    library = Path(tempfile.mkdtemp(), "kill_at.so")
+    atexit.register(shutil.rmtree, library.parent)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_KILL_AT), "-ldl"], check=True)
-    os.environ["COCOSEG_KILL_AT"] = str(library)
-    _FORKS.set_forkserver_preload(_IMPORTED)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LD_PRELOAD", str(library))
-        environment.setenv("DVC_NO_ANALYTICS", "1")
-        forkserver.ensure_running()
+    return library
 
 
 def fresh_sandbox(folder: Path) -> Sandbox:
@@ -218,27 +195,3 @@ def _comparable(path: Path) -> bytes:
     for entry in lock["stages"].values():
         entry["outs"] = [out for out in entry["outs"] if not out["path"].startswith("metrics/timing/")]
     return json.dumps(lock, sort_keys=True).encode()
-
-
-def _run(program: str, arguments: Sequence[str], folder: Path, environment: dict[str, str], log: Path) -> None:
-    os.setsid()
-    os.chdir(folder)
-    os.environ.update(environment)
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    status = importlib.import_module(program).main(list(arguments))
-    sys.stdout.flush()
-    sys.exit(status)
-
-
-def _wait_until_gone(group: int) -> None:
-    """Workers that were killed with a run may take a moment to die."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return
-        time.sleep(0.01)
-    raise AssertionError("processes of a killed run are still there")

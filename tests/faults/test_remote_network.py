@@ -12,7 +12,7 @@ from clones import Clone
 from counting_pipeline import counting_pipeline
 from faults.disturbed import ALL
 from faults.lying_proxy import Fault, Kind, LyingProxy, Way
-from forks import ForkingClone, kill, run_fork
+from forks import kill
 from s3_remote import files_in, has_no_faults, make_bucket, objects_of, set_remote
 from s3_server import SECRET, S3Server
 
@@ -26,7 +26,7 @@ ONCE = {"AWS_MAX_ATTEMPTS": "1"}
 def made(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The pipeline with a folder more, whose files take several packets; nothing is pushed."""
     folder = tmp_path_factory.mktemp("network") / "made"
-    pipeline = ForkingClone(counting_pipeline(folder).folder)
+    pipeline = Clone(counting_pipeline(folder).folder)
     (folder / "photographs").mkdir()
     for number in range(12):
         (folder / f"photographs/{number}.jpg").write_bytes(bytes([number]) * 100_000)
@@ -46,7 +46,7 @@ def proxy(server: S3Server) -> Iterator[LyingProxy]:
 def pipeline(made: Clone, proxy: LyingProxy, tmp_path: Path) -> Clone:
     """A copy whose remote is behind the network, a folder of its own."""
     shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = ForkingClone(tmp_path / "made")
+    copy = Clone(tmp_path / "made")
     set_remote(copy, proxy.url, f"s3://network/{tmp_path.name}")
     copy.commit("a remote of its own")
     return copy
@@ -64,7 +64,7 @@ def pushed(made: Clone, server: S3Server) -> str:
 def fresh(pushed: str, made: Clone, proxy: LyingProxy, tmp_path: Path) -> Clone:
     """A clone without data, whose remote is behind the network."""
     made.run("git", "clone", "--quiet", ".", str(tmp_path / "fresh"))
-    clone = ForkingClone(tmp_path / "fresh")
+    clone = Clone(tmp_path / "fresh")
     set_remote(clone, proxy.url, pushed)
     return clone
 
@@ -179,11 +179,11 @@ def test_a_network_that_always_lies_is_a_line_and_an_honest_one_completes(
     assert has_no_faults(clone)
 
 
-def test_a_pull_killed_between_two_lists_leads_the_next_astray_and_the_one_after_completes(
+def test_a_pull_killed_between_two_lists_leads_the_next_astray_and_repair_completes_it(
     fresh: Clone, made: Clone, proxy: LyingProxy
 ) -> None:
     proxy.fault = Fault("silent", "down", every=2)
-    killed = run_fork(fresh.folder, ["dvc", "pull"], {}, meanwhile=lambda group: kill(group) if proxy.lies else None)
+    killed = fresh.disturbed(lambda group: kill(group) if proxy.lies else None, "dvc", "pull")
     assert killed.returncode == -signal.SIGKILL
     proxy.fault = None
     # It had noted the first list, and takes that for all.
@@ -191,5 +191,6 @@ def test_a_pull_killed_between_two_lists_leads_the_next_astray_and_the_one_after
     assert said.returncode == 1
     assert "Checkout failed for following targets:\n" in said.stderr
     assert is_right_as_far_as_it_is_there(fresh, made)
-    fresh.dvc("pull")
+    assert fresh.run("cocoseg", "verify", "--repair").stdout.endswith("all repaired\n")
+    assert fresh.dvc("pull") == "Everything is up to date.\n"
     assert has_no_faults(fresh)

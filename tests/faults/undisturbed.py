@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from faults.disturbed import STAGES, Sandbox, fresh_sandbox, start_forks
+from faults.disturbed import STAGES, Sandbox, fresh_sandbox
 
 # What DVC 3.67 says of its own notes where it was killed while it wrote them; see cocoseg.dvc_notes.
 BROKEN_NOTES = (
@@ -20,7 +20,6 @@ class Undisturbed:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        start_forks(folder)
         self.sandbox = Sandbox(folder / "sandbox")
         self._states = [folder / "0"]
         fresh_sandbox(self._states[0])
