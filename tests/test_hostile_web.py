@@ -68,6 +68,15 @@ def test_a_server_that_sends_us_elsewhere_is_one_line(sandbox: Sandbox, what: st
     assert not (sandbox.work / "data").exists()
 
 
+def test_an_address_in_the_old_header_is_not_followed_either(sandbox: Sandbox) -> None:
+    with LoopbackServer({}) as server:
+        server.answers["a.json"] = lambda: [
+            b"HTTP/1.1 302 Found\r\nURI: http://localhost:1/a.json\r\nContent-Length: 0\r\n\r\n"
+        ]
+        status, seen = custom(sandbox, f"{server.url}/a.json")
+    assert (status, "another host, localhost:1, which is not followed" in seen) == (1, True)
+
+
 def test_an_image_server_that_sends_us_elsewhere_stops_the_stage(sandbox: Sandbox) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT}
     write_json(sandbox.work / "data/filtered/instances.json", {"images": [image], "annotations": [], "categories": []})
@@ -242,7 +251,13 @@ def test_what_of_an_address_may_be_a_secret() -> None:
         "ssh://me@host/a.json",
     ):
         assert not holds_secret(plain)
-    for secret in ("HTTPS://me@a.org/", "ssh://me:word@host/a", "https://a.org/a?b", "s3://a:b/c@bucket/?x"):
+    for secret in (
+        "HTTPS://me@a.org/",
+        "ssh://me:word@host/a",
+        "https://a.org/a?b",
+        "https://a.org/a#token=b",
+        "s3://a:b/c@bucket/x",  # keys of AWS hold slashes
+    ):
         assert holds_secret(secret)
 
 

@@ -12,7 +12,7 @@ from loopback import LoopbackServer
 from stage_runs import run_stage
 
 from cocoseg.drawn import draw_annotations, draw_image
-from cocoseg.redaction import without_secrets
+from cocoseg.redaction import one_line, without_secrets
 
 PASSWORD = "canary-password"
 SECRETS = {
@@ -133,3 +133,12 @@ def test_the_canaries_are_found_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"Basic " + CANARIES[1])
     (tmp_path / "c").write_bytes(b"nothing")
     assert sorted(leaks(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING", "my_pwd", "GITHUB_PAT"])
+def test_what_a_library_repeats_of_the_environment_is_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "canary-word")
+    error = OSError("the server refused\n canary-word at s3://me:pass/word@bucket/x")
+    assert one_line(error, {}) == "the server refused *** at s3://bucket/x"
+    config = {"remote": {"store": {"url": "s3://bucket", "secret_access_key": "canary-key"}}}
+    assert one_line(OSError("canary-key at s3://bucket"), config) == "*** at s3://bucket"

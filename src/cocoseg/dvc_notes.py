@@ -15,6 +15,7 @@ from typing import Any
 from cocoseg.files import write_bytes
 
 _LOCK = "dvc.lock"
+_READS_AND_WRITES = "rwlock"
 
 
 def all_notes(repository: Any) -> list[Path]:
@@ -32,36 +33,45 @@ def broken_notes(repository: Any) -> list[Path]:
     return broken
 
 
-def has_no_lock(broken: Iterable[Path]) -> bool:
+def hides_the_data(broken: Iterable[Path]) -> bool:
     """Whether `dvc.lock` is among the broken notes, so that nobody can tell what there should be."""
     return any(note.name == _LOCK for note in broken)
 
 
+def hides_what_runs(broken: Iterable[Path]) -> bool:
+    """Whether it is unknown who reads and writes at the moment."""
+    return any(note.name == _READS_AND_WRITES for note in broken)
+
+
 def mend_note(repository: Any, note: Path, set_aside: Callable[[str], None]) -> None:
-    """Take a broken note out of the way; DVC makes another. In the place of `dvc.lock` comes that of the last commit,
-    if it has one: what ran since is in the run cache, from which `dvc repro` takes it.
+    """Take a broken note out of the way; DVC makes another. In the place of `dvc.lock` comes what git has of it, staged
+    or else committed: of what ran since, the run cache knows, from which `dvc repro` takes it.
     """
     if note.is_dir():
         note.rmdir()
         return
     set_aside(os.path.relpath(note, repository.root_dir))
     if note == _lock(repository):
-        command = ["git", "show", f"HEAD:./{note.name}"]
-        committed = subprocess.run(command, cwd=note.parent, capture_output=True, check=False)
-        if committed.returncode == 0:
-            write_bytes(note, committed.stdout)
+        for revision in ("", "HEAD"):  # the index first
+            command = ["git", "show", f"{revision}:./{note.name}"]
+            kept = subprocess.run(command, cwd=note.parent, capture_output=True, check=False)
+            if kept.returncode == 0:
+                write_bytes(note, kept.stdout)
+                if not _is_cut_off(repository):
+                    return
+        note.unlink(missing_ok=True)
 
 
 @contextmanager
 def no_stage_running(repository: Any) -> Iterator[None]:
-    """Keep every stage from starting; `LockError` if one is running. DVC's lock of the repository does not tell: while
-    a stage runs, DVC lets it go.
+    """Keep DVC from starting a stage; `LockError` if it runs one. DVC's lock of the repository does not tell: while a
+    stage runs, DVC lets it go. Of stages that were started by hand nobody knows.
     """
     from dvc.rwlock import rwlock
 
-    outputs = [out.fs_path for out in repository.index.outs]
     hard = repository.config["core"].get("hardlink_lock", False)
-    with rwlock(repository.tmp_dir, repository.fs, "cocoseg verify --repair", [], outputs, hard):
+    everything = [str(repository.root_dir)]
+    with rwlock(repository.tmp_dir, repository.fs, "cocoseg verify --repair", [], everything, hard):
         yield
 
 
@@ -70,7 +80,7 @@ def _runs(repository: Any) -> list[Path]:
 
 
 def _reads_and_writes(repository: Any) -> Path:
-    return Path(repository.tmp_dir, "rwlock")
+    return Path(repository.tmp_dir, _READS_AND_WRITES)
 
 
 def _lock(repository: Any) -> Path:

@@ -1,11 +1,14 @@
 """What `dvc.lock` says of the outputs of this folder: where they are, and under which names DVC keeps their content."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from cocoseg.errors import CocosegError
+
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class Output(NamedTuple):
@@ -30,8 +33,8 @@ class _Listed(msgspec.Struct):
 
 
 def locked_outputs(repository: Any, remote: str | None = None) -> list[Output]:
-    """The outputs of DVC's `repository` that have been made. `remote` is asked for all of them, else each's own or the
-    default one.
+    """The outputs of DVC's `repository` that have been made. `remote` is asked in place of the default one for those
+    that name none of their own.
     """
     default = repository.config["core"].get("remote")
     outputs = []
@@ -46,9 +49,20 @@ def locked_outputs(repository: Any, remote: str | None = None) -> list[Output]:
                 )
             # `dvc push` chooses so too: what is imported from a repository lies there.
             pushed = out.use_cache and out.can_push and not stage.is_repo_import
-            asked = (remote or out.remote or default) if pushed else None
+            asked = (out.remote or remote or default) if pushed else None
+            if not _OBJECT.fullmatch(out.hash_info.value):
+                raise CocosegError(
+                    f"dvc.lock: {path} is kept under {out.hash_info.value[:40]!r}; expected 32 hexadecimal digits; "
+                    "bring back the last good one with: git checkout -- dvc.lock"
+                )
             outputs.append(Output(path, out.hash_info.value, stage.addressing, bool(out.use_cache), asked, out))
     return outputs
+
+
+def unmade_outputs(repository: Any) -> list[str]:
+    """The outputs of which `dvc.lock` says nothing: not made yet, or no longer in a lock that lost its end."""
+    outs = (out for stage in repository.index.stages for out in stage.outs if out.is_in_repo and not out.hash_info)
+    return sorted(repository.fs.relpath(out.fs_path, repository.root_dir) for out in outs)
 
 
 def listed_files(content: bytes, output: Output) -> dict[str, str]:
@@ -59,7 +73,8 @@ def listed_files(content: bytes, output: Output) -> dict[str, str]:
         raise CocosegError(f"{output.path}: {output.object} is no list of files: {error}") from None
     for entry in entries:
         parts = entry.relpath.split("/")
-        if not set(parts).isdisjoint({"", ".", ".."}) or "\\" in entry.relpath or "\0" in entry.relpath:
+        climbs = ".." in re.split(r"[/\\]", entry.relpath)
+        if climbs or not set(parts).isdisjoint({"", "."}) or "\0" in entry.relpath:
             raise CocosegError(f"{output.path}: {output.object} names {entry.relpath!r}, outside of the folder")
     return {entry.relpath: entry.md5 for entry in entries}
 

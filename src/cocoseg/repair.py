@@ -40,12 +40,15 @@ def _repair_store(place: StoreSurvey, restored: Callable[[str], State]) -> None:
 
 def _restore_in_cache(found: Survey, right_files: Mapping[str, str], object_: str) -> State:
     content = _right_content(found, right_files, object_)
+    state = found.cache.states[object_]
+    if state == "corrupt":
+        # Through a link a user may have edited the cached object itself.
+        found.workspace.set_object_aside(found.cache.store, object_)
+        state = "missing"
     if content is not None:
         found.cache.store.write(object_, content)
         return "right"
-    if found.cache.states[object_] == "corrupt":
-        found.workspace.set_object_aside(found.cache.store, object_)
-    return "missing"
+    return state
 
 
 def _right_content(found: Survey, right_files: Mapping[str, str], object_: str) -> Iterable[bytes] | None:
@@ -70,11 +73,11 @@ def _repair_workspace(found: Survey) -> None:
     for out in found.outputs:
         if out.is_folder:
             found.workspace.remove_unfinished(out.path)
-    wrong = list(found.wrong())
-    found.states.update(in_parallel(partial(_restore_file, found), wrong, found.cache.jobs, "repair workspace"))
-    while found.extra:
+    while found.extra:  # first: a folder that is to be empty is wrong as long as they are there
         found.workspace.set_aside(found.extra[-1])
         found.extra.pop()
+    wrong = list(found.wrong())
+    found.states.update(in_parallel(partial(_restore_file, found), wrong, found.cache.jobs, "repair workspace"))
 
 
 def _restore_file(found: Survey, path: str) -> State:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cocoseg.errors import CocosegError
 from cocoseg.files import whole_file
 
-State = Literal["right", "missing", "corrupt"]
+State = Literal["right", "missing", "corrupt", "unreadable"]
 
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _CHUNK_BYTES = 8 * 2**20
@@ -24,7 +24,7 @@ class Store:
     def __init__(self, name: str, odb: Any) -> None:
         self.name = name
         self.odb = odb
-        self.is_local: bool = odb.fs.protocol == "local"
+        self.is_local: bool = odb is not None and odb.fs.protocol == "local"
         self._bytes: dict[str, int] = {}
 
     def path(self, name: str) -> str:
@@ -68,10 +68,12 @@ class Store:
                 return "right"
         except (FileNotFoundError, NotADirectoryError):
             return "missing"
-        except OSError:
+        except IsADirectoryError:
+            return "corrupt"
+        except OSError:  # a disk that cannot read it back, or a mode that forbids to: it may be right all the same
             if not self.is_local:
                 raise
-            # Else a disk that cannot read it back, or a mode that forbids to.
+            return "unreadable"
         return "corrupt"
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:

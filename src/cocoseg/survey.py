@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
+from cocoseg.errors import CocosegError
 from cocoseg.outputs import Output, listed_files, locked_outputs
 from cocoseg.redaction import one_line
 from cocoseg.stores import State, Store, md5
@@ -20,7 +21,7 @@ from cocoseg.workspace import Workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
-Wrong = Literal["missing", "corrupt"]
+Wrong = Literal["missing", "corrupt", "unreadable"]
 
 _REQUESTS_A_CORE = 8  # to a remote: they wait for the network
 
@@ -46,12 +47,8 @@ class StoreSurvey:
         return self.states.get(object_) == "right"
 
     def wrong(self) -> dict[str, Wrong]:
-        """The objects that are corrupt, or named and missing."""
-        return {
-            object_: state
-            for object_, state in self.states.items()
-            if state == "corrupt" or (state == "missing" and object_ in self.named)
-        }
+        """The objects that are not right."""
+        return {object_: state for object_, state in self.states.items() if state != "right" and object_ in self.named}
 
 
 @dataclass
@@ -96,21 +93,21 @@ def survey(repository: Any, remote: str | None = None, *, with_remote: bool = Tr
         repository,
         Workspace(repository),
         StoreSurvey(Store("cache", repository.cache.local), here),
-        [StoreSurvey(_remote(repository, name), away) for name in names],
+        [_remote(repository, name, away) for name in names],
         outputs,
     )
     for place in found.stores:
-        with _asking(place, repository):
-            place.others = place.store.list_objects()
+        if place.not_checked is None:
+            with _asking(place, repository):
+                place.others = place.store.list_objects()
+    for place in found.remotes:
+        if place.store.is_local and not place.others:
+            place.not_checked = f"nothing is there: {place.store.odb.path}; if it is mounted, run: dvc push"
     for out in outputs:
         _name_files(found, out)
     for place in found.stores:
         place.others -= place.named.keys()
-        # Of the cache all of them: what is wrong there, a later dvc checkout of another commit would bring to light.
-        looked_at = place.named.keys() | (place.others if place is found.cache else set())
-        _look_at(place, sorted(looked_at - place.states.keys()), repository)
-    for place in found.remotes:
-        _look_at(place, sorted(place.others & found.cache.wrong().keys()), repository)
+        _look_at(place, sorted(place.named.keys() - place.states.keys()), repository)
     _look_at_workspace(found, here)
     return found
 
@@ -122,8 +119,14 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, descr
         yield from tqdm(results, desc=description, total=len(items), unit="file", disable=None, leave=False)
 
 
-def _remote(repository: Any, name: str) -> Store:
-    return Store(f"remote {name!r}", repository.cloud.get_remote_odb(name))
+def _remote(repository: Any, name: str, jobs: int) -> StoreSurvey:
+    shown = f"remote {name!r}"
+    if name not in (known := sorted(repository.config["remote"])):
+        raise CocosegError(f"{shown} is not there; expected one of {', '.join(known) or 'those of dvc remote add'}")
+    try:
+        return StoreSurvey(Store(shown, repository.cloud.get_remote_odb(name)), jobs)
+    except Exception as error:  # a remote that keeps versions, or whose library is not installed
+        return StoreSurvey(Store(shown, None), jobs, not_checked=one_line(error, repository.config))
 
 
 @contextmanager

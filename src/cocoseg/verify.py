@@ -2,6 +2,7 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,9 @@ from typing import Any, Literal
 import msgspec
 from tabulate import tabulate
 
-from cocoseg.dvc_notes import all_notes, broken_notes, has_no_lock, mend_note, no_stage_running
+from cocoseg.dvc_notes import all_notes, broken_notes, hides_the_data, hides_what_runs, mend_note, no_stage_running
 from cocoseg.errors import CocosegError
+from cocoseg.outputs import unmade_outputs
 from cocoseg.redaction import one_line
 from cocoseg.repair import repair
 from cocoseg.survey import Survey, survey
@@ -26,7 +28,7 @@ class Fault(msgspec.Struct, frozen=True):
     """What is not as `dvc.lock` says. `path` is a file of the workspace, or one that has this object as its content."""
 
     place: str  # workspace, cache, or remote 'NAME'
-    kind: Literal["missing", "corrupt", "extra"]
+    kind: Literal["missing", "corrupt", "unreadable", "extra"]
     path: str | None  # None: an object of another commit
     object: str | None
     output: str | None
@@ -41,7 +43,7 @@ class Place(msgspec.Struct, frozen=True):
     name: str
     named: int  # by dvc.lock and the lists of folders
     missing: int
-    corrupt: int
+    corrupt: int  # or unreadable
     extra: int  # no fault in cache and remote: other commits have them
     not_checked: str | None = None  # why
 
@@ -51,6 +53,8 @@ class Report(msgspec.Struct, frozen=True):
 
     places: list[Place]
     faults: list[Fault]
+    unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
+    data_looked_at: bool = True
 
     @property
     def exit_status(self) -> int:
@@ -73,11 +77,13 @@ def verify(
             broken = broken_notes(repository)
             notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
             of_notes = [_fault_of(note, repository, repaired=mend) for note in broken]
-            for note in broken if mend else ():
-                mend_note(repository, note, Workspace(repository).set_aside)
-            if has_no_lock(broken) and not mend:
-                return Report([notes], of_notes)
-            with no_stage_running(repository) if mend else nullcontext():
+            in_the_dark = hides_what_runs(broken) and mend
+            with no_stage_running(repository) if mend and not in_the_dark else nullcontext():
+                for note in broken if mend else ():
+                    mend_note(repository, note, Workspace(repository).set_aside)
+                if in_the_dark or hides_the_data(broken):
+                    return Report([notes], of_notes, data_looked_at=False)
+                unmade = unmade_outputs(repository)
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
                 faults, places = _faults(found), _places(found)
                 failed = repair(found) if mend else {}
@@ -98,7 +104,7 @@ def verify(
         else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
         for fault in faults
     ]
-    return Report([*places, notes], of_data + of_notes)
+    return Report([*places, notes], of_data + of_notes, unmade)
 
 
 def verify_text(report: Report) -> str:
@@ -119,10 +125,17 @@ def verify_text(report: Report) -> str:
             end = "; ".join(part for part in (end, fault.way_out) if part)
         groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
     for (kind, place, _, end), names in groups.items():
-        more = f" and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else ""
-        lines.append(f"{kind} in {place}: {', '.join(names[:_MOST_NAMES])}{more}{f' ({end})' if end else ''}")
+        lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
     lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
+    if report.unmade:
+        lines.append(f"not in dvc.lock, so not looked at: {_some(report.unmade)}; make them with: dvc repro")
     return "\n".join([*lines, _conclusion(report)]) + "\n"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, each in one line, and how many more there are."""
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_MOST_NAMES])
+    return f"{shown} and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else shown
 
 
 def _conclusion(report: Report) -> str:
@@ -134,7 +147,8 @@ def _conclusion(report: Report) -> str:
         return count
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
     aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
-    return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}"
+    again = "" if report.data_looked_at else "; the data was not looked at: run cocoseg verify once more"
+    return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}{again}"
 
 
 def _fault_of(note: Path, repository: Any, *, repaired: bool) -> Fault:
@@ -156,7 +170,10 @@ def _faults(found: Survey) -> list[Fault]:
         object_, out = found.files[path], found.owners[path]
         copy = right_copy(object_) if out.in_cache else None  # else git has it
         faults.append(Fault(found.workspace.name, state, path, object_, out.path, copy))
-    faults += [Fault(found.workspace.name, "extra", path, None, found.owners[path].path, None) for path in found.extra]
+    for path in found.extra:
+        # A name may be any bytes.
+        shown = path.encode(errors="surrogateescape").decode(errors="replace")
+        faults.append(Fault(found.workspace.name, "extra", shown, None, found.owners[path].path, None))
     for place in found.stores:
         for object_, state in place.wrong().items() if place.not_checked is None else ():
             named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
@@ -168,7 +185,11 @@ def _faults(found: Survey) -> list[Fault]:
 def _places(found: Survey) -> list[Place]:
     states = [*found.wrong().values()]
     workspace = Place(
-        found.workspace.name, len(found.files), states.count("missing"), states.count("corrupt"), len(found.extra)
+        found.workspace.name,
+        len(found.files),
+        states.count("missing"),
+        states.count("corrupt") + states.count("unreadable"),
+        len(found.extra),
     )
     stores = []
     for place in found.stores:
@@ -178,7 +199,7 @@ def _places(found: Survey) -> list[Place]:
                 place.name,
                 len(place.named),
                 states.count("missing"),
-                states.count("corrupt"),
+                states.count("corrupt") + states.count("unreadable"),
                 len(place.others),
                 place.not_checked,
             )
@@ -193,9 +214,16 @@ def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
         return "cocoseg verify --repair moves it out of the way"
     if fault.right_copy is not None:
         return None
+    if fault.kind == "unreadable":
+        return "it may be right: look at its mode, and at the disk"
     if fault.path is None:
         return "of another commit; a remote may have it"
     out = found.owners.get(fault.path) or next(out for out in found.outputs if out.path == fault.path)
     if not out.in_cache:
         return f"git has it: git checkout -- {out.path}, or dvc repro {out.stage}"
+    stage = out.entry.stage
+    if stage.is_import:
+        return f"no right copy is left here: dvc pull {stage.addressing} asks where it was imported from"
+    if stage.is_data_source:
+        return "no right copy is left: put one there from a backup, not dvc add or commit, which take it as it is"
     return f"no right copy is left: dvc repro --force {out.stage} makes it again"

@@ -111,7 +111,8 @@ def _is_allowed(host: str, port: int) -> bool:
 
 async def _judge_redirect(session: Any, context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
     answer = params.response
-    defect = redirect_defect(str(answer.url), answer.headers.get("Location", ""))
+    # aiohttp follows either of the two.
+    defect = redirect_defect(str(answer.url), answer.headers.get("Location") or answer.headers.get("URI") or "")
     if defect is not None:
         answer.close()
         raise RedirectError(defect)

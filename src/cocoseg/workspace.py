@@ -1,7 +1,9 @@
 """The files that DVC put into the working tree, held against what it meant to put there."""
 
 import os
+import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,6 +13,7 @@ from cocoseg.outputs import Output, list_of
 from cocoseg.stores import State, Store, file_chunks, md5
 
 SET_ASIDE = Path(".dvc/tmp/set-aside")  # git does not see it
+_OURS = re.compile(re.escape(UNFINISHED) + "[0-9a-f]{16}")
 
 
 class Workspace:
@@ -21,6 +24,8 @@ class Workspace:
     def __init__(self, repository: Any) -> None:
         self._root = Path(repository.root_dir)
         self._repository = repository
+        # A folder for each run: what one has put aside never stands in the way of the next.
+        self._aside = self._root / SET_ASIDE / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
         self._alone = Lock()  # names below SET_ASIDE are given to one at a time
 
     def path(self, name: str) -> Path:
@@ -53,8 +58,10 @@ class Workspace:
                 found = md5(file_chunks(path))
         except (FileNotFoundError, NotADirectoryError):
             return "missing"
-        except OSError:  # a disk that cannot read it, a mode that forbids to, or a folder
+        except IsADirectoryError:
             return "corrupt"
+        except OSError:  # a disk that cannot read it, or a mode that forbids to: it may be right all the same
+            return "unreadable"
         return "right" if found == object_.removesuffix(".dir") else "corrupt"
 
     def is_link_to(self, name: str, cache: Store, object_: str) -> bool:
@@ -89,14 +96,12 @@ class Workspace:
     def remove_unfinished(self, folder: str) -> None:
         """Remove what a repair that was killed, or a stage, was about to write there; DVC does not see it."""
         for path in self.path(folder).rglob(f"{UNFINISHED}*"):
-            path.unlink()
+            if _OURS.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
     def set_aside(self, name: str) -> None:
         """Move what is there to `SET_ASIDE`."""
-        path = self.path(name)
-        if path.is_symlink() and not path.exists():  # it points to nothing: there is nothing to keep
-            path.unlink()
-        elif path.exists():
+        if os.path.lexists(path := self.path(name)):  # a link that leads nowhere now may lead somewhere again
             with self._alone:
                 self._move_aside(path, name)
 
@@ -114,10 +119,6 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
 
     def _move_aside(self, path: Path, name: str) -> None:
-        target = self.path(str(SET_ASIDE / name))
-        taken = 0
-        while os.path.lexists(target):
-            taken += 1
-            target = target.with_name(f"{Path(name).name}.{taken}")
+        target = self._aside / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)  # which may be on another disk

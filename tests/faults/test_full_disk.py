@@ -84,6 +84,7 @@ def test_a_full_disk_is_a_line_and_with_room_again_the_run_gives_what_it_would_h
     step = -(-needed // points // PAGE_BYTES) * PAGE_BYTES
     rooms = range(0, needed, step) if ALL else [0, needed // 2]
     assert each(rooms, same_with_room_again) == {}
+    assert lines  # it was full
     for line in sorted(lines):
         record_property("figures", f"{stage}, disk full: {line.replace(str(disk.folder), '…')}")
     said = f"{stage}: {needed} bytes needed, full at {len(rooms)} points, all as undisturbed with room again"

@@ -69,6 +69,7 @@ def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_h
             kills += 1
         mended += again(sandbox, "repro", "split")
         as_undisturbed(sandbox, end)
+    assert kills
     record_property("figures", f"random moments of the data stages: {kills} kills in {rounds} runs, all as undisturbed")
 
 
