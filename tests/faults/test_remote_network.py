@@ -139,7 +139,8 @@ def test_a_list_that_the_network_changes_is_a_line_that_may_give_no_reason(
     assert tells_no_secret(finished.stderr)
     assert is_right_as_far_as_it_is_there(fresh, made)
     proxy.fault = None
-    fresh.dvc("pull")
+    # What DVC noted of the lists before may lead the next pull astray.
+    assert fresh.run("cocoseg", "verify", "--repair").stdout.endswith("all repaired\n")
     assert has_no_faults(fresh)
 
 
