@@ -1,6 +1,7 @@
 """A pipeline whose remote is on an S3 server."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from clones import Clone
@@ -18,6 +19,15 @@ def set_remote(clone: Clone, endpoint: str, url: str, **settings: str) -> None:
     settings = {"url": url, "endpointurl": endpoint, "region": REGION, "verify": "true"} | settings
     lines = "".join(f"    {name} = {value}\n" for name, value in settings.items())
     (clone.folder / ".dvc/config").write_text(f"[core]\n    remote = store\n['remote \"store\"']\n{lines}")
+
+
+def copied(made: Clone, folder: Path, endpoint: str, url: str) -> Clone:
+    """A copy of it in `folder`, which has a remote of its own."""
+    shutil.copytree(made.folder, folder, symlinks=True)
+    copy = Clone(folder)
+    set_remote(copy, endpoint, url)
+    copy.commit("a remote of its own")
+    return copy
 
 
 def another(clone: Clone, name: str = "another") -> Clone:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import io
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def command(*arguments: str) -> int:
     except SystemExit as ended:
         if not isinstance(ended.code, str):
             return ended.code or 0
-        print(ended.code)  # noqa: T201
+        sys.stdout.write(f"{ended.code}\n")
         return 1
     return 0
 

@@ -15,7 +15,7 @@ from clones import Clone
 from counting_pipeline import counting_pipeline
 from faults.disturbed import ALL
 from forks import kill
-from s3_remote import another, files_in, has_no_faults, make_bucket, objects_of, set_remote
+from s3_remote import another, copied, files_in, has_no_faults, make_bucket, objects_of, set_remote
 from s3_server import SECRET, S3Server
 from silent_faults import FAULTS, SECOND, SilentFault, cached, delete_on_remote, dvc_says, flip_on_remote
 
@@ -37,10 +37,7 @@ def made(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture
 def pushed(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
     """A copy whose data is in a folder of its own on the server."""
-    shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = Clone(tmp_path / "made")
-    set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
-    copy.commit("a remote of its own")
+    copy = copied(made, tmp_path / "made", server.url, f"s3://masks/{tmp_path.name}")
     copy.dvc("push")
     return copy
 
@@ -190,9 +187,7 @@ KILLED = -9
 @pytest.fixture
 def many(made: Clone, server: S3Server, tmp_path: Path) -> Clone:
     """A copy with many objects that are nowhere else yet."""
-    shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = Clone(tmp_path / "made")
-    set_remote(copy, server.url, f"s3://masks/{tmp_path.name}")
+    copy = copied(made, tmp_path / "made", server.url, f"s3://masks/{tmp_path.name}")
     (copy.folder / "many").mkdir()
     for number in range(MANY):
         (copy.folder / f"many/{number}.jpg").write_bytes(os.urandom(200_000))

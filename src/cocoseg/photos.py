@@ -133,7 +133,7 @@ def _nothing_there(argument: str) -> str:
 
 def _absolute(path: Path) -> Path:
     # Not resolved: what DVC checks out may be a link to a file of another name.
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _shown(path: Path) -> Path:

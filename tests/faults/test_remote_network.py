@@ -2,7 +2,6 @@
 asking again, or it is a line; nothing corrupt is left, and with an honest network the second attempt completes.
 """
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from counting_pipeline import counting_pipeline
 from faults.disturbed import ALL
 from faults.lying_proxy import Fault, Kind, LyingProxy, Way
 from forks import kill
-from s3_remote import files_in, has_no_faults, make_bucket, objects_of, set_remote
+from s3_remote import copied, files_in, has_no_faults, make_bucket, objects_of, set_remote
 from s3_server import SECRET, S3Server
 
 # Drawn files, of which one is `total.txt` too, `report.txt`, photographs, and a list for each of three folders.
@@ -45,11 +44,7 @@ def proxy(server: S3Server) -> Iterator[LyingProxy]:
 @pytest.fixture
 def pipeline(made: Clone, proxy: LyingProxy, tmp_path: Path) -> Clone:
     """A copy whose remote is behind the network, a folder of its own."""
-    shutil.copytree(made.folder, tmp_path / "made", symlinks=True)
-    copy = Clone(tmp_path / "made")
-    set_remote(copy, proxy.url, f"s3://network/{tmp_path.name}")
-    copy.commit("a remote of its own")
-    return copy
+    return copied(made, tmp_path / "made", proxy.url, f"s3://network/{tmp_path.name}")
 
 
 @pytest.fixture(scope="module")
