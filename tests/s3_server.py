@@ -1,7 +1,7 @@
 """A real S3 server on the loopback interface that checks signatures: OpenStack Swift with its S3 interface.
 
-It lives in an environment of its own, made by uv: none of its libraries meets ours. One account, container and object
-server, one proxy in front, one folder as the only disk, which must keep extended attributes.
+It lives in an environment of its own, which uv makes and keeps: none of its libraries meets ours. One account,
+container and object server, one proxy in front, one folder as the only disk, which must keep extended attributes.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,7 @@ class S3Server:
         self.folder = folder
         self._ports = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._install()
+        self._programs = _installed()
         self._configure()
 
     def __enter__(self) -> "S3Server":
@@ -130,29 +131,14 @@ class S3Server:
         return sum(1 for _ in (self.folder / "devices/disk").glob("objects/*/*/*/*.data"))
 
     def _program(self, name: str) -> str:
-        return str(self.folder / "env/bin" / name)
+        return str(self._programs / name)
 
-    def _install(self) -> None:
-        uv = os.environ.get("UV") or shutil.which("uv")
-        if uv is None:
-            raise NoServer("uv is not there to install it")
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _configure(self) -> None:
+        (self.folder / "devices/disk").mkdir(parents=True, exist_ok=True)
         try:
             os.setxattr(self.folder, "user.cocoseg", b"")
         except (AttributeError, OSError):
             raise NoServer(f"{self.folder} keeps no extended attributes, which swift needs") from None
-        environment = str(self.folder / "env")
-        for command in (
-            ["venv", "--quiet", "--python", sys.executable, environment],
-            ["pip", "install", "--quiet", "--python", environment, SWIFT],
-        ):
-            # in the repository: its pyproject.toml says of which day the packages are
-            finished = subprocess.run([uv, *command], cwd=ROOT, env=_environment(), capture_output=True, check=False)
-            if finished.returncode:
-                raise NoServer(f"uv {command[0]} failed: {finished.stderr.decode(errors='replace').strip()[-200:]}")
-
-    def _configure(self) -> None:
-        (self.folder / "devices/disk").mkdir(parents=True, exist_ok=True)
         (self.folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_prefix = cocoseg\n")
         for part in PARTS:
             port = self._ports[part]
@@ -172,6 +158,26 @@ class S3Server:
                 built = subprocess.run(command, cwd=self.folder, env=_environment(), capture_output=True, check=False)
                 if built.returncode > 1:  # 1 is a warning
                     raise NoServer(f"swift-ring-builder failed: {built.stdout.decode(errors='replace').strip()[-200:]}")
+
+
+def _installed() -> Path:
+    """The folder of its programs. uv installs them once, and has them at hand from then on."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise NoServer("uv is not there to install it")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
+    day = settings["exclude-newer"]  # of the other packages, which `uv tool` does not look up
+    command = [uv, "tool", "run", "--exclude-newer", day, "--python", sys.executable, "--from", SWIFT]
+    finished = subprocess.run(
+        [*command, "python", "-c", "import sys; print(sys.prefix)"],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        raise NoServer(f"uv tool run failed: {finished.stderr.strip()[-200:]}")
+    return Path(finished.stdout.strip(), "bin")
 
 
 def _environment() -> dict[str, str]:

@@ -344,6 +344,16 @@ def test_a_file_comes_back_linked_as_dvc_links(kind: str, whole: Clone, verify: 
     assert verify() == (0, "no faults\n")
 
 
+def test_a_program_that_dvc_keeps_comes_back_as_one_that_runs(whole: Clone, verify: Verify) -> None:
+    program = whole.folder / "program.sh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    whole.dvc_here("add", "program.sh")
+    program.unlink()
+    assert verify("--repair")[0] == 0
+    assert os.access(program, os.X_OK)
+
+
 def test_what_stands_in_the_way_is_set_aside(whole: Clone, verify: Verify) -> None:
     shutil.rmtree(whole.folder / "raw")
     (whole.folder / "raw").write_text("a file where a folder should be")

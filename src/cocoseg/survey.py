@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from tqdm import tqdm
 
@@ -166,13 +166,18 @@ def _files_of(found: Survey, out: Output) -> dict[str, str] | None:
                 place.states[out.object] = place.store.state_of(out.object)
                 if place.is_right(out.object):
                     content = b"".join(place.store.chunks(out.object))
-        if content is not None:
+        if _is_right_list(content, out):
             return listed_files(content, out)
     content = found.workspace.list_of(out.path)
-    if content is None or f"{md5([content])}.dir" != out.object:
+    if not _is_right_list(content, out):
         return None
     found.rebuilt[out.object] = content
     return listed_files(content, out)
+
+
+def _is_right_list(content: bytes | None, out: Output) -> TypeGuard[bytes]:
+    """Whether this is the list of the folder's files, and not what a network made of it on this way."""
+    return content is not None and f"{md5([content])}.dir" == out.object
 
 
 def _look_at(place: StoreSurvey, objects: Sequence[str], repository: Any) -> None:

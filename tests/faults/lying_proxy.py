@@ -17,7 +17,7 @@ Way = Literal["up", "down"]
 
 _PIECES = 20  # of a slow body
 _PAUSE_S = 0.05  # between them
-_OBJECTS = b"/files/md5/"  # in the path of what DVC keeps, and not of its lists
+_OBJECTS = b"/files/md5/"  # in the path of what DVC keeps, and not where it asks what is there
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)  # closing sends a reset
 
@@ -28,6 +28,7 @@ class Fault(NamedTuple):
     kind: Kind
     way: Way
     every: int = 1
+    lists: bool = True  # those of folders too
 
 
 class _Message(NamedTuple):
@@ -135,6 +136,8 @@ class LyingProxy:
         fault = self.fault
         method, path = request.head.split(b" ")[:2]
         if _OBJECTS not in path or fault is None or method != {"up": b"PUT", "down": b"GET"}[fault.way]:
+            return None
+        if path.endswith(b".dir") and not fault.lists:
             return None
         with self._lock:
             self.passed += 1

@@ -11,6 +11,7 @@ import pytest
 from faults.disturbed import ALL, DATA_STAGES, STAGES, Ended, Sandbox
 from faults.small_disk import NoSmallDisk, SmallDisk
 from faults.undisturbed import BROKEN_NOTES, Record, Undisturbed, each
+from lacking import lacking
 
 ROOMY_BYTES = 200 * 2**20
 PAGE_BYTES = 4096
@@ -23,7 +24,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
     try:
         disk = SmallDisk(tmp_path_factory.mktemp("disk"), ROOMY_BYTES)
     except NoSmallDisk as reason:
-        pytest.skip(f"no small disk: {reason}")
+        lacking(f"no small disk: {reason}")
     with disk:
         yield disk
 

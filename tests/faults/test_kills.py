@@ -122,6 +122,7 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
         prepare()
         assert run(*command.split(), environment=sandbox.counted(EVERYWHERE, point)).status == KILLED
         assert sandbox.broken_objects() == []
+        assert sandbox.half_folders() == []
         ended = run(*command.split())
         assert ended.status == 0, ended.said
         as_undisturbed(sandbox, pushed)

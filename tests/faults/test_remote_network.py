@@ -112,7 +112,7 @@ def test_a_pull_through_a_network_that_lies_now_and_then_completes(kind: Kind, f
 def test_a_pull_of_what_the_network_changes_is_a_line_and_the_next_completes(
     kind: Kind, fresh: Clone, made: Clone, proxy: LyingProxy
 ) -> None:
-    proxy.fault = Fault(kind, "down", every=9)  # a list comes once or twice, and before the files
+    proxy.fault = Fault(kind, "down", every=4, lists=False)
     finished = fresh.run("dvc", "pull", check=False)
     assert finished.returncode == 1
     assert "ERROR: failed to pull data from the cloud - Checkout failed for following targets:\n" in finished.stderr
@@ -149,6 +149,25 @@ def test_who_does_not_set_verify_takes_what_the_network_has_changed_and_cocoseg_
     proxy.fault = None
     assert "corrupt in cache: " in fresh.run("cocoseg", "verify", check=False).stdout
     assert "all repaired" in fresh.run("cocoseg", "verify", "--repair").stdout
+    assert has_no_faults(fresh)
+
+
+def test_a_network_that_changes_every_other_answer_makes_no_object_corrupt(fresh: Clone, proxy: LyingProxy) -> None:
+    fresh.dvc("pull")
+    proxy.fault = Fault("flip", "down", every=2)
+    # One after the other: each is asked for once more, and that answer is right.
+    finished = fresh.run("cocoseg", "verify", "--jobs", "1")
+    assert finished.stdout.endswith("\n\nno faults\n")
+    assert proxy.lies == OBJECTS - 1
+
+
+def test_a_repair_believes_no_upload_that_does_not_come_back_as_it_was(fresh: Clone, proxy: LyingProxy) -> None:
+    fresh.dvc("pull")
+    proxy.fault = Fault("flip", "down")
+    finished = fresh.run("cocoseg", "verify", "--repair", check=False)
+    assert finished.returncode == 1
+    assert "was sent, but does not come back as it was; run again" in finished.stdout
+    proxy.fault = None
     assert has_no_faults(fresh)
 
 
