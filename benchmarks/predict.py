@@ -89,7 +89,7 @@ def folder_of_photos(model: nn.Module, card: ModelCard, count: int, repeats: int
                     logits = bare_model(images)
                     for own, place in zip(logits, places, strict=True):
                         if labels:
-                            original_labels(own, place).cpu()
+                            original_labels(own, place)
             if device.type != "cpu":
                 torch.accelerator.synchronize()
 

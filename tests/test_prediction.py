@@ -9,7 +9,7 @@ from test_evaluation import CARD
 from torch import Tensor, nn
 
 from cocoseg import geometry
-from cocoseg.geometry import Preprocessing, original_labels, original_logits, placement
+from cocoseg.geometry import Preprocessing, _labels_in_parts, original_labels, original_logits, placement
 from cocoseg.prediction import ahead, predict_logits
 
 
@@ -29,7 +29,8 @@ def zeros(*sizes: tuple[int, int]) -> Iterator[tuple[int, "np.ndarray[tuple[int,
     return ((number, np.zeros((*size, 3), np.uint8)) for number, size in enumerate(sizes))
 
 
-def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for() -> None:
+def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
     model = Recording()
     card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=32, resize="short_side"))
     sizes = [(32, 32)] * 3 + [(32, 64)] * 2
@@ -38,12 +39,26 @@ def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for() -
     assert model.batches == [(2, 3, 32, 32), (1, 3, 32, 32), (2, 3, 32, 64)]
 
 
-def test_without_a_size_a_batch_is_as_large_as_in_training_and_at_most_16() -> None:
+def test_without_a_size_a_batch_is_as_large_as_in_training_and_at_most_16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
     for trained, expected in ((4, [4, 4, 4, 4, 2]), (64, [16, 2])):
         model = Recording()
         card = msgspec.structs.replace(CARD, params={"batch_size": trained})
         assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
         assert [batch[0] for batch in model.batches] == expected
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(2, [3, 3, 3, 3, 3, 3]), (4, [1] * 18), (64, [1] * 18)])
+def test_cores_share_a_batch_and_the_order_stays(
+    cores: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", str(cores))
+    model = Recording()
+    threads = torch.get_num_threads()
+    keys = [predicted.key for predicted in predict_logits(model, CARD, zeros(*[(8, 8)] * 18), batch_size=6)]
+    assert keys == list(range(18))
+    assert [batch[0] for batch in model.batches] == expected
+    assert torch.get_num_threads() == threads
 
 
 class Leaning(nn.Module):
@@ -62,7 +77,7 @@ def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_labels_are_the_same_however_few_channels_are_enlarged_at_a_time(
+def test_labels_are_the_same_by_plane_as_on_the_cpu_and_in_parts_as_on_an_accelerator(
     channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = placement(40, 60, 16, "letterbox")
@@ -71,9 +86,20 @@ def test_labels_are_the_same_however_few_channels_are_enlarged_at_a_time(
     expected = original_logits(logits, place).argmax(dim=0)
     monkeypatch.setattr(geometry, "_MOST_VALUES", channels * 40 * 60)
     labels = original_labels(logits, place)
-    assert labels.dtype == torch.uint8
+    assert labels.dtype == np.uint8
     assert labels.shape == (40, 60)
-    assert torch.equal(labels.long(), expected)
+    assert np.array_equal(labels, expected)
+    in_parts = _labels_in_parts(logits, place)
+    assert in_parts.dtype == torch.uint8
+    assert np.array_equal(in_parts, expected)
+
+
+def test_a_binary_model_has_one_channel_by_plane_too() -> None:
+    place = placement(40, 60, 16, "squash")
+    logits = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = original_labels(logits, place)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, original_logits(logits, place)[0] > 0)
 
 
 def test_a_few_are_made_ahead_in_their_order() -> None:

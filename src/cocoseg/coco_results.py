@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from cocoseg.categories import BACKGROUND
-from cocoseg.geometry import Placement, predicted_labels
+from cocoseg.geometry import Placement
 from cocoseg.palette import palette
 from cocoseg.weights import ModelCard
 
@@ -69,11 +69,9 @@ def class_confidences(logits: Tensor, place: Placement) -> list[float]:
         probabilities = torch.cat([1 - foreground, foreground])
     else:
         probabilities = content.softmax(dim=0)
-    classes = len(probabilities)
-    labels = predicted_labels(content).flatten().long()
-    own = probabilities.flatten(1).gather(0, labels[None])[0]
-    sums = torch.zeros(classes, device=logits.device).index_add_(0, labels, own)
-    pixels = torch.bincount(labels, minlength=classes)
+    highest, labels = probabilities.flatten(1).max(dim=0)
+    pixels = torch.bincount(labels, minlength=len(probabilities))
+    sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, highest)
     # A class may win between the network's pixels only.
     means: list[float] = torch.where(pixels > 0, sums / pixels.clamp(min=1), probabilities.amax(dim=(1, 2))).tolist()
     return means

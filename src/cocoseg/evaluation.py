@@ -59,7 +59,7 @@ def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictio
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
     for (pair, truth), _, logits, place in predict_logits(model, card, _decoded(pairs, classes)):
-        prediction = original_labels(logits, place).cpu().numpy()
+        prediction = original_labels(logits, place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, card.classes)

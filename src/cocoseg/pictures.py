@@ -5,6 +5,7 @@ the same input gives the same picture on every machine.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import cv2
 import msgspec
@@ -56,19 +57,15 @@ def colour_map(labels: Pixels) -> Pixels:
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
     """The image dimmed, its classes tinted and outlined in their colours, ignored pixels hatched."""
-    # What a label makes of a brightness, looked up: ten times as fast as worked out pixel by pixel.
-    brightness = np.arange(256, dtype=np.uint16)[:, None]
-    tints = (brightness * 3 + palette().astype(np.uint16)[:, None] * 5) // 8  # (labels, brightness, 3)
-    tints[BACKGROUND] = brightness * 5 // 8
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
-    pixels = np.take(tints.astype(np.uint8).reshape(-1, 3), cells, axis=0)
+    pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as worked out pixel by pixel
     hatched = labels == IGNORE
     if hatched.any():  # of predictions none is
         hatched &= _stripes(*labels.shape)
         pixels[hatched] = (gray[hatched] * 3 + np.array(_HATCH, np.uint16) * 5) // 8
-    edge = np.nonzero(outline(labels))
-    pixels[edge] = palette()[labels[edge]]
+    edge = np.flatnonzero(outline(labels))
+    pixels.reshape(-1, 3)[edge] = palette()[labels.ravel()[edge]]
     return pixels
 
 
@@ -176,6 +173,15 @@ def _gray(image: Pixels) -> NDArray[np.uint16]:
     red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
     gray: NDArray[np.uint16] = red * np.uint16(77) + green * np.uint16(150) + blue * np.uint16(29) >> np.uint16(8)
     return gray[..., None]
+
+
+@cache
+def _tints() -> Pixels:
+    """What each label makes of each brightness, (256 labels × 256, 3)."""
+    brightness = np.arange(256, dtype=np.uint16)[:, None]
+    tints = (brightness * 3 + palette().astype(np.uint16)[:, None] * 5) // 8
+    tints[BACKGROUND] = brightness * 5 // 8
+    return tints.astype(np.uint8).reshape(-1, 3)
 
 
 def _stripes(height: int, width: int) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from cocoseg.output_folder import unwritable
 from cocoseg.photos import Photo, find_photos, read_photo
 from cocoseg.pictures import legend, overlay
 from cocoseg.png import encode_png
-from cocoseg.prediction import Predicted, ahead, predict_logits
+from cocoseg.prediction import Predicted, ahead, predict_logits, sharing_cores
 from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
 
@@ -57,8 +57,9 @@ def predict(
     ids = category_ids(card)
     images, results = [], []
 
-    def write(predicted: tuple[Predicted[Photo], NDArray[np.uint8], list[float]]) -> _Written:
-        one, labels, confidences = predicted
+    def write(one: Predicted[Photo]) -> _Written:
+        labels = original_labels(one.logits, one.place)
+        confidences = class_confidences(one.logits, one.place)
         name = mask_name(one.key.name)
         height, width = labels.shape
         write_bytes(out / "masks" / name, encode_png(labels))
@@ -67,12 +68,9 @@ def predict(
         return _Written(image, list(coco_results(id_of[one.key], labels, confidences, ids)))
 
     workers = worker_count()
-    with ThreadPoolExecutor(workers) as readers, ThreadPoolExecutor(workers) as writers:
+    with ThreadPoolExecutor(workers) as readers, sharing_cores(workers) as writers:
         decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers), len(found.photos))
-        predicted = (
-            (one, original_labels(one.logits, one.place).cpu().numpy(), class_confidences(one.logits, one.place))
-            for one in predict_logits(model, card, decoded, batch_size=batch_size, flips=flips)
-        )
+        predicted = predict_logits(model, card, decoded, batch_size=batch_size, flips=flips)
         try:
             for written in ahead(writers, write, predicted, 2 * workers):
                 images.append(written.image)
@@ -123,4 +121,6 @@ def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[
+        1
+    ].tobytes()

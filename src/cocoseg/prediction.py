@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from cocoseg.geometry import Placement, Preprocessing, normalised, placed_image, placement
 from cocoseg.weights import ModelCard
+from cocoseg.workers import worker_count
 
 BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
 _BATCH_PIXELS = 2**26  # of the images' own, 200 MB: photographs of a phone come in smaller batches
@@ -19,6 +21,7 @@ _BATCH_PIXELS = 2**26  # of the images' own, 200 MB: photographs of a phone come
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Batch = list[tuple[Key, NDArray[np.uint8], Placement]]
 
 
 class Predicted(NamedTuple, Generic[Key]):
@@ -39,10 +42,13 @@ def predict_logits(
     flips: bool = False,
 ) -> Iterator[Predicted[Key]]:
     """The logits of each image, in order; `flips` averages them with those of its mirror image."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     most = batch_size or min(BATCH_SIZE, card.params.get("batch_size", BATCH_SIZE))
-    for batch in _batches(images, card.preprocessing, most):
+    # A core for each of several passes at a time: cores that share one wait for whichever also reads or writes a file.
+    passes = min(worker_count(), most) if device.type == "cpu" else 1
+
+    def forward(batch: _Batch[Key]) -> tuple[_Batch[Key], Tensor]:
         stacked = torch.stack(
             [placed_image(torch.from_numpy(image).permute(2, 0, 1), place) for _, image, place in batch]
         )
@@ -51,9 +57,23 @@ def predict_logits(
             logits = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
-            logits = logits.contiguous()  # by channel, which is enlarged in half the time of channels last
-        for (key, image, place), own in zip(batch, logits, strict=True):
-            yield Predicted(key, image, own, place)
+            return batch, logits.contiguous()  # by channel, which is enlarged in half the time of channels last
+
+    with sharing_cores(passes) as pool:
+        for batch, logits in ahead(pool, forward, _batches(images, card.preprocessing, most // passes), passes):
+            for (key, image, place), own in zip(batch, logits, strict=True):
+                yield Predicted(key, image, own, place)
+
+
+@contextmanager
+def sharing_cores(count: int) -> Iterator[ThreadPoolExecutor]:
+    """As many threads, among which PyTorch's cores are divided."""
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, cores // count),)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(cores)  # of threads that are yet to come
 
 
 def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
@@ -69,9 +89,9 @@ def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item],
 
 def _batches(
     images: Iterable[tuple[Key, NDArray[np.uint8]]], preprocessing: Preprocessing, most: int
-) -> Iterator[list[tuple[Key, NDArray[np.uint8], Placement]]]:
+) -> Iterator[_Batch[Key]]:
     """At most `most` images of one input size together."""
-    batch: list[tuple[Key, NDArray[np.uint8], Placement]] = []
+    batch: _Batch[Key] = []
     pixels = 0
     for key, image in images:
         height, width = image.shape[:2]
