@@ -31,17 +31,26 @@ def test_a_class_has_the_id_that_its_category_had_in_training() -> None:
     assert [(one["id"], one["name"]) for one in described["categories"]] == [(1, "person"), (3, "car")]
 
 
+def test_the_one_class_of_a_binary_model_has_its_id_and_several_together_have_none() -> None:
+    person, car = MULTICLASS.categories
+    dog = msgspec.structs.replace(person, class_index=1, category_id=18)
+    binary = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"))
+    assert category_ids(msgspec.structs.replace(binary, categories=(dog,))) == [0, 18]
+    both = (dog, msgspec.structs.replace(car, class_index=1))
+    assert category_ids(msgspec.structs.replace(binary, categories=both)) == [0, 1]
+
+
 def test_each_class_of_a_label_map_is_one_entry_whose_pixels_come_back() -> None:
     labels = np.array([[0, 2, 2], [0, 1, 2]], np.uint8)
-    found = list(coco_results(9, labels, [0.9, 0.123456, 0.75], [0, 1, 3]))
-    assert [(one["image_id"], one["category_id"], one["score"]) for one in found] == [(9, 1, 0.1235), (9, 3, 0.75)]
+    found = list(coco_results(labels, [0.9, 0.123456, 0.75], [0, 1, 3]))
+    assert [(one["category_id"], one["score"]) for one in found] == [(1, 0.1235), (3, 0.75)]
     for one, class_index in zip(found, (1, 2), strict=True):
         assert np.array_equal(coco_mask.decode(one["segmentation"]), labels == class_index)
         assert isinstance(one["segmentation"]["counts"], str)
 
 
 def test_a_label_map_of_background_has_no_entry() -> None:
-    assert list(coco_results(1, np.zeros((2, 2), np.uint8), [1.0, 0.0], [0, 1])) == []
+    assert list(coco_results(np.zeros((2, 2), np.uint8), [1.0, 0.0], [0, 1])) == []
 
 
 def test_a_confidence_is_the_mean_probability_over_the_pixels_that_a_class_wins() -> None:

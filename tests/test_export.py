@@ -56,6 +56,7 @@ class Exported(NamedTuple):
     model: nn.Module
     data: bytes
     said: str
+    readme: str
 
 
 # Fast-SCNN pools to fixed numbers of bins, which ONNX's own pooling does for one size only.
@@ -67,11 +68,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         patch.chdir(tmp_path_factory.mktemp("exported"))
         model = trained(*request.param)
         main(["export", "--format", "onnx", "--out", "out"])
-        return Exported(model, Path("out/model.onnx").read_bytes(), said.getvalue())
+        return Exported(model, Path("out/model.onnx").read_bytes(), said.getvalue(), Path("out/README.md").read_text())
 
 
 def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
     assert "checked with onnxruntime: logits within " in exported.said
+    assert exported.readme.startswith("# ")
+    assert 'onnxruntime.InferenceSession("model.onnx")' in exported.readme
     session = onnxruntime.InferenceSession(exported.data)
     for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
         images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -90,6 +93,7 @@ def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_me
     assert facts["preprocessing"] == {
         "image_size_px": 32, "resize": "letterbox", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
     }  # fmt: skip
+    assert facts["border_rgb"] == [124, 116, 104]
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
 
 
@@ -136,7 +140,12 @@ def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> 
         assert torch.allclose(found[arch], logits, atol=1e-5)  # another number of threads adds in another order
     assert {path.stat().st_mode for path in Path("unet").iterdir()} == {Path("images.pt").stat().st_mode}
     settings = json.loads(Path("unet/preprocessor_config.json").read_text())
-    assert settings["size"] == {"longest_edge": 32}
+    assert settings == {
+        "do_resize": True, "size": {"longest_edge": 32}, "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_pad": True,
+        "size_divisor": 1, "pad_size": {"height": 32, "width": 32}, "pad_rgb": [124, 116, 104],
+        "pad_place": "both sides alike",
+    }  # fmt: skip
     readme = Path("unet/README.md").read_text()
     assert readme.startswith("---\nlibrary_name: segmentation-models-pytorch\n")
     assert "hf upload USER/NAME" in readme
@@ -173,6 +182,11 @@ def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -
     readme = exported_readme()
     assert "# Mine\n" in readme
     assert "Trained in 60 s on a GPU in bf16-mixed, 9.5 images/s, at most 3 MB." in readme
+    for broken in ('{"seconds": 3}', "<<<<<<< HEAD", "[]"):
+        Path("metrics/timing/train.json").write_text(broken)
+        readme = exported_readme()
+        assert "# Mine\n" in readme
+        assert "Trained in" not in readme
     Path("metrics/model_card.md").write_text("# Mine\n\nWeights `000000000000`.\n")
     assert "# Mine\n" not in exported_readme()
 

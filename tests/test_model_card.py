@@ -112,3 +112,22 @@ def test_a_strangers_words_cannot_become_markdown() -> None:
     source = msgspec.structs.replace(RESULTS.source, info={"description": "<img src=x>\n|[b](c)`"})
     text = model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source))
     assert "Source: _img src=x____b_(c)_. Fingerprint" in text
+    hostile = "<b>|[a](http://e)"
+    card = msgspec.structs.replace(CARD, classes=("background", hostile, "car"))
+    metrics = METRICS | {
+        "iou": {"background": 0.9, hostile: 0.5, "car": None},
+        "dice": {"background": 0.95, hostile: 0.6, "car": None},
+    }
+    text = model_card(card, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
+    assert hostile not in text
+    assert "Classes: background, _b___a_(http://e), car." in text
+    assert "The weakest class is _b___a_(http://e), with an IoU of 0.500." in text
+
+
+def test_a_licence_without_an_id_is_nobodys_and_one_without_a_name_says_nothing() -> None:
+    licenses = [{"name": "CC BY"}, {"id": 4, "name": "", "url": ""}]
+    source = msgspec.structs.replace(RESULTS.source, licenses=licenses)
+    found = rows(model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source)))
+    assert ["not stated", "2"] in found  # of id 4
+    assert ["not stated", "1"] in found  # without one
+    assert not any("CC BY" in cell for row in found for cell in row)

@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def _made(path: Path) -> Path:
 
 
 def names(*arguments: str) -> list[str]:
-    return [photo.name for photo in find_photos(arguments, OUT).photos]
+    return [photo.name for photo in find_photos(arguments, [OUT]).photos]
 
 
 def test_a_folder_is_searched_for_images_and_they_are_named_by_their_place_in_it(here: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_glob_is_matched_here_if_the_shell_did_not(here: Path) -> None:
 
 def test_an_image_named_twice_is_there_once_and_what_lies_in_the_output_folder_is_left_out(here: Path) -> None:
     assert names("a", "a/1.png", str(here / "a/1.png")) == ["1.png", "deep/2.PNG"]
-    assert [photo.name for photo in find_photos(["a"], Path("a/deep")).photos] == ["1.png"]
+    assert [photo.name for photo in find_photos(["a"], [Path("a/deep")]).photos] == ["1.png"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(here: Path) -> None:
@@ -70,13 +72,53 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(here: Path) -> None:
 
 def test_a_folder_without_an_image_a_glob_without_a_match_and_equal_mask_names_are_one_line_each(here: Path) -> None:
     save(here / "a" / "1.jpg")
-    found = find_photos(["c", "a/*.gif", "a/1.jpg", "a/1.png"], OUT)
+    found = find_photos(["c", "a/*.gif", "a/1.jpg", "a/1.png"], [OUT])
     assert [photo.name for photo in found.photos] == ["1.jpg"]
     assert found.problems == [
         "c: holds no image; expected files such as .jpg or .png in it or in its folders",
         "a/*.gif: matches nothing; expected a file, a folder or a glob such as 'photos/*.jpg'",
         "a/1.png: its mask would have the name of that of a/1.jpg; rename one of them",
     ]
+
+
+def test_what_names_nothing_that_can_be_looked_at_is_a_line_beside_what_can(here: Path) -> None:
+    found = find_photos(["", "a/**.png", "x" * 300, "b"], [OUT])
+    assert [photo.name for photo in found.photos] == ["1.png"]
+    way_out = "expected a file, a folder or a glob such as 'photos/*.jpg'"
+    assert [problem.endswith(way_out) for problem in found.problems] == [True] * 3
+    assert [problem.split(":")[0] for problem in found.problems] == ["''", "a/**.png", "x" * 300]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no file names that are no Unicode")
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png"])
+def test_a_name_that_cannot_be_written_is_one_line(name: bytes, here: Path) -> None:
+    shutil.copy(here / "b/1.png", here / "b" / os.fsdecode(name))
+    found = find_photos(["b"], [OUT])
+    assert [photo.name for photo in found.photos] == ["1.png"]
+    [problem] = found.problems
+    assert problem.endswith(": its name cannot be written into results; rename it")
+    assert problem.isascii()
+    assert "\n" not in problem
+
+
+def test_a_name_may_have_any_letters_and_spaces(here: Path) -> None:
+    (here / "b/1.png").rename(here / "b/été 日本 👩‍👧.png")
+    assert names("b") == ["été 日本 👩‍👧.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_read_is_a_line(here: Path) -> None:
+    (here / "a/deep").chmod(0)
+    found = find_photos(["a"], [OUT])
+    (here / "a/deep").chmod(0o755)
+    assert [photo.name for photo in found.photos] == ["1.png"]
+    assert found.problems == [f"{here}/a/deep: cannot be read (Permission denied)"]
+
+
+def test_a_side_longer_than_a_jpeg_can_have_is_one_line(tmp_path: Path) -> None:
+    Image.new("L", (65_501, 2)).save(tmp_path / "strip.png")
+    with pytest.raises(CocosegError, match=r"strip\.png: 65501×2 pixels; expected at most 65,500 a side$"):
+        read_photo(tmp_path / "strip.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])

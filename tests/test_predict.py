@@ -166,13 +166,74 @@ def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summa
     Path("empty").mkdir()
     assert command("photos", "empty", "photos/gone.jpg", "--out", "out") == 1
     said, told = capsys.readouterr()
-    assert said == "out: images predicted: 2, failed: 6\n"
+    assert said.startswith("out: images predicted: 2, failed: 6")
     lines = [line for line in told.splitlines() if line.startswith("cocoseg predict: ")]
     assert [line.split(":")[1].strip() for line in sorted(lines)] == [
         "empty", "photos/clear.png", "photos/gone.jpg", "photos/moving.gif", "photos/notes.jpg", "photos/one.png",
     ]  # fmt: skip
     assert sorted(path.name for path in Path("out/masks").iterdir()) == ["good.png", "turned.png"]
     assert len(read_json(OUT / "images.json", dict[str, Any])["images"]) == 2
+
+
+def test_a_folder_may_be_predicted_into_itself_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    photo("photos/1.png")
+    for _ in range(2):
+        assert command("photos", "--out", "photos") == 0
+        assert capsys.readouterr().out.startswith("photos: images predicted: 1")
+
+
+def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_failed() -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    assert command(str(photo("photo.png")), "--out", "out") == 0
+    Path("notes.jpg").write_text("Dear diary,")
+    assert command("notes.jpg", "--out", "out") == 1
+    assert not Path("out/results.json").exists()
+    assert not Path("out/images.json").exists()
+
+
+def test_a_file_that_is_no_image_does_not_take_the_others_their_numbers() -> None:
+    for name in ("photos/000000000139.png", "photos/000000000042.png"):
+        photo(name)
+    Path("photos/notes.jpg").write_text("Dear diary,")
+    assert predict(Bright(), BRIGHT, ["photos"], OUT, None, flips=False) == Summary(predicted=2, failed=1)
+    assert [image["id"] for image in read_json(OUT / "images.json", dict[str, Any])["images"]] == [42, 139]
+    assert {result["image_id"] for result in read_json(OUT / "results.json", list[dict[str, Any]])} == {42, 139}
+
+
+def test_a_shape_that_would_be_gigantic_to_the_network_is_a_line_and_the_rest_goes_through(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short_side = msgspec.structs.replace(BRIGHT.preprocessing, resize="short_side")
+    card = msgspec.structs.replace(BRIGHT, preprocessing=short_side)
+    photo("photos/1.png")
+    Image.new("RGB", (40_000, 2)).save("photos/2.png")  # 64 × 1,280,000 to the network
+    assert predict(Bright(), card, ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
+    line = "photos/2.png: 40000×2 pixels would be 1280000×64 to the network; expected at most 64 megapixels"
+    assert line in capsys.readouterr().err
+
+
+def test_where_all_is_background_the_summary_says_that_pycocotools_loads_no_empty_results(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocoseg.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
+    Image.new("RGB", (64, 64)).save("black.png")
+    assert command("black.png", "--out", "out") == 0
+    assert "no class in any, and pycocotools loads no empty results" in capsys.readouterr().out
+
+
+def test_the_command_line_hands_on_flips_and_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, bool]] = []
+
+    def ask(*arguments: Any, flips: bool) -> Summary:
+        asked.append((arguments[-1], flips))
+        return Summary(predicted=1, failed=0)
+
+    monkeypatch.setattr("cocoseg.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
+    monkeypatch.setattr("cocoseg.predict.predict", ask)
+    assert command("photo.png", "--out", "out", "--batch-size", "3", "--tta") == 0
+    assert command("photo.png", "--out", "out") == 0
+    assert asked == [(3, True), (None, False)]
 
 
 @pytest.mark.parametrize("bad", ["notes.jpg", "empty", "one.png", "gone.jpg", "no*.png"])

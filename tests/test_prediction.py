@@ -1,5 +1,7 @@
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from test_evaluation import CARD
 from torch import Tensor, nn
 
-from cocoseg import geometry
+from cocoseg import geometry, prediction
 from cocoseg.geometry import Preprocessing, _labels_in_parts, original_labels, original_logits, placement
 from cocoseg.prediction import ahead, predict_logits
 
@@ -19,9 +21,11 @@ class Recording(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[tuple[int, ...]] = []
+        self.threads: set[int] = set()
 
     def forward(self, images: Tensor) -> Tensor:
         self.batches.append(tuple(images.shape))
+        self.threads.add(torch.get_num_threads())
         return images[:, :2]
 
 
@@ -58,7 +62,45 @@ def test_cores_share_a_batch_and_the_order_stays(
     keys = [predicted.key for predicted in predict_logits(model, CARD, zeros(*[(8, 8)] * 18), batch_size=6)]
     assert keys == list(range(18))
     assert [batch[0] for batch in model.batches] == expected
-    assert torch.get_num_threads() == threads
+    assert model.threads == {1}
+    with ThreadPoolExecutor(1) as pool:  # a thread that is new has what was set last
+        assert pool.submit(torch.get_num_threads).result() == threads
+
+
+class Meeting(nn.Module):
+    """Comes to an end if two passes are in it at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=30)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.both.wait()
+        return images
+
+
+def test_two_cores_run_two_passes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "2")
+    assert len(list(predict_logits(Meeting(), CARD, zeros((8, 8), (8, 8)), batch_size=2))) == 2
+
+
+def test_photographs_of_a_phone_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    monkeypatch.setattr(prediction, "_BATCH_PIXELS", 150)
+    model = Recording()
+    assert len(list(predict_logits(model, CARD, zeros(*[(8, 8)] * 5)))) == 5
+    assert [batch[0] for batch in model.batches] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("said", [0, -1, "big", None, 2.5])
+def test_a_batch_size_that_is_none_in_a_strangers_card_is_passed_over(
+    said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    model = Recording()
+    card = msgspec.structs.replace(CARD, params={"batch_size": said})
+    assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+    assert [batch[0] for batch in model.batches] == [16, 2]
 
 
 class Leaning(nn.Module):

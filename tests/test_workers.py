@@ -1,6 +1,11 @@
 """How many things to do at once."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,3 +25,29 @@ def test_a_count_that_is_none_is_one_line(asked: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("COCOSEG_WORKERS", asked)
     with pytest.raises(CocosegError, match=f"COCOSEG_WORKERS is '{asked}'; expected a whole number of at least 1"):
         counted_in("COCOSEG_WORKERS")
+
+
+# Says the process ids of its workers, and is killed while both have nothing to do.
+PARENT = """\
+import os, signal
+from cocoseg.workers import process_pool
+
+if __name__ == "__main__":
+    with process_pool(2) as pool:
+        list(pool.map(abs, [1, 2]))
+        print(*[process.pid for process in pool._processes.values()], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_with_the_one_that_started_them_also_when_it_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    with subprocess.Popen([sys.executable, "parent.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert parent.returncode == -signal.SIGKILL
+    assert workers
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive the process that started them"
+        time.sleep(0.05)

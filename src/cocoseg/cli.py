@@ -167,7 +167,9 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the predictions go")
     _add_model_source(command)
     command.add_argument("--tta", action="store_true", help="also predict the mirror image, and average")
-    command.add_argument("--batch-size", metavar="N", type=_positive_count, help="default: as trained, at most 16")
+    command.add_argument("--batch-size", metavar="N", type=_positive_count,
+                         help="images in the network at a time, which the cores of a CPU share; default: as trained, "
+                         "at most 16")  # fmt: skip
     command.set_defaults(run=_predict)
 
 
@@ -190,7 +192,8 @@ def _predict(options: argparse.Namespace) -> None:
     summary = predict(model, card, options.paths, options.out, options.batch_size, flips=options.tta)
     if summary.predicted:
         failed = f", failed: {summary.failed}" if summary.failed else ""
-        sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}\n")
+        empty = "; no class in any, and pycocotools loads no empty results" if summary.found_nothing else ""
+        sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}{empty}\n")
     if summary.failed:
         sys.exit(1)
 

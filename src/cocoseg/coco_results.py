@@ -29,9 +29,8 @@ def image_ids(names: Sequence[str]) -> list[int]:
 def category_ids(card: ModelCard) -> list[int]:
     """COCO's id of each class, by class index; of a class that stands for several, or for none known, its index."""
     ids = list(range(len(card.classes)))
-    if card.task == "multiclass":
-        for category in card.categories:
-            ids[category.class_index] = category.category_id
+    for category in card.categories if card.task == "multiclass" or len(card.categories) == 1 else ():
+        ids[category.class_index] = category.category_id
     return ids
 
 
@@ -45,9 +44,11 @@ def described_images(images: Sequence[Mapping[str, Any]], card: ModelCard) -> di
 
 
 def coco_results(
-    image_id: int, labels: NDArray[np.uint8], confidences: Sequence[float], ids: Sequence[int]
+    labels: NDArray[np.uint8], confidences: Sequence[float], ids: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """One entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`."""
+    """One entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`; the id
+    of the image is yet to come.
+    """
     columns = np.ascontiguousarray(labels.T)  # COCO runs down them
     for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
         if class_index == BACKGROUND:
@@ -55,7 +56,7 @@ def coco_results(
         encoded = coco_mask.encode((columns == class_index).T)
         segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
         score = round(confidences[class_index], 4)
-        yield {"image_id": image_id, "category_id": ids[class_index], "segmentation": segmentation, "score": score}
+        yield {"category_id": ids[class_index], "segmentation": segmentation, "score": score}
 
 
 def class_confidences(logits: Tensor, place: Placement) -> list[float]:

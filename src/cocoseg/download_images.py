@@ -2,10 +2,9 @@
 
 import errno
 import hashlib
-import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -28,7 +27,7 @@ from cocoseg.perceptual_hash import perceptual_hash
 from cocoseg.redaction import without_secrets
 from cocoseg.tables import ImageRow
 from cocoseg.transfer import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
-from cocoseg.workers import worker_count
+from cocoseg.workers import process_pool, worker_count
 
 _AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
 Status = Literal["ok", "missing"] | Defect
@@ -95,9 +94,7 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
 def draw_images(images: Sequence[Image], folder: Path) -> list[ImageRow]:
     """The drawn sample's images, drawn by as many processes as there are cores."""
     _announce(f"{len(images):,} images to draw")
-    # Spawned: a fork would copy the locks of threads that numpy and OpenCV may have started.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(worker_count(), len(images)), mp_context=context) as pool:
+    with process_pool(len(images)) as pool:
         return _run(pool, [partial(_draw, image, folder) for image in images])
 
 

@@ -23,7 +23,8 @@ _TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
 _LOAD_ONNX = """## How to load it
 
 `model.onnx` takes `images` (N, 3, H, W), float32, RGB, scaled to [0, 1], then `(value - mean) / std`, and returns
-`logits` (N, C, H, W), of any batch and size. How large, mean, std and the classes are in its metadata:
+`logits` (N, C, H, W), of any batch and size. How large, mean, std and the classes are in its metadata; a `letterbox` is
+filled up with `border_rgb`, on both sides alike:
 
 ```python
 import json, onnxruntime
@@ -86,5 +87,9 @@ def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
         size = card.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
         return model_card(card, cost, None)
-    timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
-    return f"{written}\n{measured_cost(*timings)}\n" if any(timings) else written
+    try:
+        timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
+        measured = measured_cost(*timings)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # of another version, or in the middle of a merge
+        return written
+    return f"{written}\n{measured}\n" if measured else written

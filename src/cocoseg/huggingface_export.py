@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from cocoseg.errors import CocosegError
 from cocoseg.files import write_bytes, write_json
+from cocoseg.geometry import BORDER_RGB
 from cocoseg.models import Padded
 from cocoseg.weights import ModelCard
 
@@ -24,7 +26,10 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
             f"arch {card.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
         )
     write_bytes(folder / "README.md", readme.encode())  # first: smp writes a card of its own where there is none
-    network.save_pretrained(folder)
+    try:
+        network.save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, which it does not call an OSError
+        raise CocosegError(f"{folder}: the weights cannot be written ({error}); expected room after --out") from None
     # huggingface_hub leaves the weights to their owner alone.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     write_json(folder / "preprocessor_config.json", preprocessor(card, stride))
@@ -32,8 +37,11 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
 
 
 def preprocessor(card: ModelCard, stride: int) -> dict[str, Any]:
-    """How an image becomes the network's input, in the words of the Hub's image processors."""
+    """How an image becomes the network's input, in the words of the Hub's image processors, and where those have none,
+    in ours.
+    """
     size = card.preprocessing.image_size_px
+    square = {"pad_size": {"height": size, "width": size}, "pad_rgb": BORDER_RGB, "pad_place": "both sides alike"}
     return {
         "do_resize": True,
         "size": {
@@ -49,4 +57,5 @@ def preprocessor(card: ModelCard, stride: int) -> dict[str, Any]:
         "image_std": card.preprocessing.std,
         "do_pad": stride > 1 or card.preprocessing.resize == "letterbox",
         "size_divisor": stride,
+        **(square if card.preprocessing.resize == "letterbox" else {}),
     }

@@ -1,14 +1,12 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
 import difflib
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import msgspec
 from msgspec import UNSET, Meta
 from tqdm import tqdm
@@ -24,7 +22,7 @@ from cocoseg.png import encode_png
 from cocoseg.segmentation import SegmentationDefect, shapes_of
 from cocoseg.showcase import GalleryImages
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_totals
-from cocoseg.workers import worker_count
+from cocoseg.workers import process_pool, worker_count
 
 _CHUNK_IMAGES = 64
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
@@ -211,10 +209,7 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
             painted = (_paint_chunk(painter, chunk) for chunk in chunks)
             yield from _counted(painted, progress)
         else:
-            # spawn: the same on every system, and safe beside threads
-            context = multiprocessing.get_context("spawn")
-            # one thread a process: OpenCV would start as many as there are cores, in each
-            with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+            with process_pool(len(chunks)) as pool:
                 yield from _counted(_paint_ahead(pool, painter, chunks, 2 * workers), progress)
 
 

@@ -121,13 +121,14 @@ def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, A
 
 
 def _data(card: ModelCard, results: Results | None) -> list[str]:
-    classes = f"Classes: {', '.join(card.classes)}."
+    classes = f"Classes: {', '.join(map(_plain, card.classes))}."
     if results is None:
         counts = f"{card.data.train_images} training and {card.data.val_images} validation images."
         return [classes, counts]
     sides = results.split["sides"]
     rows = [
-        [name, *(side["classes"].get(name, {}).get("images", 0) for side in sides.values())] for name in card.classes
+        [_plain(name), *(side["classes"].get(name, {}).get("images", 0) for side in sides.values())]
+        for name in card.classes
     ]
     rows.insert(0, ["all", *(side["images"] for side in sides.values())])
     return [
@@ -152,12 +153,15 @@ def _licences(results: Results) -> list[list[Any]]:
     if isinstance(results.source.licenses, Sequence):
         entries = [entry for entry in results.source.licenses if isinstance(entry, Mapping)]
         known = {str(one.id): one for one in (msgspec.convert(entry, License) for entry in entries)}
-    counts = Counter(str(image.license) for image in results.source.images if image.file_name in results.learnt_from)
+    learnt_from = [image for image in results.source.images if image.file_name in results.learnt_from]
+    counts = Counter(str(image.license) for image in learnt_from if image.license is not None)
     rows: list[list[Any]] = []
     for key, images in sorted(counts.items()):
-        said = known.get(key)
-        words = [_plain(word) for word in (said.name, said.url) if word] if said else []
-        rows.append([", ".join(words) or ("not stated" if key == "None" else f"id {_plain(key)}"), images])
+        said = known.get(key, License(name=f"id {key}"))  # CVAT names an empty one for every image
+        words = [_plain(word) for word in (said.name, said.url) if word]
+        rows.append([", ".join(words) or "not stated", images])
+    if without := len(learnt_from) - counts.total():
+        rows.append(["not stated", without])
     return rows
 
 
@@ -177,7 +181,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         [words, _number(metrics[name]), _interval(ends.get(name))] for name, words in _NAMES.items() if name in metrics
     ]
     by_class = [
-        [name, _number(iou), _interval(ends["iou"].get(name)), _number(metrics["dice"][name])]
+        [_plain(name), _number(iou), _interval(ends["iou"].get(name)), _number(metrics["dice"][name])]
         for name, iou in metrics["iou"].items()
     ]
     baselines = ", ".join(
@@ -218,10 +222,10 @@ def _limits(card: ModelCard, results: Results | None) -> Iterable[str]:
     known = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
     if known:
         weakest = min(known, key=lambda name: known[name])
-        yield f"The weakest class is {weakest}, with an IoU of {known[weakest]:.3f}."
+        yield f"The weakest class is {_plain(weakest)}, with an IoU of {known[weakest]:.3f}."
     untested = [name for name, iou in metrics["iou"].items() if iou is None]
     if untested:
-        yield f"Not tested, for no scored image shows them: {', '.join(untested)}."
+        yield f"Not tested, for no scored image shows them: {', '.join(map(_plain, untested))}."
 
 
 def _number(value: float | None) -> str:

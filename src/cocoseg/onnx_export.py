@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cocoseg.errors import CocosegError
-from cocoseg.geometry import predicted_labels
+from cocoseg.geometry import BORDER_RGB, predicted_labels
 from cocoseg.weights import ModelCard
 
 MOST_LOGIT_DIFFERENCE = 1e-4
@@ -72,6 +72,7 @@ def metadata(card: ModelCard) -> dict[str, str]:
         "classes": card.classes,
         "categories": card.categories,
         "preprocessing": card.preprocessing,
+        "border_rgb": BORDER_RGB,
         "weights_sha256": card.weights_sha256,
     }
     return {key: msgspec.json.encode(value).decode() for key, value in facts.items()}

@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from cocoseg.image_files import MOST_PIXELS, most_bytes
 from cocoseg.image_headers import Header, ImageDefect, read_header
 
 SMALLEST_SIDE_PX = 2
+_LONGEST_SIDE_PX = 65_500  # of a JPEG, as the overlay is one
 READABLE = "a still JPEG, PNG, WebP or BMP"
+_EXPECTED = "expected a file, a folder or a glob such as 'photos/*.jpg'"
 # What a folder is searched for: also formats that are refused, so that nothing in it vanishes silently.
 _SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif",
@@ -41,25 +44,33 @@ class Found(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
-def find_photos(arguments: Sequence[str], leave_out: Path) -> Found:
-    """Every image that files, folders (with the folders in them) and globs name, once, without those below `leave_out`.
+def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
+    """Every image that files, folders (with the folders in them) and globs name, once, without what is below
+    `leave_out`, where an earlier run has written.
 
     A name is relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two; of two photos whose
     masks would have one name the second is a problem.
     """
     placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
-    problems = []
+    problems: list[str] = []
+    left_out = {_absolute(folder) for folder in leave_out}
     for argument in arguments:
-        found = list(_named(argument))
+        try:
+            named = ((_absolute(path), _absolute(folder)) for path, folder in _named(argument, problems))
+            found = {path: folder for path, folder in named if left_out.isdisjoint((path, *path.parents))}
+        except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, ** beside letters
+            problems.append(f"{argument or repr(argument)}: {getattr(error, 'strerror', None) or error}; {_EXPECTED}")
+            continue
         if not found:
             problems.append(_nothing_there(argument))
-        for path, folder in found:
-            if _absolute(leave_out) not in _absolute(path).parents:
-                placed.setdefault(_absolute(path), _absolute(folder))
+        placed |= {path: folder for path, folder in found.items() if path not in placed}
     photos: dict[str, Photo] = {}
     base = os.path.commonpath(placed.values()) if placed else ""
     for path in placed:
         photo = Photo(_shown(path), path.relative_to(base).as_posix())
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
+            problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
+            continue
         other = photos.setdefault(mask_name(photo.name), photo)
         if other is not photo:
             problems.append(f"{photo.path}: its mask would have the name of that of {other.path}; rename one of them")
@@ -85,6 +96,10 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         raise CocosegError(
             f"{path}: {header.width}×{header.height} pixels; expected at least {SMALLEST_SIDE_PX} a side"
         )
+    if max(header.width, header.height) > _LONGEST_SIDE_PX:
+        raise CocosegError(
+            f"{path}: {header.width}×{header.height} pixels; expected at most {_LONGEST_SIDE_PX:,} a side"
+        )
     if header.width * header.height > MOST_PIXELS:
         raise CocosegError(
             f"{path}: {header.width}×{header.height} pixels; expected at most {MOST_PIXELS // 10**6} megapixels"
@@ -100,26 +115,36 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def _named(argument: str) -> Iterator[tuple[Path, Path]]:
-    """What an argument names: files, each with the folder that its name is relative to."""
+def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
+    """What an argument names: files, each with the folder that its name is relative to. Raises `OSError` or
+    `ValueError` if it names nothing that can be looked at.
+    """
+    if not argument:
+        raise ValueError("is empty")  # a variable that is not set; the current folder is named `.`
     path = Path(argument)
     if path.is_dir():
-        yield from ((file, path) for file in _images_below(path))
+        yield from ((file, path) for file in _images_below(path, problems))
     elif path.exists() or not glob.has_magic(argument):
         yield path, path.parent  # one that is missing too: reading it says so
     else:
         plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         folder = Path(*plain)
         for match in sorted(folder.glob("/".join(path.parts[len(plain) :]))):
-            files = _images_below(match) if match.is_dir() else [match]
+            files = _images_below(match, problems) if match.is_dir() else [match]
             yield from ((file, folder) for file in files if not file.name.startswith("."))
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Files of a folder and of those in it that are named like images, sorted; hidden ones are not a user's."""
+def _images_below(folder: Path, problems: list[str]) -> list[Path]:
+    """Files of a folder and of those in it that are named like images, sorted; hidden ones are not a user's. A folder
+    that cannot be read is a problem.
+    """
+
+    def closed(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read ({error.strerror})")
+
     return sorted(
         Path(parent, name)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=closed)
         for name in names
         if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
     )
@@ -128,7 +153,7 @@ def _images_below(folder: Path) -> list[Path]:
 def _nothing_there(argument: str) -> str:
     if Path(argument).is_dir():
         return f"{argument}: holds no image; expected files such as .jpg or .png in it or in its folders"
-    return f"{argument}: matches nothing; expected a file, a folder or a glob such as 'photos/*.jpg'"
+    return f"{argument}: matches nothing; {_EXPECTED}"
 
 
 def _absolute(path: Path) -> Path:

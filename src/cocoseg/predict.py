@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from cocoseg.coco_results import category_ids, class_confidences, coco_results, 
 from cocoseg.errors import CocosegError
 from cocoseg.file_names import mask_name
 from cocoseg.files import write_bytes, write_json
-from cocoseg.geometry import original_labels
+from cocoseg.geometry import Preprocessing, original_labels, placement
 from cocoseg.hardware import out_of_memory
+from cocoseg.image_files import MOST_PIXELS
 from cocoseg.output_folder import unwritable
 from cocoseg.photos import Photo, find_photos, read_photo
 from cocoseg.pictures import legend, overlay
@@ -28,6 +30,8 @@ from cocoseg.weights import ModelCard
 from cocoseg.workers import worker_count
 
 _JPEG_QUALITY = 90
+_MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
+_WRITTEN = ("masks", "overlays", "legend.png", "results.json", "images.json")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +39,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     predicted: int
     failed: int
+    found_nothing: bool = False  # but background
 
 
 class _Written(NamedTuple):
+    """What there is to say of one image, but for its id."""
+
     image: dict[str, Any]
     results: list[dict[str, Any]]
 
@@ -51,48 +58,63 @@ def predict(
     beside, and `legend.png`. What cannot be predicted is a line on standard error, and the rest goes on. Raises
     `CocosegError` if `out` cannot be written or memory does not suffice.
     """
-    found = find_photos(arguments, leave_out=out)
-    problems = _Problems(found.problems)
-    id_of = dict(zip(found.photos, image_ids([photo.name for photo in found.photos]), strict=True))
+    masks, overlays, legend_png, results_json, images_json = (out / name for name in _WRITTEN)
+    found = find_photos(arguments, leave_out=(masks, overlays, legend_png))
     ids = category_ids(card)
-    images, results = [], []
+    written: list[_Written] = []
 
     def write(one: Predicted[Photo]) -> _Written:
         labels = original_labels(one.logits, one.place)
         confidences = class_confidences(one.logits, one.place)
         name = mask_name(one.key.name)
         height, width = labels.shape
-        write_bytes(out / "masks" / name, encode_png(labels))
-        write_bytes(out / "overlays" / Path(name).with_suffix(".jpg"), _jpeg(overlay(one.image, labels)))
-        image = {"id": id_of[one.key], "file_name": one.key.name, "width": width, "height": height}
-        return _Written(image, list(coco_results(id_of[one.key], labels, confidences, ids)))
+        write_bytes(masks / name, encode_png(labels))
+        write_bytes((overlays / name).with_suffix(".jpg"), _jpeg(overlay(one.image, labels)))
+        image = {"file_name": one.key.name, "width": width, "height": height}
+        return _Written(image, list(coco_results(labels, confidences, ids)))
 
-    workers = worker_count()
-    with ThreadPoolExecutor(workers) as readers, sharing_cores(workers) as writers:
-        decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers), len(found.photos))
+    workers = min(worker_count(), _MOST_WORKERS)
+    with (
+        tqdm(total=len(found.photos), desc="predict", unit="image", disable=None) as progress,
+        ThreadPoolExecutor(workers) as readers,
+        sharing_cores(workers) as writers,
+    ):
+        problems = _Problems(found.problems, progress)
+        read = partial(_attempt, preprocessing=card.preprocessing)
+        decoded = problems.without(ahead(readers, read, found.photos, 2 * workers))
         predicted = predict_logits(model, card, decoded, batch_size=batch_size, flips=flips)
         try:
-            for written in ahead(writers, write, predicted, 2 * workers):
-                images.append(written.image)
-                results += written.results
+            for file in (results_json, images_json):  # of an earlier run: nobody is to take them for this one's
+                file.unlink(missing_ok=True)
+            for one in ahead(writers, write, predicted, 2 * workers):
+                written.append(one)
+                progress.update()
+            image_id = image_ids([one.image["file_name"] for one in written])
+            images = [{"id": number, **one.image} for number, one in zip(image_id, written, strict=True)]
+            results = [
+                {"image_id": number, **result}
+                for number, one in zip(image_id, written, strict=True)
+                for result in one.results
+            ]
             if images:
-                write_json(out / "results.json", results)
-                write_json(out / "images.json", described_images(images, card))
-                write_bytes(out / "legend.png", encode_png(legend(card.classes)))
+                write_json(results_json, results)
+                write_json(images_json, described_images(images, card))
+                write_bytes(legend_png, encode_png(legend(card.classes)))
         except OSError as error:
             raise unwritable(out, error) from None
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
-    return Summary(predicted=len(images), failed=problems.count)
+    return Summary(predicted=len(images), failed=problems.count, found_nothing=not results)
 
 
 class _Problems:
     """What could not be predicted, told as it comes."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], progress: "tqdm[Any]") -> None:
         self.count = 0
+        self._progress = progress
         for line in lines:
             self.tell(line)
 
@@ -102,22 +124,31 @@ class _Problems:
         tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
 
     def without(
-        self, attempts: Iterator[tuple[Photo, NDArray[np.uint8] | str]], total: int
+        self, attempts: Iterator[tuple[Photo, NDArray[np.uint8] | str]]
     ) -> Iterator[tuple[Photo, NDArray[np.uint8]]]:
         """The images that could be read."""
-        for photo, image in tqdm(attempts, total=total, desc="predict", unit="image", disable=None):
+        for photo, image in attempts:
             if isinstance(image, str):
                 self.tell(image)
+                self._progress.update()
             else:
                 yield photo, image
 
 
-def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
-    """The pixels of a photo, or why there are none."""
+def _attempt(photo: Photo, preprocessing: Preprocessing) -> tuple[Photo, NDArray[np.uint8] | str]:
+    """The pixels of a photo, or why there are none that the network can take."""
     try:
-        return photo, read_photo(photo.path)
+        image = read_photo(photo.path)
     except CocosegError as error:
         return photo, str(error)
+    height, width = image.shape[:2]
+    place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
+    if place.input_height * place.input_width > MOST_PIXELS:
+        return photo, (
+            f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the network; "
+            f"expected at most {MOST_PIXELS // 10**6} megapixels"
+        )
+    return photo, image
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

@@ -44,7 +44,8 @@ def predict_logits(
     """The logits of each image, in order; `flips` averages them with those of its mirror image."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    most = batch_size or min(BATCH_SIZE, card.params.get("batch_size", BATCH_SIZE))
+    trained = card.params.get("batch_size")  # a stranger's file may say anything
+    most = batch_size or (min(BATCH_SIZE, trained) if isinstance(trained, int) and trained > 0 else BATCH_SIZE)
     # A core for each of several passes at a time: cores that share one wait for whichever also reads or writes a file.
     passes = min(worker_count(), most) if device.type == "cpu" else 1
 

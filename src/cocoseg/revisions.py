@@ -103,7 +103,9 @@ class Revision:
 
 
 class OtherRepository(Revision):
-    """A run of a repository elsewhere, of which only what DVC has is read; `rev` of `None` is its newest commit."""
+    """A run of a repository elsewhere, of which only what DVC has is read; `rev` of `None` is its newest commit, or the
+    working tree of a folder on this machine.
+    """
 
     def __init__(self, url: str, rev: str | None) -> None:
         shown = without_secrets(url)

@@ -1,6 +1,10 @@
 """How many things to do at once. It never enters `params.yaml`: a result must not depend on who had more cores."""
 
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
 from cocoseg.errors import CocosegError
 
@@ -19,3 +23,26 @@ def counted_in(variable: str) -> int | None:
     if not asked.isdecimal() or int(asked) < 1:
         raise CocosegError(f"{variable} is {asked!r}; expected a whole number of at least 1, such as 4")
     return int(asked)
+
+
+def process_pool(most: int) -> ProcessPoolExecutor:
+    """As many processes as there are workers, at most `most`. They end with this one, also when it is killed: those of
+    Python would wait for ever.
+    """
+    # Spawned: a fork would copy the locks of threads that numpy and OpenCV may have started.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(min(worker_count(), most), context, _begin_worker)
+
+
+def _begin_worker() -> None:
+    import cv2  # here: who only counts workers need not wait for it
+
+    # One thread a process: OpenCV would start as many as there are cores, in each.
+    cv2.setNumThreads(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

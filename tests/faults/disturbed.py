@@ -163,17 +163,12 @@ class Sandbox:
         return broken
 
     def half_folders(self) -> list[str]:
-        """The lists on the remote of which it has not all files: DVC takes a folder to be where its list is."""
-        objects = self.objects()
+        """The lists in the cache of which it has not all files: DVC takes a folder to be where its list is."""
+        cache = self.folder / "work/.dvc/cache/files/md5"
         return [
-            name
-            for name in sorted(objects)
-            if name.endswith(".dir")
-            and not {
-                f"store/files/md5/{entry['md5'][:2]}/{entry['md5'][2:]}"
-                for entry in json.loads((self.folder / name).read_bytes())
-            }
-            <= objects
+            path.name
+            for path in sorted(cache.glob("??/*.dir"))
+            if not all((cache / md5[:2] / md5[2:]).exists() for md5 in _listed(path))
         ]
 
 
@@ -200,6 +195,10 @@ def fresh_sandbox(folder: Path) -> Sandbox:
     with (sandbox.clone.folder / ".dvc/config.local").open("a") as config:
         config.write("[core]\n    remote = store\n")
     return sandbox
+
+
+def _listed(path: Path) -> list[str]:
+    return [entry["md5"] for entry in json.loads(path.read_bytes())]
 
 
 def _comparable(path: Path) -> bytes:

@@ -33,18 +33,22 @@ def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_ha
     sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE))
     as_undisturbed(sandbox, after)
     operations = sandbox.operations
-    points, mended = chosen(operations, 2, stage), []
+    points, killed, mended = chosen(operations, 2, stage), [], []
 
     def same_after_a_kill(point: int) -> None:
         sandbox.become(before)
-        killed = sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE, point))
-        assert killed.status == KILLED, killed.said
+        ended = sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE, point))
+        # Processes side by side do not make as many operations each time, so the last few may not come.
+        assert ended.status == KILLED or (ended.status == 0 and sandbox.operations < point), ended.said
+        if ended.status == KILLED:
+            killed.append(point)
         if again(sandbox, "repro", stage):
             mended.append(point)
         as_undisturbed(sandbox, after)
 
     assert each(points, same_after_a_kill) == {}
-    said = f"{stage}: {operations} operations, {len(points)} kills, all as undisturbed"
+    assert killed
+    said = f"{stage}: {operations} operations, {len(killed)} kills, all as undisturbed"
     record_property(
         "figures", said + (f"; after {len(mended)} of them DVC needed cocoseg verify --repair" if mended else "")
     )
@@ -116,17 +120,30 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
     ended = run(*command.split(), environment=sandbox.counted(EVERYWHERE))
     assert ended.status == 0, ended.said
     operations = sandbox.operations
-    points = chosen(operations, 2, command)
+    points, killed, mended = chosen(operations, 2, command), [], []
+
+    def is_complete() -> bool:
+        return not sandbox.broken_objects() and sandbox.objects() >= Sandbox(pushed).objects()
 
     def complete_after_a_kill(point: int) -> None:
         prepare()
-        assert run(*command.split(), environment=sandbox.counted(EVERYWHERE, point)).status == KILLED
-        assert sandbox.broken_objects() == []
-        assert sandbox.half_folders() == []
+        ended = run(*command.split(), environment=sandbox.counted(EVERYWHERE, point))
+        assert ended.status == KILLED or (ended.status == 0 and sandbox.operations < point), ended.said
+        if ended.status == KILLED:
+            killed.append(point)
+        if command.startswith("verify"):
+            assert sandbox.half_folders() == []
         ended = run(*command.split())
+        # Before DVC copies to a folder, it makes and removes the file to see whether the disk can do better: killed
+        # in between, it leaves an empty object, which the next `dvc push` takes for whole, or breaks down over.
+        if not command.startswith("verify") and (ended.status or not is_complete()):
+            mended.append(point)
+            ended = sandbox.cocoseg("verify", "--repair")
         assert ended.status == 0, ended.said
+        assert is_complete()
         as_undisturbed(sandbox, pushed)
-        assert sandbox.objects() >= Sandbox(pushed).objects()
 
     assert each(points, complete_after_a_kill) == {}
-    record_property("figures", f"{command}: {operations} operations, {len(points)} kills, all complete after the next")
+    assert killed
+    said = f"{command}: {operations} operations, {len(killed)} kills, all complete after the next"
+    record_property("figures", said + (f"; or, {len(mended)} of them, cocoseg verify --repair" if mended else ""))
