@@ -7,7 +7,7 @@ EXPORT = uv export --quiet --no-dev --group train --no-emit-project --no-header 
 check: test lint repro
 
 test:
-	uv run pytest
+	uv run pytest -m ''
 
 lint:
 	uv run ruff format --check .

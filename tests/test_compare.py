@@ -107,6 +107,7 @@ def test_one_seed_a_side_is_undetermined_and_the_way_to_more_is_named(repository
     assert found["more_seeds"][-1] == "dvc queue start"
 
 
+@pytest.mark.slow
 def test_the_commands_for_more_seeds_train_both_sides_and_leave_changed_files_alone(
     repository: Clone, tmp_path: Path
 ) -> None:

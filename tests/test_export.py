@@ -60,7 +60,13 @@ class Exported(NamedTuple):
 
 
 # Fast-SCNN pools to fixed numbers of bins, which ONNX's own pooling does for one size only.
-@pytest.fixture(scope="module", params=[("fastscnn", ""), ("unet", ENCODER)], ids=["fastscnn", "unet"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("fastscnn", ""), id="fastscnn"),
+        pytest.param(("unet", ENCODER), id="unet", marks=pytest.mark.slow),
+    ],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Once for all tests: torch's exporter works out every size in symbols, which takes 10 s a model."""
     said = io.StringIO()
@@ -121,6 +127,7 @@ print(json.load(open("unet/id2label.json")))
 """
 
 
+@pytest.mark.slow
 def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> None:
     images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
     torch.save(images, "images.pt")

@@ -176,6 +176,7 @@ def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clo
         restore(done)
 
 
+@pytest.mark.slow
 def test_queued_runs_execute_the_code_of_the_moment_they_were_queued(done: Clone) -> None:
     module = done.folder / "src/cocoseg/stage.py"
     done.dvc("exp", "run", "--queue", "-S", "data_seed=1,2", "split")

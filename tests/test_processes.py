@@ -38,6 +38,7 @@ def free_port() -> str:
         return str(listening.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_one_process_two_processes_and_torchrun_count_the_same(tmp_path: Path) -> None:
     write_pairs(tmp_path, 11)  # an odd number: nothing is padded, no image counts twice
     one = printed([sys.executable, str(SCRIPT), str(tmp_path)], COCOSEG_DEVICES="1")
@@ -50,6 +51,7 @@ def test_one_process_two_processes_and_torchrun_count_the_same(tmp_path: Path) -
     assert one[1] == pytest.approx(two[1], rel=1e-5) == launched[1]
 
 
+@pytest.mark.slow
 def test_two_nodes_train_together_and_the_first_writes(work: Path, tmp_path: Path) -> None:
     (work / "params.yaml").write_text(
         "\n".join(f"{key}: {'null' if value is None else value}" for key, value in PARAMS.items()).replace(

@@ -60,11 +60,7 @@ def settings(recipe: str) -> list[dict[str, Any]]:
     return [params_of(values | {"arch": architecture}) for architecture in architectures]
 
 
-RUNS = [
-    pytest.param(params, id=f"{letter}-{params['arch']}")
-    for letter, line in RECIPES.items()
-    for params in settings(line)
-]
+RUNS = {f"{letter}-{params['arch']}": params for letter, line in RECIPES.items() for params in settings(line)}
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
@@ -76,7 +72,7 @@ def test_there_is_a_line_for_each_of_the_five_projects() -> None:
     assert list(RECIPES) == ["a", "b", "c", "d", "e"]
 
 
-@pytest.mark.parametrize("params", RUNS)
+@pytest.mark.parametrize("params", RUNS.values(), ids=RUNS)
 def test_a_recipe_holds_known_parameters_in_their_ranges(params: dict[str, Any], tmp_path: Path) -> None:
     write_params(tmp_path, params)
     for stage in STAGES:
@@ -99,7 +95,8 @@ def run_stages(stages: Sequence[str], folder: Path, params: dict[str, Any], monk
         runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
 
 
-@pytest.mark.parametrize("params", RUNS)
+@pytest.mark.slow
+@pytest.mark.parametrize("params", RUNS.values(), ids=RUNS)
 def test_a_recipe_trains_and_evaluates(params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = params | SMALL | {"dataset": "sample"}
     if REAL.is_dir():

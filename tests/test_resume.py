@@ -102,6 +102,7 @@ def moments(cache: Path, chance: random.Random) -> Iterator[str]:
             yield moment
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_that_never_was(
     work: Path, tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_server_that_is_down_is_a_line_and_once_it_is_up_again_the_second_atte
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if "remote" in fault.name], ids=lambda fault: fault.name)
+@pytest.mark.slow
 def test_each_fault_on_the_server_is_named_and_repaired(fault: SilentFault, pushed: Clone) -> None:
     fault.happens(pushed)
     assert (dvc_says(pushed) == "clean") != fault.dvc_sees_it
@@ -111,6 +112,7 @@ def test_each_fault_on_the_server_is_named_and_repaired(fault: SilentFault, push
     assert has_no_faults(pushed)
 
 
+@pytest.mark.slow
 def test_dvc_push_leaves_a_folder_incomplete_and_repair_completes_it(pushed: Clone) -> None:
     delete_on_remote(pushed, SECOND)
     assert pushed.dvc("push") == "Everything is up to date.\n"
@@ -235,6 +237,7 @@ def cut_off_by(server: S3Server, clone: Clone, command: str, arrived: Callable[[
     return finished.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_of_a_push_is_a_line_for_each_object_and_the_second_attempt_completes(
     many: Clone, server: S3Server
 ) -> None:
@@ -245,6 +248,7 @@ def test_a_server_that_dies_in_the_middle_of_a_push_is_a_line_for_each_object_an
     assert has_no_faults(many)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_of_a_pull_is_a_line_and_the_second_attempt_completes(
     many: Clone, server: S3Server
 ) -> None:
@@ -263,6 +267,7 @@ def test_a_server_that_dies_in_the_middle_of_a_pull_is_a_line_and_the_second_att
 
 
 @pytest.mark.parametrize("command", ["push", "pull"])
+@pytest.mark.slow
 def test_what_a_transfer_killed_at_random_moments_leaves_is_never_broken_and_repair_completes_it(
     command: str, many: Clone, server: S3Server, record_property: Callable[[str, object], None]
 ) -> None:
@@ -305,6 +310,7 @@ SUM_STAGE = """\
 """
 
 
+@pytest.mark.slow
 def test_three_clones_run_one_sweep_and_read_it_in_one_table(made: Clone, server: S3Server, tmp_path: Path) -> None:
     first = Clone(tmp_path / "first")
     shutil.copytree(made.folder, first.folder, symlinks=True)

@@ -1,7 +1,7 @@
 """Killed in front of any file operation, or at any moment, and run again, everything ends as if nothing had happened.
 
 In the normal tests a few of each kind, all of them with:
-COCOSEG_TEST_FAULTS=all uv run pytest --dist=load tests/faults
+COCOSEG_TEST_FAULTS=all uv run pytest -m '' --dist=load tests/faults
 """
 
 import random
@@ -24,7 +24,9 @@ def chosen(operations: int, few: int, seed: str) -> Sequence[int]:
     return every if ALL else sorted(random.Random(seed).sample(every, few))
 
 
-@pytest.mark.parametrize("stage", DATA_STAGES)
+@pytest.mark.parametrize(
+    "stage", ["split", *(pytest.param(stage, marks=pytest.mark.slow) for stage in DATA_STAGES if stage != "split")]
+)
 def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_have_given(
     stage: str, undisturbed: Undisturbed, record_property: Record
 ) -> None:
@@ -54,6 +56,7 @@ def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_ha
     )
 
 
+@pytest.mark.slow
 def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_have_given(
     undisturbed: Undisturbed, record_property: Record
 ) -> None:
@@ -100,7 +103,10 @@ def test_a_worker_or_stage_that_the_system_kills_leaves_one_line_at_most_and_the
 
 @pytest.mark.parametrize(
     "command",
-    ["push --with-deps split", "pull --with-deps split", "checkout --with-deps split", "verify --repair"],
+    [
+        "verify --repair",
+        *(pytest.param(f"{name} --with-deps split", marks=pytest.mark.slow) for name in ("push", "pull", "checkout")),
+    ],
 )
 def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
     command: str, undisturbed: Undisturbed, record_property: Record

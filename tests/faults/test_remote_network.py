@@ -15,6 +15,7 @@ from forks import kill
 from s3_remote import copied, files_in, has_no_faults, make_bucket, objects_of, set_remote
 from s3_server import SECRET, S3Server
 
+pytestmark = pytest.mark.slow
 # Drawn files, of which one is `total.txt` too, `report.txt`, photographs, and a list for each of three folders.
 OBJECTS = 3 + 1 + 12 + 3
 # botocore asks 5 times, for each of which s3fs asks 5 times; once for each is enough where nobody ever answers.
