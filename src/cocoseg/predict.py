@@ -89,13 +89,9 @@ def predict(
             for one in ahead(writers, write, predicted, 2 * workers):
                 written.append(one)
                 progress.update()
-            image_id = image_ids([one.image["file_name"] for one in written])
-            images = [{"id": number, **one.image} for number, one in zip(image_id, written, strict=True)]
-            results = [
-                {"image_id": number, **result}
-                for number, one in zip(image_id, written, strict=True)
-                for result in one.results
-            ]
+            numbered = list(zip(image_ids([one.image["file_name"] for one in written]), written, strict=True))
+            images = [{"id": image_id, **one.image} for image_id, one in numbered]
+            results = [{"image_id": image_id, **result} for image_id, one in numbered for result in one.results]
             if images:
                 write_json(results_json, results)
                 write_json(images_json, described_images(images, card))
@@ -152,6 +148,5 @@ def _attempt(photo: Photo, preprocessing: Preprocessing) -> tuple[Photo, NDArray
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[
-        1
-    ].tobytes()
+    blue_first = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
