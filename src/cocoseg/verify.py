@@ -58,10 +58,10 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def exit_status(self) -> int:
-        """0 if all is well, or is again; 1 if faults remain; 3 if there are none, but a place could not be asked."""
+        """0 if all is well, or is again; 1 if faults remain; 3 if there are none, but not every place was asked."""
         if not all(fault.repaired for fault in self.faults):
             return 1
-        return 3 if any(place.not_checked for place in self.places) else 0
+        return 3 if any(place.not_checked for place in self.places) or not self.data_looked_at else 0
 
 
 def verify(

@@ -140,6 +140,8 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
         if command.startswith("verify"):
             assert sandbox.half_folders() == []
         ended = run(*command.split())
+        if command.startswith("verify") and ended.status == 3:  # it was killed while DVC wrote its own notes
+            ended = run(*command.split())
         # Before DVC copies to a folder, it makes and removes the file to see whether the disk can do better: killed
         # in between, it leaves an empty object, which the next `dvc push` takes for whole, or breaks down over.
         if not command.startswith("verify") and (ended.status or not is_complete()):

@@ -130,8 +130,11 @@ def test_a_list_that_the_network_changes_is_a_line_that_may_give_no_reason(
 ) -> None:
     proxy.fault = Fault(kind, "down")
     finished = fresh.run("dvc", "pull", check=False)
-    assert finished.returncode == 255
-    assert finished.stderr.startswith("ERROR: unexpected error")  # sometimes «- object ….dir is corrupted»
+    # Sometimes «- object ….dir is corrupted»; where bytes were put behind it, what the next step does not find.
+    assert (finished.returncode, finished.stderr[:23]) in [
+        (255, "ERROR: unexpected error"),
+        (1, "ERROR: failed to pull d"),
+    ]
     assert tells_no_secret(finished.stderr)
     assert is_right_as_far_as_it_is_there(fresh, made)
     proxy.fault = None
