@@ -95,7 +95,7 @@ class Revision:
         while error is not None and error.__cause__ is not None:  # DVC wraps what the remote's library raised
             error = error.__cause__
         # Its kind and not its words: some repeat the address that was asked for, password and all.
-        why = "" if error is None or isinstance(error, FileNotFoundError) else f" ({type(error).__name__})"
+        why = "" if error is None or isinstance(error, FileNotFoundError | KeyError) else f" ({type(error).__name__})"
         return CocosegError(
             f"{self.name}: {path} is neither in the cache nor on the remote{why}; where it was made run dvc push, "
             "or here dvc repro at that commit"
