@@ -95,7 +95,7 @@ def folder_of_photos(model: nn.Module, card: ModelCard, count: int, repeats: int
 
         def ours() -> None:
             with contextlib.redirect_stderr(io.StringIO()):
-                predict(model, card, [name], Path(name) / "out", None, flips=False)
+                predict(lambda: (model, card), [name], Path(name) / "out", None, flips=False)
 
         forward(labels=True)  # warms up
         taken = [[seconds(lambda: forward(labels=False)), seconds(lambda: forward(labels=True)), seconds(ours)]

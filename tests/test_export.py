@@ -2,11 +2,12 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +15,8 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from small_data import MULTICLASS
 from test_weights import CARD as TRAINED
 from torch import nn
@@ -21,11 +24,16 @@ from torch import nn
 from cocoseg.cli import main
 from cocoseg.errors import CocosegError
 from cocoseg.export import export
+from cocoseg.export_readme import huggingface_use, onnx_use
 from cocoseg.files import write_json
+from cocoseg.geometry import Preprocessing, ResizeName, predicted_labels
+from cocoseg.huggingface_export import stride_of
 from cocoseg.model_source import ModelSource
 from cocoseg.models import build_model
 from cocoseg.onnx_export import adaptive_mean, agreement, onnx_bytes
-from cocoseg.weights import load_checkpoint, save_checkpoint
+from cocoseg.photos import read_photo
+from cocoseg.prediction import predict_logits
+from cocoseg.weights import ModelCard, load_checkpoint, save_checkpoint
 
 ENCODER = "tu-mobilenetv3_small_050"
 CARD = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
@@ -40,12 +48,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trained(arch: str, encoder: str = "") -> nn.Module:
-    """A model in data/model whose running statistics are not the initial ones."""
+    """A model in data/model whose running statistics are not the initial ones, and that finds each class somewhere."""
     torch.manual_seed(0)
     model = build_model(arch, encoder, "none", 3).train()
     with torch.no_grad():
         for _ in range(3):
             model(torch.randn(4, 3, 64, 64))
+        logits = model.eval()(torch.randn(4, 3, 64, 64))
+        last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
+        assert last.bias is not None
+        last.bias -= logits.mean((0, 2, 3))
     save_checkpoint(Path("data/model"), model, msgspec.structs.replace(CARD, arch=arch, encoder=encoder))
     return load_checkpoint(Path("data/model"))[0]
 
@@ -80,7 +92,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
     assert "checked with onnxruntime: logits within " in exported.said
     assert exported.readme.startswith("# ")
-    assert 'onnxruntime.InferenceSession("model.onnx")' in exported.readme
+    assert exported.readme.count("## Use\n") == 1
     session = onnxruntime.InferenceSession(exported.data)
     for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
         images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -101,6 +113,38 @@ def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_me
     }  # fmt: skip
     assert facts["border_rgb"] == [124, 116, 104]
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
+
+
+def photo_and_its_labels(model: nn.Module, card: ModelCard) -> NDArray[np.uint8]:
+    """Make photo.jpg, which EXIF turns; its labels as this library finds them, at the network's size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).resize((150, 226), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
+    (found,) = predict_logits(model, card, [(None, read_photo(Path("photo.jpg")))])
+    return predicted_labels(found.logits).numpy()
+
+
+def typed(code: str) -> NDArray[np.int64]:
+    """The labels that Python finds which the `## Use` of a README has the reader type."""
+    (code,) = re.findall(r"```python\n(.*?)```", code, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    (labels,) = names["labels"]
+    return np.asarray(labels)
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side"])
+def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
+    exported: Exported, resize: ResizeName
+) -> None:
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=96, resize=resize))
+    expected = photo_and_its_labels(exported.model, card)
+    Path("model.onnx").write_bytes(exported.data)
+    assert len(np.unique(expected)) > 1
+    found = typed(onnx_use(card))
+    assert found.shape == expected.shape
+    assert (found == expected).mean() > 0.99  # Pillow rounds otherwise than torch
 
 
 def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
@@ -156,6 +200,22 @@ def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> 
     readme = Path("unet/README.md").read_text()
     assert readme.startswith("---\nlibrary_name: segmentation-models-pytorch\n")
     assert "hf upload USER/NAME" in readme
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side"])
+def test_what_the_readme_for_smp_says_to_type_gives_the_labels_of_this_library(
+    resize: ResizeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained("fpn", ENCODER)
+    export(ModelSource("data/model"), "huggingface", Path("out"))
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=80, resize=resize))
+    monkeypatch.chdir("out")
+    expected = photo_and_its_labels(model, card)
+    assert stride_of(model) == 32  # which does not divide 80
+    assert len(np.unique(expected)) > 1
+    found = typed(huggingface_use(card, 32))
+    assert found.shape == expected.shape
+    assert (found == expected).mean() > 0.99
 
 
 def test_an_architecture_that_is_not_smps_has_no_hugging_face_layout() -> None:

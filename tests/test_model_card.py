@@ -75,7 +75,7 @@ def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> N
 def test_source_training_and_cost_are_the_files_own() -> None:
     text = model_card(CARD, COST, RESULTS)
     assert "Source: COCO 2017 Dataset, 2017." in text
-    assert "weights of epoch 3, the best in validation (mIoU 0.500)" in text
+    assert "weights of epoch 3, counted from 1: the best in validation (mIoU 0.500)" in text
     assert ["`lr`", "0.001"] in rows(text)
     assert "1,250,000 parameters; 5.0 MB" in text
     assert "0.33 billion multiply-adds for an image of 32 × 32 pixels" in text

@@ -49,6 +49,14 @@ def test_a_folder_is_searched_for_images_and_they_are_named_by_their_place_in_it
     assert names("a") == names(str(here / "a")) == names("a/../a/") == ["1.png", "deep/2.PNG"]
 
 
+def test_a_linked_folder_is_searched_too_and_one_that_leads_back_ends(here: Path) -> None:
+    (here / "linked").mkdir()
+    Path("linked/more").symlink_to(here / "a", target_is_directory=True)
+    Path("a/back").symlink_to(here / "linked", target_is_directory=True)
+    assert names("linked") == ["more/1.png", "more/deep/2.PNG"]
+    assert names("a") == ["1.png", "deep/2.PNG"]
+
+
 def test_files_of_two_folders_keep_their_folders_in_their_names(here: Path) -> None:
     assert names("a/1.png") == ["1.png"]
     assert names("a/1.png", "b/1.png") == names("a/1.png", "b") == ["a/1.png", "b/1.png"]

@@ -26,6 +26,7 @@ from cocoseg.evaluation import evaluate
 from cocoseg.files import read_json
 from cocoseg.models import build_model
 from cocoseg.palette import palette
+from cocoseg.photos import READABLE
 from cocoseg.predict import Summary, predict
 from cocoseg.weights import save_checkpoint
 
@@ -59,7 +60,7 @@ def mask(name: str) -> NDArray[np.uint8]:
 
 
 def bright(*paths: str, flips: bool = False) -> Summary:
-    return predict(Bright(), BRIGHT, paths, OUT, None, flips)
+    return predict(lambda: (Bright(), BRIGHT), paths, OUT, None, flips)
 
 
 def command(*arguments: str) -> int:
@@ -135,7 +136,7 @@ def test_with_flips_the_mirror_image_gets_the_mirrored_mask() -> None:
         Image.fromarray(pixels).save(name)
 
     def agreement(flips: bool) -> float:
-        predict(network, REAL, ["plain.png", "mirror.png"], OUT, None, flips)
+        predict(lambda: (network, REAL), ["plain.png", "mirror.png"], OUT, None, flips)
         return float((mask("plain.png") == mask("mirror.png")[:, ::-1]).mean())
 
     assert agreement(flips=False) < 0.9
@@ -147,7 +148,7 @@ def test_what_evaluate_predicts_is_what_predict_predicts() -> None:
     network = build_model("fastscnn", "", "none", 3).eval()
     pairs = write_pairs(Path("data"), 5, size=48)
     evaluate(network, REAL, pairs, Path("evaluated"))
-    predict(network, REAL, ["data/images"], OUT, 2, flips=False)
+    predict(lambda: (network, REAL), ["data/images"], OUT, 2, flips=False)
     for pair in pairs:
         assert Path("evaluated", pair.file_name).read_bytes() == (OUT / "masks" / pair.file_name).read_bytes()
 
@@ -192,11 +193,21 @@ def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_f
     assert not Path("out/images.json").exists()
 
 
+def test_where_nothing_is_an_image_no_model_is_loaded_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.jpg").write_text("Dear diary,")
+    assert command("notes.jpg", "--out", "a/b") == 1  # without a model, of which it says nothing
+    assert capsys.readouterr().err.splitlines() == [f"cocoseg predict: notes.jpg: no image; expected {READABLE}"]
+    assert not Path("a").exists()
+    Path("mine").mkdir()
+    assert command("notes.jpg", "--out", "mine") == 1
+    assert Path("mine").is_dir()
+
+
 def test_a_file_that_is_no_image_does_not_take_the_others_their_numbers() -> None:
     for name in ("photos/000000000139.png", "photos/000000000042.png"):
         photo(name)
     Path("photos/notes.jpg").write_text("Dear diary,")
-    assert predict(Bright(), BRIGHT, ["photos"], OUT, None, flips=False) == Summary(predicted=2, failed=1)
+    assert bright("photos") == Summary(predicted=2, failed=1)
     assert [image["id"] for image in read_json(OUT / "images.json", dict[str, Any])["images"]] == [42, 139]
     assert {result["image_id"] for result in read_json(OUT / "results.json", list[dict[str, Any]])} == {42, 139}
 
@@ -208,7 +219,7 @@ def test_a_shape_that_would_be_gigantic_to_the_network_is_a_line_and_the_rest_go
     card = msgspec.structs.replace(BRIGHT, preprocessing=short_side)
     photo("photos/1.png")
     Image.new("RGB", (40_000, 2)).save("photos/2.png")  # 64 × 1,280,000 to the network
-    assert predict(Bright(), card, ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
+    assert predict(lambda: (Bright(), card), ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
     line = "photos/2.png: 40000×2 pixels would be 1280000×64 to the network; expected at most 64 megapixels"
     assert line in capsys.readouterr().err
 

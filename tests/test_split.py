@@ -127,8 +127,16 @@ def test_official_without_a_val_image_is_an_error() -> None:
 
 
 def test_an_empty_side_whose_share_is_not_0_is_an_error() -> None:
-    with pytest.raises(CocosegError, match=r"the (val|test) side is empty: (val|test)_share is 0\.[12] of 2 images"):
+    with pytest.raises(CocosegError, match=r"the val side is empty: val_share is 0\.1 of 2 images; raise it, or keep"):
         split({1: {1}, 2: {1}}, split_rule="exact")
+
+
+def test_a_side_that_near_duplicates_or_the_hash_leave_empty_is_an_error_that_says_so() -> None:
+    alike = dict.fromkeys((1, 2, 3), "00000000000000ff")
+    with pytest.raises(CocosegError, match="of 4 images, but only 2 without near-duplicates, which split_rule: exact"):
+        split({image_id: {1} for image_id in range(4)}, split_rule="exact", phashes=alike)
+    with pytest.raises(CocosegError, match="of 2 images, and the hash of split_rule: stable dealt none of them to it"):
+        split({1: {1}, 2: {1}})
 
 
 def test_shares_must_sum_to_1() -> None:

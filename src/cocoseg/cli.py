@@ -122,7 +122,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="find what is missing or corrupt in workspace, cache and remote",
         description="Read and hash all that dvc.lock names, in the workspace, the DVC cache and the remote. Without "
         "--repair nothing is changed.",
-        epilog="exit status: 0 all is well, or is again; 1 faults are left; 3 none, but a remote did not answer\n\n"
+        epilog="exit status: 0 all is well, or is again; 1 faults are left; 2 a command line that means nothing; 3 no "
+        "faults, but a place was not looked at\n\n"
         "examples:\n"
         "  cocoseg verify                      look at the default remote too: all of it is downloaded once\n"
         "  cocoseg verify --repair             restore each file from whichever copy is right\n"
@@ -187,9 +188,9 @@ def _predict(options: argparse.Namespace) -> None:
     from cocoseg.output_folder import prepared_folder
     from cocoseg.predict import predict
 
-    prepared_folder(options.out)
-    model, card = ModelSource(options.model, options.rev, options.repo).load()
-    summary = predict(model, card, options.paths, options.out, options.batch_size, flips=options.tta)
+    source = ModelSource(options.model, options.rev, options.repo)
+    with prepared_folder(options.out):
+        summary = predict(source.load, options.paths, options.out, options.batch_size, flips=options.tta)
     if summary.predicted:
         failed = f", failed: {summary.failed}" if summary.failed else ""
         empty = "; no class in any, and pycocotools loads no empty results" if summary.found_nothing else ""
@@ -221,8 +222,10 @@ def _export(options: argparse.Namespace) -> None:
     from cocoseg.model_source import ModelSource
     from cocoseg.output_folder import prepared_folder
 
-    prepared_folder(options.out)
-    sys.stdout.write(export(ModelSource(options.model, options.rev, options.repo), options.format, options.out) + "\n")
+    source = ModelSource(options.model, options.rev, options.repo)
+    with prepared_folder(options.out):
+        said = export(source, options.format, options.out)
+    sys.stdout.write(f"{said}\n")
 
 
 def _positive_count(text: str) -> int:

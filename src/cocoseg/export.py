@@ -7,9 +7,10 @@ import msgspec
 from torch import nn
 
 from cocoseg.cost import multiply_adds
+from cocoseg.export_readme import huggingface_use, onnx_use
 from cocoseg.files import write_bytes
-from cocoseg.huggingface_export import write_huggingface
-from cocoseg.model_card import Cost, measured_cost, model_card
+from cocoseg.huggingface_export import stride_of, write_huggingface
+from cocoseg.model_card import USE_HEADING, Cost, measured_cost, model_card
 from cocoseg.model_source import ModelSource
 from cocoseg.models import parameter_count
 from cocoseg.onnx_export import agreement, onnx_bytes
@@ -19,35 +20,6 @@ FormatName = Literal["onnx", "huggingface"]
 
 CARD = "metrics/model_card.md"
 _TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
-
-_LOAD_ONNX = """## How to load it
-
-`model.onnx` takes `images` (N, 3, H, W), float32, RGB, scaled to [0, 1], then `(value - mean) / std`, and returns
-`logits` (N, C, H, W), of any batch and size. How large, mean, std and the classes are in its metadata; a `letterbox` is
-filled up with `border_rgb`, on both sides alike:
-
-```python
-import json, onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-(logits,) = session.run(["logits"], {"images": images})
-labels = logits.argmax(1)  # of a binary model: logits[:, 0] > 0
-```
-"""
-
-_LOAD_HUGGINGFACE = """## How to load it
-
-```python
-import segmentation_models_pytorch as smp
-
-model = smp.from_pretrained("FOLDER or USER/NAME").eval()
-```
-
-It takes (N, 3, H, W), float32, RGB, scaled to [0, 1], then `(value - image_mean) / image_std`, with sides padded to a
-multiple of `size_divisor` (`preprocessor_config.json`), and returns logits (N, C, H, W), whose classes are in
-`id2label.json`. To upload this folder: `hf upload USER/NAME FOLDER`.
-"""
 
 _FRONT_MATTER = """---
 library_name: segmentation-models-pytorch
@@ -70,26 +42,33 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
             data = onnx_bytes(model, card)
             checked = agreement(data, model, card)
             write_bytes(out / "model.onnx", data)
-            write_bytes(out / "README.md", (readme + "\n" + _LOAD_ONNX).encode())
+            write_bytes(out / "README.md", f"{readme}\n{onnx_use(card)}".encode())
             return (
                 f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
                 f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"
             )
         case "huggingface":
-            write_huggingface(out, model, card, _FRONT_MATTER + readme + "\n" + _LOAD_HUGGINGFACE)
+            write_huggingface(out, model, card, f"{_FRONT_MATTER}{readme}\n{huggingface_use(card, stride_of(model))}")
             return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
 
 
 def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
-    """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores."""
+    """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores; up
+    to how it is used, which is another thing for each format.
+    """
     written = (source.beside(CARD) or b"").decode()
     if card.weights_sha256[:12] not in written:
         size = card.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
-        return model_card(card, cost, None)
+        return _before_use(model_card(card, cost, None))
+    written = _before_use(written)
     try:
         timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
         measured = measured_cost(*timings)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # of another version, or in the middle of a merge
         return written
     return f"{written}\n{measured}\n" if measured else written
+
+
+def _before_use(text: str) -> str:
+    return text.partition(f"\n{USE_HEADING}\n")[0]

@@ -76,11 +76,10 @@ def full_precision() -> bool:
 
 def device_name(device: torch.device) -> str:
     """What a measured time belongs to: the name of a GPU, or «cpu, 2 threads»."""
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def peak_memory_mb(device: torch.device) -> int:

@@ -13,6 +13,11 @@ from cocoseg.models import Padded
 from cocoseg.weights import ModelCard
 
 
+def stride_of(model: nn.Module) -> int:
+    """What divides the sides of an image that the network takes by itself, without the border that we put on."""
+    return model.stride if isinstance(model, Padded) else 1
+
+
 def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: str) -> None:
     """Write `config.json` and `model.safetensors`, and beside them what the images and the classes are, and the card.
 
@@ -20,7 +25,7 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
     """
     from segmentation_models_pytorch.base import SegmentationModel
 
-    stride, network = (model.stride, model.network) if isinstance(model, Padded) else (1, model)
+    network = model.network if isinstance(model, Padded) else model
     if not isinstance(network, SegmentationModel):
         raise CocosegError(
             f"arch {card.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
@@ -32,7 +37,7 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
         raise CocosegError(f"{folder}: the weights cannot be written ({error}); expected room after --out") from None
     # huggingface_hub leaves the weights to their owner alone.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-    write_json(folder / "preprocessor_config.json", preprocessor(card, stride))
+    write_json(folder / "preprocessor_config.json", preprocessor(card, stride_of(model)))
     write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(card.classes)})
 
 

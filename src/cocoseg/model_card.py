@@ -22,6 +22,7 @@ _NAMES = {
 }
 
 
+USE_HEADING = "## Use"  # the last: an export has another use
 _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx
 --out DIR` leaves PyTorch behind. In Python:
 
@@ -30,7 +31,9 @@ from pathlib import Path
 from cocoseg.weights import load_checkpoint
 
 model, card = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
-```"""
+```
+
+Time and memory on the machine that made it are in `metrics/timing/`."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +82,8 @@ def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
     encoder = f", {card.encoder}" if card.encoder else ""
     parts = [
         f"# {card.arch}{encoder}: {len(card.classes) - 1} classes",
-        f"Semantic segmentation, `{card.task}`. Weights `{card.weights_sha256[:12]}`. Written by `dvc repro`.",
+        f"Semantic segmentation, `{card.task}`. Weights `{card.weights_sha256[:12]}`. No number here was typed by "
+        "hand.",
         "## Data",
         *_data(card, results),
         "## Training",
@@ -88,10 +92,10 @@ def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
         *(_scores(results.metrics) if results else ["Not measured: `dvc repro evaluate` does."]),
         "## Limits",
         _listed(_limits(card, results)),
-        "## Use",
-        _USE,
         "## Cost",
         _cost(cost, card.preprocessing.image_size_px),
+        USE_HEADING,
+        _USE,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -99,8 +103,7 @@ def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
 def _cost(cost: Cost, size: int) -> str:
     return (
         f"{cost.parameters:,} parameters; {cost.parameters * 4 / 1e6:.1f} MB of float32 weights. "
-        f"{cost.multiply_adds / 1e9:.2f} billion multiply-adds for an image of {size} × {size} pixels. Time and memory "
-        "are in `metrics/timing/`, of the machine that made it."
+        f"{cost.multiply_adds / 1e9:.2f} billion multiply-adds for an image of {size} × {size} pixels."
     )
 
 
@@ -169,7 +172,8 @@ def _training(card: ModelCard) -> list[str]:
     rows = [[f"`{key}`", _value(value)] for key, value in card.params.items()]
     versions = ", ".join(f"{name} {number}" for name, number in card.versions.items())
     return [
-        f"These are the weights of epoch {card.epoch}, the best in validation (mIoU {card.val_miou:.3f}).",
+        f"These are the weights of epoch {card.epoch}, counted from 1: the best in validation (mIoU "
+        f"{card.val_miou:.3f}).",
         _table(["parameter", "value"], rows),
         f"Made with {versions}.",
     ]

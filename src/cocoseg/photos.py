@@ -135,19 +135,26 @@ def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def _images_below(folder: Path, problems: list[str]) -> list[Path]:
-    """Files of a folder and of those in it that are named like images, sorted; hidden ones are not a user's. A folder
-    that cannot be read is a problem.
+    """Files of a folder and of those in it, linked ones too, that are named like images, sorted; hidden ones are not a
+    user's. A folder that cannot be read is a problem.
     """
+    seen: set[str] = set()
+    files: list[Path] = []
 
     def closed(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
 
-    return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=closed)
-        for name in names
-        if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
-    )
+    for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above would go round for ever
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # of two links to one folder the first counts
+        files += [
+            Path(parent, name) for name in names if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(files)
 
 
 def _nothing_there(argument: str) -> str:

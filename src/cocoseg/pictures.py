@@ -210,8 +210,10 @@ def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int) ->
 
 
 def legend(class_names: Sequence[str], width: int = 480) -> Pixels:
-    """The colour of every class, background first."""
-    return framed(_legend("classes", _class_swatches(range(len(class_names)), class_names), width))
+    """What `overlay` makes of middle gray under every class, background first."""
+    gray = np.full((*_SWATCH, 3), 128, np.uint8)
+    swatches = [(overlay(gray, np.full(_SWATCH, index, np.uint8)), name) for index, name in enumerate(class_names)]
+    return framed(_legend("classes", swatches, width))
 
 
 def _class_swatches(indices: Iterable[int], class_names: Sequence[str]) -> list[tuple[Pixels, str]]:

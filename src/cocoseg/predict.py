@@ -1,9 +1,10 @@
 """The command `cocoseg predict`: masks, overlays and COCO results of a user's own images."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +51,14 @@ class _Written(NamedTuple):
 
 
 def predict(
-    model: nn.Module, card: ModelCard, arguments: Sequence[str], out: Path, batch_size: int | None, flips: bool
+    load: Callable[[], tuple[nn.Module, ModelCard]],
+    arguments: Sequence[str],
+    out: Path,
+    batch_size: int | None,
+    flips: bool,
 ) -> Summary:
-    """Predict every image that `arguments` name, at its own size, into `out`.
+    """Predict every image that `arguments` name, at its own size, into `out`, with the model that `load` gives; it is
+    called once there is an image.
 
     That is `masks/` and `overlays/`, each image under its own name, `results.json`, with `images.json` to load it
     beside, and `legend.png`. What cannot be predicted is a line on standard error, and the rest goes on. Raises
@@ -60,19 +66,7 @@ def predict(
     """
     masks, overlays, legend_png, results_json, images_json = (out / name for name in _WRITTEN)
     found = find_photos(arguments, leave_out=(masks, overlays, legend_png))
-    ids = category_ids(card)
     written: list[_Written] = []
-
-    def write(one: Predicted[Photo]) -> _Written:
-        labels = original_labels(one.logits, one.place)
-        confidences = class_confidences(one.logits, one.place)
-        name = mask_name(one.key.name)
-        height, width = labels.shape
-        write_bytes(masks / name, encode_png(labels))
-        write_bytes((overlays / name).with_suffix(".jpg"), _jpeg(overlay(one.image, labels)))
-        image = {"file_name": one.key.name, "width": width, "height": height}
-        return _Written(image, list(coco_results(labels, confidences, ids)))
-
     workers = min(worker_count(), _MOST_WORKERS)
     with (
         tqdm(total=len(found.photos), desc="predict", unit="image", disable=None) as progress,
@@ -80,12 +74,17 @@ def predict(
         sharing_cores(workers) as writers,
     ):
         problems = _Problems(found.problems, progress)
-        read = partial(_attempt, preprocessing=card.preprocessing)
-        decoded = problems.without(ahead(readers, read, found.photos, 2 * workers))
-        predicted = predict_logits(model, card, decoded, batch_size=batch_size, flips=flips)
         try:
             for file in (results_json, images_json):  # of an earlier run: nobody is to take them for this one's
                 file.unlink(missing_ok=True)
+            decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
+            first = next(decoded, None)
+            if first is None:
+                return Summary(predicted=0, failed=problems.count)
+            model, card = load()
+            fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
+            predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
+            write = partial(_write, masks=masks, overlays=overlays, ids=category_ids(card))
             for one in ahead(writers, write, predicted, 2 * workers):
                 written.append(one)
                 progress.update()
@@ -105,6 +104,17 @@ def predict(
     return Summary(predicted=len(images), failed=problems.count, found_nothing=not results)
 
 
+def _write(one: Predicted[Photo], masks: Path, overlays: Path, ids: Sequence[int]) -> _Written:
+    labels = original_labels(one.logits, one.place)
+    confidences = class_confidences(one.logits, one.place)
+    name = mask_name(one.key.name)
+    height, width = labels.shape
+    write_bytes(masks / name, encode_png(labels))
+    write_bytes((overlays / name).with_suffix(".jpg"), _jpeg(overlay(one.image, labels)))
+    image = {"file_name": one.key.name, "width": width, "height": height}
+    return _Written(image, list(coco_results(labels, confidences, ids)))
+
+
 class _Problems:
     """What could not be predicted, told as it comes."""
 
@@ -120,9 +130,9 @@ class _Problems:
         tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
 
     def without(
-        self, attempts: Iterator[tuple[Photo, NDArray[np.uint8] | str]]
+        self, attempts: Iterable[tuple[Photo, NDArray[np.uint8] | str]]
     ) -> Iterator[tuple[Photo, NDArray[np.uint8]]]:
-        """The images that could be read."""
+        """The images, where there is no line in place of one."""
         for photo, image in attempts:
             if isinstance(image, str):
                 self.tell(image)
@@ -131,20 +141,31 @@ class _Problems:
                 yield photo, image
 
 
-def _attempt(photo: Photo, preprocessing: Preprocessing) -> tuple[Photo, NDArray[np.uint8] | str]:
-    """The pixels of a photo, or why there are none that the network can take."""
+def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
+    """The pixels of a photo, or why there are none."""
     try:
-        image = read_photo(photo.path)
+        return photo, read_photo(photo.path)
     except CocosegError as error:
         return photo, str(error)
-    height, width = image.shape[:2]
-    place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-    if place.input_height * place.input_width > MOST_PIXELS:
-        return photo, (
-            f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the network; "
-            f"expected at most {MOST_PIXELS // 10**6} megapixels"
-        )
-    return photo, image
+
+
+def _fitting(
+    images: Iterable[tuple[Photo, NDArray[np.uint8]]], preprocessing: Preprocessing
+) -> Iterator[tuple[Photo, NDArray[np.uint8] | str]]:
+    """The pixels of each photo, or why the network cannot take them."""
+    for photo, image in images:
+        height, width = image.shape[:2]
+        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
+        if place.input_height * place.input_width <= MOST_PIXELS:
+            yield photo, image
+        else:
+            yield (
+                photo,
+                (
+                    f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the "
+                    f"network; expected at most {MOST_PIXELS // 10**6} megapixels"
+                ),
+            )
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

@@ -49,12 +49,17 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
     """
     masked = {row.image_id for row in rows}
     image_ids = sorted(masked)
+    reason = ""  # why a side may be empty
     match params.split_rule:
         case "stable":
             side_of = {image_id: _stable_side(image_id, params.shares(), params.data_seed) for image_id in image_ids}
+            reason = ", and the hash of split_rule: stable dealt none of them to it (exact would)"
         case "exact":
             phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
-            side_of = _exact_sides(near_duplicate_groups(phashes), _classes_of_image(rows), params)
+            groups = near_duplicate_groups(phashes)
+            side_of = _exact_sides(groups, _classes_of_image(rows), params)
+            if len(groups) < len(image_ids):
+                reason = f", but only {len(groups)} without near-duplicates, which split_rule: exact keeps together"
         case "official":
             side_of = _official_sides([row for row in images if row.image_id in masked], params)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
@@ -63,7 +68,7 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
     for side, share in params.shares().items():
         if share > 0 and not sides[side]:
             raise CocosegError(
-                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images; "
+                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images{reason}; "
                 f"raise it, or keep more images (max_images, classes)"
                 + (f", or set {side}_share: 0" if side == "test" else "")
             )

@@ -144,7 +144,9 @@ def _conclusion(report: Report) -> str:
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):
-        return count
+        empty = any(place.name == "cache" and place.missing == place.named > 0 for place in report.places)
+        hint = "; the cache is empty: dvc pull fetches what a remote has, dvc repro makes it" if empty else ""
+        return f"{count}{hint}"
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
     aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
     again = "" if report.data_looked_at else "; the data was not looked at: run cocoseg verify once more"

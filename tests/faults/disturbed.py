@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from clones import PATH, Clone, clone
+from clones import PATH, ROOT, Clone, clone
 from forks import kill, run_fork
 from lacking import lacking
 from ruamel.yaml import YAML
@@ -144,7 +144,10 @@ class Sandbox:
         # A folder that is an output is removed before its stage runs again, so there it would be part of the result.
         outputs = ("data/images/", "data/masks/", "data/instance_masks/", "data/splits/", "data/model/", "plots/")
         name = path.relative_to(self.clone.folder).as_posix()
-        return not name.startswith(outputs) and not self.clone.run("git", "check-ignore", name, check=False).returncode
+        if name.startswith(outputs):
+            return False
+        # Asked of the repository that was cloned: git finds no way to a clone that lies on the small disk.
+        return subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT, check=False).returncode == 0
 
     def objects(self) -> set[str]:
         """The objects on the remote."""
