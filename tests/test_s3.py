@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clones import Clone
+from clones import NOBODY, Clone
 from counting_pipeline import counting_pipeline
 from faults.disturbed import ALL
 from forks import kill
 from s3_remote import another, copied, files_in, has_no_faults, make_bucket, objects_of, set_remote
-from s3_server import SECRET, S3Server
+from s3_server import KEY, REGION, SECRET, S3Server
 from silent_faults import FAULTS, SECOND, SilentFault, cached, delete_on_remote, dvc_says, flip_on_remote
+from test_remotes import RECIPES
 
 # botocore asks a server that does not answer 5 times, for each of which s3fs asks 5 times, for each object.
 SOON = {"AWS_MAX_ATTEMPTS": "1"}
@@ -50,6 +51,27 @@ def test_what_one_clone_pushes_another_pulls_and_dvc_repro_does_nothing(pushed: 
     assert fresh.stages_run(fresh.dvc("repro")) == []
     assert fresh.git("status", "--porcelain") == ""
     assert has_no_faults(fresh)
+
+
+def test_the_recipe_for_another_store_pushes_and_pulls_as_it_stands(made: Clone, server: S3Server) -> None:
+    recipe = next(recipe for recipe in RECIPES if "endpointurl" in recipe)
+    for example, ours in {
+        "s3://bucket/cocoseg": "s3://masks/recipe",
+        "https://s3.example.org": server.url,
+        "us-east-1": REGION,
+        "--local store access_key_id …": f"--local store access_key_id {KEY}",
+        "--local store secret_access_key …": f"--local store secret_access_key {SECRET}",
+    }.items():
+        assert example in recipe
+        recipe = recipe.replace(example, ours)
+    sender = another(made, "sender")
+    shutil.copytree(made.folder / ".dvc/cache", sender.folder / ".dvc/cache")
+    receiver = another(made, "receiver")
+    for clone, transfer in ((sender, "dvc push"), (receiver, "dvc pull")):
+        (clone.folder / ".dvc/config").unlink()
+        clone.run("bash", "-euc", f"{recipe}{transfer}", **NOBODY)
+    assert receiver.dvc("status") == SYNC
+    assert SECRET not in (receiver.folder / ".dvc/config").read_text()
 
 
 @pytest.mark.parametrize(

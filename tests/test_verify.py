@@ -281,6 +281,25 @@ def test_a_folder_whose_list_is_nowhere_and_which_has_changed_is_corrupt_as_a_wh
     assert (whole.folder / "raw/1.txt").read_text() == "other"  # who knows
 
 
+def test_what_a_repair_writes_is_on_the_disk_before_it_has_its_name(
+    whole: Clone, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [whole.folder / "raw/1.txt", cached(whole, SECOND), stored(whole, FIRST)]
+    for place in places:
+        place.unlink()
+    on_the_disk: set[int] = set()
+    sync = os.fsync
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        assert not any(place.exists() and place.stat().st_ino == os.fstat(descriptor).st_ino for place in places)
+        on_the_disk.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    assert verify("--repair")[0] == 0
+    assert {place.stat().st_ino for place in places} <= on_the_disk
+
+
 def test_what_the_user_wrote_is_set_aside_and_never_lost(whole: Clone, verify: Verify) -> None:
     (whole.folder / "raw/1.txt").write_text("by hand")
     (whole.folder / "raw/more.txt").write_text("an extra file")
