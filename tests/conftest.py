@@ -54,7 +54,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The figures that tests have recorded, and with `--strangers` a table of what `Sandbox.tell` was told."""
     reports = [report for some in terminalreporter.stats.values() for report in some]
     recorded: list[tuple[str, Any]] = [
-        pair for report in reports if isinstance(report, pytest.TestReport) for pair in report.user_properties
+        pair
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"  # the other phases repeat them
+        for pair in report.user_properties
     ]
     for line in sorted({value for name, value in recorded if name == "figures"}):
         terminalreporter.write_line(line)
