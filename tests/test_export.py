@@ -120,7 +120,7 @@ def photo_and_its_labels(model: nn.Module, card: ModelCard) -> NDArray[np.uint8]
     pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(pixels).resize((150, 226), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
+    Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
     (found,) = predict_logits(model, card, [(None, read_photo(Path("photo.jpg")))])
     return predicted_labels(found.logits).numpy()
 
@@ -267,6 +267,6 @@ def test_without_a_model_export_says_which_command_makes_one() -> None:
 
 def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
     torch.manual_seed(0)
-    card = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"))
+    card = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"), categories=())
     model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
     assert agreement(onnx_bytes(model, card), model, card).equal_pixels >= 0.999

@@ -13,6 +13,7 @@ from sandbox import Sandbox
 
 from cocoseg.files import read_table, write_json
 from cocoseg.image_files import MOST_PIXELS, most_bytes
+from cocoseg.image_headers import read_header
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 24, 16
@@ -94,6 +95,21 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a page behind a whole JPEG": (JPEG + b"<script>alert(1)</script>", "ok"),
     "20 MB behind a whole JPEG": (JPEG + bytes(20_000_000), "too_large"),
 }  # fmt: skip
+
+
+def hidden_jpeg(side: int) -> bytes:
+    """A JPEG that says another size, in front of its end the frame of one of 64×64; all but that lies in what looks
+    like a segment, and which decoders take for nothing.
+    """
+    inside = resized_jpeg(side, side)[2:-2]
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 64, 64, 3) + b"\x01\x22\x00\x02\x11\x01\x03\x11\x01"
+    return b"\xff\xd8\xff\x00" + struct.pack(">H", 2 + len(inside)) + inside + frame + b"\xff\xd9"
+
+
+def test_a_frame_that_hides_where_decoders_look_is_found(sandbox: Sandbox) -> None:
+    header = read_header(hidden_jpeg(9000))
+    assert (header.width, header.height) == (9000, 9000)
+    sandbox.tell("image", "a JPEG whose 81 megapixels hide behind 64×64", "wrong_size before it is decoded")
 
 
 @pytest.fixture(autouse=True)

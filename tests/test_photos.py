@@ -57,6 +57,29 @@ def test_a_linked_folder_is_searched_too_and_one_that_leads_back_ends(here: Path
     assert names("a") == ["1.png", "deep/2.PNG"]
 
 
+def test_what_an_earlier_run_wrote_is_left_out_by_whatever_way_it_is_reached(here: Path) -> None:
+    Path("link").symlink_to(here / "a", target_is_directory=True)
+    photos = find_photos(["a", "link"], [here / "link/deep"]).photos
+    assert [photo.name for photo in photos] == ["a/1.png", "link/1.png"]
+
+
+def test_hidden_folders_are_not_searched(here: Path) -> None:
+    Image.fromarray(LEFT_WHITE).save(_made(here / "b/.thumbs/2.png"), "PNG")
+    assert names("b") == ["1.png"]
+
+
+def test_names_that_would_be_one_file_on_some_disk_or_a_file_and_a_folder_are_one_line_each(here: Path) -> None:
+    for name in ("d/A.png", "d/a.jpg", "e/x.jpg", "e/x.png/y.jpg", "f/z.webp", "f/z.jpg/y.png"):
+        Image.fromarray(LEFT_WHITE).save(_made(here / name))
+    for folder, good, line in (
+        ("d", "A.png", "d/a.jpg: its mask would have the name of that of d/A.png; rename one of them"),
+        ("e", "x.png/y.jpg", "e/x.jpg: x.png would be a file where e/x.png/y.jpg needs a folder; rename one of them"),
+        ("f", "z.jpg/y.png", "f/z.webp: z.jpg would be a file where f/z.jpg/y.png needs a folder; rename one of them"),
+    ):
+        found = find_photos([folder], [])
+        assert ([photo.name for photo in found.photos], found.problems) == ([good], [line])
+
+
 def test_files_of_two_folders_keep_their_folders_in_their_names(here: Path) -> None:
     assert names("a/1.png") == ["1.png"]
     assert names("a/1.png", "b/1.png") == names("a/1.png", "b") == ["a/1.png", "b/1.png"]

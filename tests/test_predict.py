@@ -193,6 +193,14 @@ def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_f
     assert not Path("out/images.json").exists()
 
 
+def test_a_model_that_cannot_be_read_is_not_blamed_on_the_folder_for_predictions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("model/model.json").mkdir(parents=True)
+    assert command(str(photo("photo.png")), "--model", "model", "--out", "out") == 1
+    assert capsys.readouterr().out == "cocoseg predict: model/model.json: Is a directory\n"
+
+
 def test_where_nothing_is_an_image_no_model_is_loaded_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.jpg").write_text("Dear diary,")
     assert command("notes.jpg", "--out", "a/b") == 1  # without a model, of which it says nothing

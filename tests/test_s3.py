@@ -69,7 +69,7 @@ def test_the_recipe_for_another_store_pushes_and_pulls_as_it_stands(made: Clone,
     receiver = another(made, "receiver")
     for clone, transfer in ((sender, "dvc push"), (receiver, "dvc pull")):
         (clone.folder / ".dvc/config").unlink()
-        clone.run("bash", "-euc", f"{recipe}{transfer}", **NOBODY)
+        clone.run("bash", "-euc", f"{recipe}{transfer}", check=True, **NOBODY)
     assert receiver.dvc("status") == SYNC
     assert SECRET not in (receiver.folder / ".dvc/config").read_text()
 

@@ -257,7 +257,7 @@ def test_in_a_fresh_clone_repair_does_what_dvc_pull_does_and_trusts_nothing(
     status, said = verify()
     assert status == 1
     # 5 files and an empty folder, 6 objects
-    assert said.splitlines()[-1].startswith("12 faults; the cache is empty: dvc pull fetches")
+    assert said.splitlines()[-1].startswith("12 faults; none of the data is here: dvc pull")
     assert verify("--repair")[0] == 0
     assert "up to date" in fresh.dvc("status")
     assert (fresh.folder / "none").is_dir()
@@ -279,6 +279,21 @@ def test_a_folder_whose_list_is_nowhere_and_which_has_changed_is_corrupt_as_a_wh
     (whole.folder / "raw/1.txt").write_text("other")
     assert verify("--repair")[1].startswith("corrupt in workspace: raw (no right copy is left: dvc repro --force draw")
     assert (whole.folder / "raw/1.txt").read_text() == "other"  # who knows
+
+
+def test_a_linked_folder_inside_an_output_is_set_aside_and_what_it_leads_to_stays(whole: Clone, verify: Verify) -> None:
+    draw = whole.folder / "draw.py"
+    draw.write_text(draw.read_text() + 'Path("raw/sub").mkdir()\nPath("raw/sub/deep.txt").write_text("deep")\n')
+    whole.dvc("repro")
+    folder, outside = whole.folder / "raw/sub", whole.folder.parent / "outside"
+    shutil.move(folder, outside)
+    folder.symlink_to(outside, target_is_directory=True)
+    before = snapshot(outside)
+    assert verify("--no-remote")[0] == 1
+    assert verify("--repair")[0] == 0
+    assert (folder.is_symlink(), folder.is_dir()) == (False, True)
+    assert snapshot(outside) == before
+    assert "up to date" in whole.dvc("status")
 
 
 def test_what_a_repair_writes_is_on_the_disk_before_it_has_its_name(

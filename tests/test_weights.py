@@ -1,5 +1,6 @@
 import pickle
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -37,6 +38,24 @@ CARD = ModelCard(
 def folder(tmp_path: Path) -> Path:
     save_checkpoint(tmp_path, build_model("fastscnn", "none", "none", 3), CARD)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"encoder": "x\n\n## Use"}, "'x.n.n## Use' is no name or version"),
+        ({"versions": {"a\nb": "1"}}, "is no name or version"),
+        ({"params": {"": 1}}, "'' is no name or version"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 99}]}, "class_index 99 of a category"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 0}]}, "class_index 0 of a category"),
+        ({"preprocessing": {"image_size_px": 32, "resize": "squash", "std": [0, 1, 1]}}, "Expected `float` > 0.0"),
+    ],
+)  # fmt: skip
+def test_a_card_that_says_what_cannot_be_is_one_line(folder: Path, change: dict[str, Any], line: str) -> None:
+    card = folder / "model.json"
+    write_json(card, read_json(card, dict[str, Any]) | change)
+    with pytest.raises(CocosegError, match=line):
+        load_checkpoint(folder)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:

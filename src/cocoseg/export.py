@@ -56,7 +56,7 @@ def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
     """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores; up
     to how it is used, which is another thing for each format.
     """
-    written = (source.beside(CARD) or b"").decode()
+    written = (source.beside(CARD) or b"").decode(errors="replace")
     if card.weights_sha256[:12] not in written:
         size = card.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))

@@ -5,9 +5,11 @@ from cocoseg.weights import ModelCard
 
 _RESIZED = {
     "squash": "photo = photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
-    "letterbox": "photo = ImageOps.pad(photo, ({size}, {size}), Image.Resampling.BILINEAR, color={border})",
-    "short_side": "photo = photo.resize([round(side * {size} / min(photo.size)) for side in photo.size], "
-    "Image.Resampling.BILINEAR)",
+    "letterbox": """sides = [max(1, round(side * {size} / max(photo.size))) for side in photo.size]
+photo, content = Image.new("RGB", ({size}, {size}), {border}), photo.resize(sides, Image.Resampling.BILINEAR)
+photo.paste(content, [({size} - side) // 2 for side in sides])""",
+    "short_side": """sides = [max(1, round(side * {size} / min(photo.size))) for side in photo.size]
+photo = photo.resize(sides, Image.Resampling.BILINEAR)""",
 }
 
 _PREPARED = """import numpy as np

@@ -19,6 +19,7 @@ from torch import Tensor
 from cocoseg.categories import IGNORE
 
 ResizeName = Literal["squash", "letterbox", "short_side"]
+_Positive = Annotated[float, Meta(gt=0)]
 ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 
 # ImageNet's, which every pretrained encoder here was trained with; per channel, of values in [0, 1].
@@ -36,7 +37,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     image_size_px: ImageSize
     resize: ResizeName
     mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    std: tuple[_Positive, _Positive, _Positive] = STD
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ def _jpeg_header(data: bytes) -> Header:
     position, scans = 2, 0
     while position + 4 <= len(data):
         marker = data[position + 1]
-        if data[position] != 0xFF or marker == 0xFF:  # padding
+        if data[position] != 0xFF or marker in (0x00, 0xFF):  # padding, or what decoders skip
             position += 1
             continue
         if marker == 0xD9:

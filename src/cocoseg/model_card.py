@@ -79,9 +79,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
     """The card in Markdown; without `results` it says that there are none."""
-    encoder = f", {card.encoder}" if card.encoder else ""
+    encoder = f", {_plain(card.encoder)}" if card.encoder else ""
     parts = [
-        f"# {card.arch}{encoder}: {len(card.classes) - 1} classes",
+        f"# {_plain(card.arch)}{encoder}: {len(card.classes) - 1} classes",
         f"Semantic segmentation, `{card.task}`. Weights `{card.weights_sha256[:12]}`. No number here was typed by "
         "hand.",
         "## Data",
@@ -169,8 +169,8 @@ def _licences(results: Results) -> list[list[Any]]:
 
 
 def _training(card: ModelCard) -> list[str]:
-    rows = [[f"`{key}`", _value(value)] for key, value in card.params.items()]
-    versions = ", ".join(f"{name} {number}" for name, number in card.versions.items())
+    rows = [[f"`{_plain(key)}`", _value(value)] for key, value in card.params.items()]
+    versions = ", ".join(_plain(f"{name} {number}") for name, number in card.versions.items())
     return [
         f"These are the weights of epoch {card.epoch}, counted from 1: the best in validation (mIoU "
         f"{card.val_miou:.3f}).",

@@ -14,14 +14,15 @@ def prepared_folder(out: Path) -> Iterator[None]:
 
     Raises `CocosegError` if it cannot be written.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    made: list[Path] = []
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise unwritable(out, error) from None
-    try:
+        try:
+            made += [folder for folder in (out, *out.parents) if not folder.exists()]
+            out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=out):
+                pass
+        except OSError as error:
+            raise unwritable(out, error) from None
         yield
     finally:
         with suppress(OSError):  # the first that is not empty

@@ -5,7 +5,7 @@ import itertools
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg.errors import CocosegError
-from cocoseg.file_names import mask_name
+from cocoseg.file_names import mask_name, same_name
 from cocoseg.files import read_regular
 from cocoseg.image_files import MOST_PIXELS, most_bytes
 from cocoseg.image_headers import Header, ImageDefect, read_header
@@ -53,11 +53,11 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
     """
     placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
     problems: list[str] = []
-    left_out = {_absolute(folder) for folder in leave_out}
+    left_out = {Path(os.path.realpath(place)) for place in leave_out}
     for argument in arguments:
         try:
             named = ((_absolute(path), _absolute(folder)) for path, folder in _named(argument, problems))
-            found = {path: folder for path, folder in named if left_out.isdisjoint((path, *path.parents))}
+            found = {path: folder for path, folder in named if left_out.isdisjoint(_above(path))}
         except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, ** beside letters
             problems.append(f"{argument or repr(argument)}: {getattr(error, 'strerror', None) or error}; {_EXPECTED}")
             continue
@@ -65,16 +65,36 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
             problems.append(_nothing_there(argument))
         placed |= {path: folder for path, folder in found.items() if path not in placed}
     photos: dict[str, Photo] = {}
+    folders: dict[str, Path] = {}  # that masks need, and the photo
     base = os.path.commonpath(placed.values()) if placed else ""
     for path in placed:
         photo = Photo(_shown(path), path.relative_to(base).as_posix())
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
             problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
             continue
-        other = photos.setdefault(mask_name(photo.name), photo)
+        other = photos.setdefault(same_name(mask_name(photo.name)), photo)
         if other is not photo:
             problems.append(f"{photo.path}: its mask would have the name of that of {other.path}; rename one of them")
-    return Found(list(photos.values()), problems)
+            continue
+        folders |= {same_name(str(parent)): path for parent in PurePosixPath(photo.name).parents}
+    standing = []
+    for photo in photos.values():
+        name = next((name for name in _written(photo.name) if same_name(name) in folders), None)
+        if name is None:
+            standing.append(photo)
+        else:
+            needs = _shown(folders[same_name(name)])
+            problems.append(f"{photo.path}: {name} would be a file where {needs} needs a folder; rename one of them")
+    return Found(standing, problems)
+
+
+def _written(name: str) -> tuple[str, str]:
+    return mask_name(name), overlay_name(name)
+
+
+def overlay_name(name: str) -> str:
+    """The overlay of an image, relative to the folder of overlays."""
+    return f"{mask_name(name).removesuffix('.png')}.jpg"
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -110,7 +130,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
             "image, such as a copy saved as JPEG"
         )
     pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
-    if pixels is None:
+    if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise CocosegError(f"{path}: damaged; expected {READABLE}")
     return pixels
 
@@ -130,6 +150,8 @@ def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
         plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         folder = Path(*plain)
         for match in sorted(folder.glob("/".join(path.parts[len(plain) :]))):
+            if path.name == "**" and not match.is_dir():  # Python 3.13 lists files too; their folders have them
+                continue
             files = _images_below(match, problems) if match.is_dir() else [match]
             yield from ((file, folder) for file in files if not file.name.startswith("."))
 
@@ -150,7 +172,9 @@ def _images_below(folder: Path, problems: list[str]) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()  # of two links to one folder the first counts
+        inside = {name: f"{real}/{name}" for name in folders if not name.startswith(".")}
+        # Links last, so that what they lead to here has its own name.
+        folders[:] = sorted(inside, key=lambda name: (os.path.realpath(inside[name]) != inside[name], name))
         files += [
             Path(parent, name) for name in names if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
         ]
@@ -161,6 +185,12 @@ def _nothing_there(argument: str) -> str:
     if Path(argument).is_dir():
         return f"{argument}: holds no image; expected files such as .jpg or .png in it or in its folders"
     return f"{argument}: matches nothing; {_EXPECTED}"
+
+
+def _above(path: Path) -> Iterator[Path]:
+    """The place of a file and the folders above it, without links: a file may be one, as DVC checks them out."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    yield from (real, *real.parents)
 
 
 def _absolute(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from cocoseg.geometry import Preprocessing, original_labels, placement
 from cocoseg.hardware import out_of_memory
 from cocoseg.image_files import MOST_PIXELS
 from cocoseg.output_folder import unwritable
-from cocoseg.photos import Photo, find_photos, read_photo
+from cocoseg.photos import Photo, find_photos, overlay_name, read_photo
 from cocoseg.pictures import legend, overlay
 from cocoseg.png import encode_png
 from cocoseg.prediction import Predicted, ahead, predict_logits, sharing_cores
@@ -74,17 +75,18 @@ def predict(
         sharing_cores(workers) as writers,
     ):
         problems = _Problems(found.problems, progress)
-        try:
+        with _writing(out):
             for file in (results_json, images_json):  # of an earlier run: nobody is to take them for this one's
                 file.unlink(missing_ok=True)
-            decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
-            first = next(decoded, None)
-            if first is None:
-                return Summary(predicted=0, failed=problems.count)
-            model, card = load()
-            fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
-            predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
-            write = partial(_write, masks=masks, overlays=overlays, ids=category_ids(card))
+        decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
+        first = next(decoded, None)
+        if first is None:
+            return Summary(predicted=0, failed=problems.count)
+        model, card = load()
+        fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
+        predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
+        write = partial(_write, masks=masks, overlays=overlays, ids=category_ids(card))
+        with _writing(out):
             for one in ahead(writers, write, predicted, 2 * workers):
                 written.append(one)
                 progress.update()
@@ -95,13 +97,20 @@ def predict(
                 write_json(results_json, results)
                 write_json(images_json, described_images(images, card))
                 write_bytes(legend_png, encode_png(legend(card.classes)))
-        except OSError as error:
-            raise unwritable(out, error) from None
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
     return Summary(predicted=len(images), failed=problems.count, found_nothing=not results)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """A full disk or memory becomes a line."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(out, error) from None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
 
 
 def _write(one: Predicted[Photo], masks: Path, overlays: Path, ids: Sequence[int]) -> _Written:
@@ -110,7 +119,7 @@ def _write(one: Predicted[Photo], masks: Path, overlays: Path, ids: Sequence[int
     name = mask_name(one.key.name)
     height, width = labels.shape
     write_bytes(masks / name, encode_png(labels))
-    write_bytes((overlays / name).with_suffix(".jpg"), _jpeg(overlay(one.image, labels)))
+    write_bytes(overlays / overlay_name(one.key.name), _jpeg(overlay(one.image, labels)))
     image = {"file_name": one.key.name, "width": width, "height": height}
     return _Written(image, list(coco_results(labels, confidences, ids)))
 

@@ -58,6 +58,8 @@ def predict_logits(
             logits = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
+            if device.type == "mps":  # two threads that use it at once end the process: pytorch/pytorch#197805
+                logits = logits.cpu()
             return batch, logits.contiguous()  # by channel, which is enlarged in half the time of channels last
 
     with sharing_cores(passes) as pool:

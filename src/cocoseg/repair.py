@@ -82,7 +82,9 @@ def _repair_workspace(found: Survey) -> None:
 
 def _restore_file(found: Survey, path: str) -> State:
     object_, out = found.files[path], found.owners[path]
-    state = found.workspace.state_of(path, object_)  # a symbolic link is right as soon as the cached object is
+    state: State = "corrupt"
+    if not found.workspace.is_behind_link(path, out):  # a link to the cached object is right as soon as that is
+        state = found.workspace.state_of(path, object_)
     if state == "right" or not (out.in_cache and found.cache.is_right(object_)):
         return state
     found.workspace.restore(path, object_, found.cache.store, out)

@@ -49,17 +49,19 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
     """
     masked = {row.image_id for row in rows}
     image_ids = sorted(masked)
-    reason = ""  # why a side may be empty
+    reason, way_out = "", ""  # where a side is empty
     match params.split_rule:
         case "stable":
             side_of = {image_id: _stable_side(image_id, params.shares(), params.data_seed) for image_id in image_ids}
-            reason = ", and the hash of split_rule: stable dealt none of them to it (exact would)"
+            reason, way_out = ", none of which its hash deals there", ", or set split_rule: exact"
         case "exact":
             phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
             groups = near_duplicate_groups(phashes)
             side_of = _exact_sides(groups, _classes_of_image(rows), params)
-            if len(groups) < len(image_ids):
-                reason = f", but only {len(groups)} without near-duplicates, which split_rule: exact keeps together"
+            if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
+                reason = (
+                    f", which are {len(groups)} without near-duplicates, and split_rule: exact keeps those together"
+                )
         case "official":
             side_of = _official_sides([row for row in images if row.image_id in masked], params)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
@@ -69,7 +71,7 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
         if share > 0 and not sides[side]:
             raise CocosegError(
                 f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images{reason}; "
-                f"raise it, or keep more images (max_images, classes)"
+                f"raise it, or keep more images (max_images, classes){way_out}"
                 + (f", or set {side}_share: 0" if side == "test" else "")
             )
     return sides

@@ -191,6 +191,8 @@ def _look_at_workspace(found: Survey, jobs: int) -> None:
 
     def state_of(path: str) -> State:
         object_ = found.files[path]
+        if found.workspace.is_behind_link(path, found.owners[path]):
+            return "corrupt"
         # A link to the cached object is as right as that, which has been read.
         if object_ in cache.states and found.workspace.is_link_to(path, cache.store, object_):
             return cache.states[object_]

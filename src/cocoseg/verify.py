@@ -55,6 +55,7 @@ class Report(msgspec.Struct, frozen=True):
     faults: list[Fault]
     unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
     data_looked_at: bool = True
+    nothing_here: bool = False  # of the data, in workspace and cache
 
     @property
     def exit_status(self) -> int:
@@ -85,7 +86,7 @@ def verify(
                     return Report([notes], of_notes, data_looked_at=False)
                 unmade = unmade_outputs(repository)
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-                faults, places = _faults(found), _places(found)
+                faults, places, nothing_here = _faults(found), _places(found), _nothing_here(found)
                 failed = repair(found) if mend else {}
                 if mend:
                     # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
@@ -104,7 +105,7 @@ def verify(
         else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
         for fault in faults
     ]
-    return Report([*places, notes], of_data + of_notes, unmade)
+    return Report([*places, notes], of_data + of_notes, unmade, nothing_here=nothing_here)
 
 
 def verify_text(report: Report) -> str:
@@ -144,9 +145,8 @@ def _conclusion(report: Report) -> str:
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):
-        empty = any(place.name == "cache" and place.missing == place.named > 0 for place in report.places)
-        hint = "; the cache is empty: dvc pull fetches what a remote has, dvc repro makes it" if empty else ""
-        return f"{count}{hint}"
+        hint = "; none of the data is here: dvc pull fetches what a remote has, dvc repro makes it"
+        return f"{count}{hint if report.nothing_here else ''}"
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
     aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
     again = "" if report.data_looked_at else "; the data was not looked at: run cocoseg verify once more"
@@ -182,6 +182,13 @@ def _faults(found: Survey) -> list[Fault]:
             output = found.owners[named].path if named in found.owners else named
             faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
     return faults
+
+
+def _nothing_here(found: Survey) -> bool:
+    """Whether workspace and cache are as a clone has them at first."""
+    in_cache = any(state != "missing" for state in found.cache.states.values())
+    in_workspace = any(state != "missing" and found.owners[path].in_cache for path, state in found.states.items())
+    return not (in_cache or in_workspace or found.extra)
 
 
 def _places(found: Survey) -> list[Place]:

@@ -59,9 +59,15 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for text in (self.arch, *self.classes, *self.versions.values()):
+        texts = (self.arch, self.encoder or "none", *self.classes, *self.params)
+        for text in (*texts, *self.versions, *self.versions.values()):
             if not is_plain(text):
                 raise ValueError(f"{ascii(text)[:40]} is no name or version; expected a short text in one line")
+        for category in self.categories:
+            if not 0 < category.class_index < len(self.classes):
+                raise ValueError(
+                    f"class_index {category.class_index} of a category; expected 1 to {len(self.classes) - 1}"
+                )
 
 
 def output_channels(task: Task, classes: Sequence[str]) -> int:

@@ -110,11 +110,17 @@ class Workspace:
         with self._alone:
             self._move_aside(Path(cache.path(object_)), f"{cache.name}/{object_}")
 
+    def is_behind_link(self, name: str, output: Output) -> bool:
+        """Whether a folder between an output and its file is a link: what is there belongs to someone else."""
+        between = self.path(name).relative_to(self.path(output.path)).parents
+        return any(self.path(output.path).joinpath(folder).is_symlink() for folder in between if folder.name)
+
     def _make_way(self, folder: Path, output: Path) -> None:
-        """Make a folder of an output, where a file may have taken its place."""
+        """Make a folder of an output, where a file, or a link to another folder, may have taken its place."""
         with self._alone:
-            for parent in (folder, *folder.parents):
-                if parent.is_relative_to(output) and os.path.lexists(parent) and not parent.is_dir():
+            for parent in (*reversed(folder.parents), folder):
+                is_link = parent != output and parent.is_symlink()
+                if parent.is_relative_to(output) and os.path.lexists(parent) and (is_link or not parent.is_dir()):
                     self._move_aside(parent, parent.relative_to(self._root).as_posix())
             folder.mkdir(parents=True, exist_ok=True)
 

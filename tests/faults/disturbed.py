@@ -160,8 +160,10 @@ class Sandbox:
             for path in (self.folder / place).glob("??/*"):
                 name = f"{path.parent.name}{path.name}"
                 digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-                # DVC writes under another name first, which it never reads again.
-                if not path.name.endswith(".tmp") and digest != name.removesuffix(".dir"):
+                # DVC and we write under another name first, which nobody reads again. As a cache may be shared, neither
+                # knows whether who wrote it is gone.
+                unfinished = any(mark in path.name for mark in _UNFINISHED)
+                if not unfinished and digest != name.removesuffix(".dir"):
                     broken.append(f"{place}/{name}")
         return broken
 
