@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from clones import git_repository
+from faults.disturbed import kill_at
 from small_data import MULTICLASS, write_pairs
 from stage_runs import ROOT, run_stage, start_stage
 
@@ -136,6 +137,27 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_t
     assert resumed_after[-1] >= 2
     assert outputs(work) == unbroken
     assert not list((cache / "training").glob("*/state.pt"))
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_its_last_epoch_ends_as_one_that_never_was(work: Path, tmp_path: Path) -> None:
+    params = PARAMS | {"epochs": 2}
+
+    def counted(name: str, **more: str) -> dict[str, str]:
+        below = f"{work}/metrics:{tmp_path / name}"
+        counting = {"LD_PRELOAD": str(kill_at()), "KILL_BELOW": below, "KILL_COUNT": str(tmp_path / f"{name}.count")}
+        return environment(tmp_path / name) | counting | more
+
+    assert run_stage(work, "train", params, counted("quiet", KILL_LOG=str(tmp_path / "log")))[0] == 0
+    unbroken = outputs(work)
+    operations = (tmp_path / "log").read_text().splitlines()
+    [curves] = [number for number, line in enumerate(operations, start=1) if re.match("open .*/curves.png", line)]
+    as_dvc_does(work)
+    assert run_stage(work, "train", params, counted("killed", KILL_AT=str(curves), KILL_WHOM="process"))[0] == -9
+    as_dvc_does(work)
+    status, lines = run_stage(work, "train", params, environment(tmp_path / "killed"))
+    assert (status, "train: goes on after epoch 2, where it was stopped" in lines) == (0, True)
+    assert outputs(work) == unbroken
 
 
 def test_another_learning_rate_starts_afresh(work: Path, tmp_path: Path) -> None:

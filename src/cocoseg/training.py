@@ -334,9 +334,9 @@ def _resumed(learner: Learner, records: Records | None, model_folder: Path) -> P
     progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
     if records is not None:
         write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)
-        for metrics, best in msgspec.json.decode(
-            saved["history"], type=list[tuple[dict[str, float], dict[str, float]]]
-        ):
+        # A number that was whole is, and one that was not is not: both are written into the summary once more.
+        numbers = dict[str, int | float]
+        for metrics, best in msgspec.json.decode(saved["history"], type=list[tuple[numbers, numbers]]):
             records.history.epoch(metrics, best)
         tqdm.write(f"train: goes on after epoch {progress.epochs}, where it was stopped", file=sys.stderr)
     return progress
