@@ -1,15 +1,19 @@
 """`params.yaml` is read strictly, and each mistake is one line that says how to mend it."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
+from dvc.utils.hydra import apply_overrides
 from msgspec import Meta
 from ruamel.yaml import YAML
 
 from cocoseg.errors import CocosegError
 from cocoseg.params import load_params
+
+ROOT = Path(__file__).parents[1]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,3 +123,13 @@ def test_params_yaml_survives_one_override_after_the_other(tmp_path: Path) -> No
         hydra.apply_overrides(path, overrides)
     values = YAML(typ="safe", pure=True).load(path)
     assert (values["classes"], values["priority"], values["val_share"], values["seed"]) == (["dog", "cat"], [], 0.1, 0)
+
+
+def test_what_dvc_writes_for_one_key_changes_no_other_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, ["lr=0.5"])
+    before, after = (ROOT / "params.yaml").read_text().splitlines(), path.read_text().splitlines()
+    assert [(old.split()[:2], new.split()[:2]) for old, new in zip(before, after, strict=True) if old != new] == [
+        (["lr:", "0.01"], ["lr:", "0.5"])
+    ]

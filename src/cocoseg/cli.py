@@ -206,9 +206,9 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Write a model and its card: as ONNX of any batch and size, held against PyTorch by "
         "onnxruntime, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
         epilog="examples:\n"
-        "  cocoseg export --format onnx --out exported\n"
-        "  cocoseg export --format onnx --out exported --rev ochre-wisp\n"
-        "  cocoseg export --format huggingface --out exported && hf upload USER/NAME exported",
+        "  cocoseg export --format onnx --out exported/onnx\n"
+        "  cocoseg export --format onnx --out exported/ochre-wisp --rev ochre-wisp\n"
+        "  cocoseg export --format huggingface --out exported/hub && hf upload USER/NAME exported/hub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--format", choices=("onnx", "huggingface"), required=True)

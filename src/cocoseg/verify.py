@@ -125,6 +125,8 @@ def verify_text(report: Report) -> str:
             end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
         groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
+    if report.nothing_here and not any(fault.repaired for fault in report.faults):
+        groups.clear()  # the last line says it all
     for (kind, place, _, end), names in groups.items():
         lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
     lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
