@@ -257,7 +257,10 @@ def test_in_a_fresh_clone_repair_does_what_dvc_pull_does_and_trusts_nothing(
     status, said = verify()
     assert status == 1
     # 5 files and an empty folder, 6 objects
-    assert said.splitlines()[-1].startswith("12 faults; none of the data is here: dvc pull")
+    assert said == "12 faults; none of the data is here: dvc pull fetches what a remote has, dvc repro makes it\n"
+    flip(stored(whole, REPORT))
+    assert verify()[1].splitlines()[0].startswith("corrupt in remote 'store': report.txt")
+    flip(stored(whole, REPORT))
     assert verify("--repair")[0] == 0
     assert "up to date" in fresh.dvc("status")
     assert (fresh.folder / "none").is_dir()

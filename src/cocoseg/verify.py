@@ -55,7 +55,7 @@ class Report(msgspec.Struct, frozen=True):
     faults: list[Fault]
     unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
     data_looked_at: bool = True
-    nothing_here: bool = False  # of the data, in workspace and cache
+    nothing_here: bool = False  # of the data, in workspace and cache, and nothing was to be done about it
 
     @property
     def exit_status(self) -> int:
@@ -86,7 +86,7 @@ def verify(
                     return Report([notes], of_notes, data_looked_at=False)
                 unmade = unmade_outputs(repository)
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-                faults, places, nothing_here = _faults(found), _places(found), _nothing_here(found)
+                faults, places, nothing_here = _faults(found), _places(found), not mend and _nothing_here(found)
                 failed = repair(found) if mend else {}
                 if mend:
                     # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
@@ -125,9 +125,9 @@ def verify_text(report: Report) -> str:
             end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
         groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
-    if report.nothing_here and not any(fault.repaired for fault in report.faults):
-        groups.clear()  # the last line says it all
     for (kind, place, _, end), names in groups.items():
+        if report.nothing_here and kind == "missing" and place in ("workspace", "cache"):
+            continue  # the last line says it of all of them
         lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
     lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
     if report.unmade:
