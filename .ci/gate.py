@@ -28,7 +28,7 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.db import ObjectDB
 from dvc_objects.errors import ObjectFormatError
 
-from cocoseg.redaction import one_line
+from cocoseg.core.redaction import one_line
 
 REPRO = "run dvc repro and commit dvc.lock, metrics and plots"
 PUSH = "run dvc push where the data is"

@@ -19,15 +19,15 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA, sides
 
-from cocoseg.categories import IGNORE, CategoryMapping, Task
-from cocoseg.confusion import scores
-from cocoseg.evaluation import evaluate
-from cocoseg.files import read_json, read_lines, write_bytes
-from cocoseg.pairs import Pair, pairs
-from cocoseg.params import load_params
-from cocoseg.png import encode_png
-from cocoseg.training import TrainParams, train
-from cocoseg.weights import load_checkpoint
+from cocoseg.coco.categories import IGNORE, CategoryMapping, Task
+from cocoseg.core.files import read_json, read_lines, write_bytes
+from cocoseg.core.params import load_params
+from cocoseg.evaluate.evaluation import evaluate
+from cocoseg.images.pairs import Pair, pairs
+from cocoseg.images.png import encode_png
+from cocoseg.model.weights import load_checkpoint
+from cocoseg.scores.confusion import scores
+from cocoseg.train.loop import TrainParams, train
 
 ARCHITECTURES = (
     "unet", "deeplabv3_mobilenet", "deeplabv3_resnet50", "fastscnn", "segformer", "unetplusplus", "fpn",

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src")]
-from cocoseg.categories import CategoryMapping
-from cocoseg.files import read_json
-from cocoseg.pairs import pairs
-from cocoseg.params import load_params
-from cocoseg.training import TrainParams, train
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.files import read_json
+from cocoseg.core.params import load_params
+from cocoseg.images.pairs import pairs
+from cocoseg.train.loop import TrainParams, train
 
 DATA = Path("data")
 SETTINGS = {

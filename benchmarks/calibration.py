@@ -28,16 +28,16 @@ from scipy.stats import binomtest
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA, sides
 
-from cocoseg.bootstrap import interval, resampled
-from cocoseg.claims import change_claim, checkpoint_claim
-from cocoseg.confusion import summary_scores
-from cocoseg.evaluation import evaluate
-from cocoseg.files import read_json, read_lines
-from cocoseg.pairs import pairs
-from cocoseg.params import load_params
-from cocoseg.per_image import image_totals
-from cocoseg.training import TrainParams, train
-from cocoseg.weights import load_checkpoint
+from cocoseg.commands.compare.claims import change_claim, checkpoint_claim
+from cocoseg.core.files import read_json, read_lines
+from cocoseg.core.params import load_params
+from cocoseg.evaluate.evaluation import evaluate
+from cocoseg.images.pairs import pairs
+from cocoseg.model.weights import load_checkpoint
+from cocoseg.scores.bootstrap import interval, resampled
+from cocoseg.scores.confusion import summary_scores
+from cocoseg.scores.per_image import image_totals
+from cocoseg.train.loop import TrainParams, train
 
 Counts = NDArray[np.int64]
 

@@ -21,19 +21,19 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA
 
-from cocoseg.bootstrap import resampled
-from cocoseg.categories import CategoryMapping
-from cocoseg.confusion import confusion_matrix
-from cocoseg.evaluation import EvaluateParams, evaluate, evaluation_metrics, iou_rows
-from cocoseg.files import read_json, read_lines
-from cocoseg.galleries import galleries
-from cocoseg.geometry import normalised, original_logits, placed_image, placement, predicted_labels
-from cocoseg.pairs import pairs, read_pair
-from cocoseg.params import load_params
-from cocoseg.png import encode_png
-from cocoseg.score_pictures import iou_bars
-from cocoseg.validation import counted
-from cocoseg.weights import load_checkpoint
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.files import read_json, read_lines
+from cocoseg.core.params import load_params
+from cocoseg.evaluate.evaluation import EvaluateParams, evaluate, evaluation_metrics, iou_rows
+from cocoseg.evaluate.galleries import galleries
+from cocoseg.images.pairs import pairs, read_pair
+from cocoseg.images.png import encode_png
+from cocoseg.model.preprocessing import normalised, original_logits, placed_image, placement, predicted_labels
+from cocoseg.model.weights import load_checkpoint
+from cocoseg.scores.bootstrap import resampled
+from cocoseg.scores.charts import iou_bars
+from cocoseg.scores.confusion import confusion_matrix
+from cocoseg.train.validation import counted
 
 
 def seconds(task: Callable[[], object], repeats: int = 3) -> float:

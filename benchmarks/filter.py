@@ -29,8 +29,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from like_train2017 import TRAIN2017_IMAGES, write_instances
 
-from cocoseg.files import write_json
-from cocoseg.filter import FilterParams, filter_file
+from cocoseg.core.files import write_json
+from cocoseg.filter.choose import FilterParams, filter_file
 
 PARAMS = FilterParams(
     classes=("person", "bicycle", "car", "motorcycle", "airplane"),

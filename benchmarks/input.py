@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from cocoseg import samples as samples_module
-from cocoseg.geometry import Preprocessing, ResizeName, placed_image, placed_mask, placement
-from cocoseg.pairs import Pair, read_pair
-from cocoseg.samples import Samples, ValidationBatches, loader
+from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.model.preprocessing import Preprocessing, ResizeName, placed_image, placed_mask, placement
+from cocoseg.train import dataset as samples_module
+from cocoseg.train.dataset import Samples, ValidationBatches, loader
 
 HEIGHT, WIDTH = 480, 640
 BATCH_SIZE = 16

@@ -35,11 +35,11 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from like_train2017 import write_instances
 
-from cocoseg.categories import map_categories
-from cocoseg.coco import Instances
-from cocoseg.files import read_json, write_bytes, write_json, write_table
-from cocoseg.mask import MaskParams, write_masks
-from cocoseg.png import encode_png
+from cocoseg.coco.categories import map_categories
+from cocoseg.coco.format import Instances
+from cocoseg.core.files import read_json, write_bytes, write_json, write_table
+from cocoseg.images.png import encode_png
+from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.tables import ImageRow, MaskRow
 
 PARAMS = MaskParams(

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from cocoseg.geometry import Placement, Preprocessing, normalised, original_labels, placed_image, placement
-from cocoseg.models import build_model
-from cocoseg.onnx_export import onnx_bytes
-from cocoseg.photos import read_photo
-from cocoseg.predict import predict
-from cocoseg.prediction import BATCH_SIZE
-from cocoseg.weights import ModelCard, TrainingData
+from cocoseg.commands.export.onnx import onnx_bytes
+from cocoseg.commands.predict.photos import read_photo
+from cocoseg.commands.predict.predict import predict
+from cocoseg.evaluate.prediction import BATCH_SIZE
+from cocoseg.model.architectures import build_model
+from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, original_labels, placed_image, placement
+from cocoseg.model.weights import ModelCard, TrainingData
 
 CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")
 

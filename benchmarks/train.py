@@ -27,20 +27,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-from cocoseg.categories import CategoryMapping
-from cocoseg.confusion import scores
-from cocoseg.files import read_json, read_lines
-from cocoseg.geometry import Preprocessing, normalised, predicted_labels
-from cocoseg.losses import resolved_loss, segmentation_loss
-from cocoseg.models import build_model
-from cocoseg.optimization import make_optimizer, set_lr
-from cocoseg.pairs import Pair, pairs
-from cocoseg.params import load_params
-from cocoseg.samples import Samples
-from cocoseg.schedule import lr_factor
-from cocoseg.training import TrainParams, _precision, train
-from cocoseg.validation import counted
-from cocoseg.weights import output_channels
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.files import read_json, read_lines
+from cocoseg.core.params import load_params
+from cocoseg.images.pairs import Pair, pairs
+from cocoseg.model.architectures import build_model
+from cocoseg.model.preprocessing import Preprocessing, normalised, predicted_labels
+from cocoseg.model.weights import output_channels
+from cocoseg.scores.confusion import scores
+from cocoseg.train.dataset import Samples
+from cocoseg.train.loop import TrainParams, _precision, train
+from cocoseg.train.losses import resolved_loss, segmentation_loss
+from cocoseg.train.optimizer import make_optimizer, set_lr
+from cocoseg.train.schedule import lr_factor
+from cocoseg.train.validation import counted
 
 DATA = Path("data")
 

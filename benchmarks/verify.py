@@ -26,7 +26,7 @@ from counting_pipeline import counting_pipeline
 from s3_server import KEY, REGION, SECRET, S3Server
 from silent_faults import FAULTS, dvc_says
 
-from cocoseg.png import encode_png
+from cocoseg.images.png import encode_png
 
 
 def fault_table(folder: Path) -> str:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cocoseg.download import DownloadParams, instances_json
-from cocoseg.files import write_bytes
-from cocoseg.stage import run
+from cocoseg.core.files import write_bytes
+from cocoseg.core.stage import run
+from cocoseg.download.annotations import DownloadParams, instances_json
 
 RAW = Path("data/raw/instances.json")
 

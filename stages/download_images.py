@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from cocoseg.coco import Instances
-from cocoseg.download_images import DownloadImagesParams, download_images
-from cocoseg.files import read_json, write_table
-from cocoseg.stage import run
+from cocoseg.coco.format import Instances
+from cocoseg.core.files import read_json, write_table
+from cocoseg.core.stage import run
+from cocoseg.download.images import DownloadImagesParams, download_images
 from cocoseg.tables import ImageRow
 
 FILTERED = Path("data/filtered/instances.json")

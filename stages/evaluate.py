@@ -7,27 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.baselines import baseline_scores
-from cocoseg.categories import CategoryMapping
-from cocoseg.confusion_picture import confusion_picture
-from cocoseg.cost import model_cost
-from cocoseg.evaluation import (
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
+from cocoseg.core.stage import run, say
+from cocoseg.evaluate.baselines import baseline_scores
+from cocoseg.evaluate.confusion_picture import confusion_picture
+from cocoseg.evaluate.cost import model_cost
+from cocoseg.evaluate.evaluation import (
     EvaluateParams,
     checked_card,
     evaluate,
     evaluation_metrics,
     iou_rows,
 )
-from cocoseg.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
-from cocoseg.galleries import galleries
-from cocoseg.model_card import Cost, Results, Source, model_card
-from cocoseg.pairs import Pair, pairs, read_pair
-from cocoseg.png import encode_png
-from cocoseg.pretraining import seen_in_pretraining
-from cocoseg.score_pictures import iou_bars
-from cocoseg.stage import run, say
+from cocoseg.evaluate.galleries import galleries
+from cocoseg.evaluate.model_card import Cost, Results, Source, model_card
+from cocoseg.evaluate.pretraining import seen_in_pretraining
+from cocoseg.images.pairs import Pair, pairs, read_pair
+from cocoseg.images.png import encode_png
+from cocoseg.model.weights import load_checkpoint
+from cocoseg.scores.charts import iou_bars
 from cocoseg.tables import ClassIoU, ClassPixels, ImageRow
-from cocoseg.weights import load_checkpoint
 
 MODEL = Path("data/model")
 FILTERED = Path("data/filtered/instances.json")

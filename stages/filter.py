@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cocoseg.files import write_json
-from cocoseg.filter import FilterParams, filter_file
-from cocoseg.stage import run
+from cocoseg.core.files import write_json
+from cocoseg.core.stage import run
+from cocoseg.filter.choose import FilterParams, filter_file
 
 RAW = Path("data/raw/instances.json")
 FILTERED = Path("data/filtered/instances.json")

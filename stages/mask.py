@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from cocoseg.categories import map_categories
-from cocoseg.coco import Instances
-from cocoseg.files import read_json, read_table, write_bytes, write_json, write_table
-from cocoseg.funnel import funnel
-from cocoseg.mask import MaskParams, write_masks
-from cocoseg.png import encode_png
-from cocoseg.previews import ClassShare, class_shares, most_defective, preview
-from cocoseg.showcase import chosen_images
-from cocoseg.stage import run
+from cocoseg.coco.categories import map_categories
+from cocoseg.coco.format import Instances
+from cocoseg.core.files import read_json, read_table, write_bytes, write_json, write_table
+from cocoseg.core.stage import run
+from cocoseg.images.png import encode_png
+from cocoseg.mask.funnel import funnel
+from cocoseg.mask.masks import MaskParams, write_masks
+from cocoseg.mask.previews import ClassShare, class_shares, most_defective, preview
+from cocoseg.pictures.showcase import chosen_images
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow
 
 FILTERED = Path("data/filtered/instances.json")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cocoseg.files import read_table, write_json, write_lines
-from cocoseg.split import SplitParams, split_images, split_metrics
-from cocoseg.stage import run
+from cocoseg.core.files import read_table, write_json, write_lines
+from cocoseg.core.stage import run
+from cocoseg.split.sides import SplitParams, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
 MASK_TABLE = Path("data/masks.csv")

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cocoseg.categories import IGNORE, CategoryMapping
-from cocoseg.class_weights import class_weights
-from cocoseg.files import read_json, read_lines, read_table
-from cocoseg.pairs import pairs
-from cocoseg.stage import run
+from cocoseg.coco.categories import IGNORE, CategoryMapping
+from cocoseg.core.files import read_json, read_lines, read_table
+from cocoseg.core.stage import run
+from cocoseg.images.pairs import pairs
+from cocoseg.model.weights import data_fingerprint
 from cocoseg.tables import MaskRow, class_totals
-from cocoseg.training import TrainParams, train
-from cocoseg.weights import data_fingerprint
+from cocoseg.train.class_weights import class_weights
+from cocoseg.train.loop import TrainParams, train
 
 IMAGES = Path("data/images")
 IMAGE_TABLE = Path("data/images.csv")

@@ -17,7 +17,15 @@ from functools import cache
 from pathlib import Path
 
 _IMPORTED = [
-    *("cocoseg.cli", "cocoseg.verify", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.ignore", "dvc.lock"),
+    *(
+        "cocoseg.cli",
+        "cocoseg.commands.verify.verify",
+        "dvc.cli.parser",
+        "dvc.cachemgr",
+        "dvc.data_cloud",
+        "dvc.ignore",
+        "dvc.lock",
+    ),
     *("dvc.output", "dvc.parsing.context", "dvc.repo", "dvc.repo.artifacts", "dvc.repo.metrics", "dvc.repo.plots"),
     *("dvc.repo.reproduce", "dvc.repo.stage", "dvc.schema", "dvc_data.index", "dvc_s3", "s3fs", "scmrepo.git"),
 ]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from clones import Clone
 from dvc.repo import Repo
 
-from cocoseg.stores import Store
+from cocoseg.commands.verify.stores import Store
 
 
 def md5_of(text: str) -> str:

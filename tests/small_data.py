@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cocoseg.categories import CategoryMapping, MappedCategory
-from cocoseg.pairs import Pair
+from cocoseg.coco.categories import CategoryMapping, MappedCategory
+from cocoseg.images.pairs import Pair
 
 MULTICLASS = CategoryMapping(
     task="multiclass",

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from cocoseg.categories import map_categories
-from cocoseg.coco import Category, Instances
-from cocoseg.mask import MaskParams, priority_ranks, write_masks
-from cocoseg.painting import Overlap, Paint, paint
-from cocoseg.segmentation import Shape, shapes_of
+from cocoseg.coco.categories import map_categories
+from cocoseg.coco.format import Category, Instances
+from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
+from cocoseg.mask.painting import Overlap, Paint, paint
+from cocoseg.mask.segmentation import Shape, shapes_of
 from cocoseg.tables import ImageRow
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cocoseg.errors import CocosegError
+from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import device_count, free_memory_bytes, full_precision, node_count
 from cocoseg.workers import worker_count
 

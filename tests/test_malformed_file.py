@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from stage_runs import run_stage
 
-from cocoseg.categories import map_categories
-from cocoseg.coco import Instances, encoded
-from cocoseg.errors import CocosegError
-from cocoseg.filter import FilterParams, filter_instances
-from cocoseg.mask import MaskParams, write_masks
+from cocoseg.coco.categories import map_categories
+from cocoseg.coco.format import Instances, encoded
+from cocoseg.core.errors import CocosegError
+from cocoseg.filter.choose import FilterParams, filter_instances
+from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 12, 8

@@ -163,7 +163,7 @@ def test_a_learning_rate_typed_by_hand_is_the_same_number(done: Clone) -> None:
 
 
 def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clone) -> None:
-    module = done.folder / "src/cocoseg/painting.py"
+    module = done.folder / "src/cocoseg/mask/painting.py"
     module.write_text(module.read_text() + "# a comment\n")
     try:
         changed = [
@@ -178,7 +178,7 @@ def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clo
 
 @pytest.mark.slow
 def test_queued_runs_execute_the_code_of_the_moment_they_were_queued(done: Clone) -> None:
-    module = done.folder / "src/cocoseg/stage.py"
+    module = done.folder / "src/cocoseg/core/stage.py"
     done.dvc("exp", "run", "--queue", "-S", "data_seed=1,2", "split")
     (done.folder / "stages/filter.py").write_text("raise SystemExit('the code of after')\n")
     module.write_text("raise SystemExit('the code of after')\n")

@@ -17,9 +17,9 @@ from faults.disturbed import kill_at
 from small_data import MULTICLASS, write_pairs
 from stage_runs import ROOT, run_stage, start_stage
 
-from cocoseg.files import write_bytes, write_json, write_lines, write_table
+from cocoseg.core.files import write_bytes, write_json, write_lines, write_table
 from cocoseg.tables import ImageRow, MaskRow
-from cocoseg.training_state import TrainingState, run_fingerprint
+from cocoseg.train.resume import TrainingState, run_fingerprint
 
 KILLS = int(os.environ.get("COCOSEG_TEST_KILLS", "3"))
 PARAMS: dict[str, Any] = {
@@ -205,7 +205,7 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
         run_fingerprint([{"lr": 0.1}, "data"], {"torch": "3"}),
     ]
     assert len({base, *others}) == 4
-    code = "import cocoseg.errors; from cocoseg.training_state import run_fingerprint as f; print(f([], {}))"
+    code = "import cocoseg.core.errors; from cocoseg.train.resume import run_fingerprint as f; print(f([], {}))"
     printed = [
         subprocess.run(
             [sys.executable, "-c", code + extra],
@@ -214,6 +214,6 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
             capture_output=True,
             text=True,
         ).stdout.splitlines()[-1]
-        for extra in ("", "; import cocoseg.schedule; print(f([], {}))")
+        for extra in ("", "; import cocoseg.train.schedule; print(f([], {}))")
     ]
     assert printed[0] != printed[1]

@@ -11,8 +11,8 @@ from clones import TINY, Clone, clone
 from loopback import LoopbackServer
 from stage_runs import run_stage
 
-from cocoseg.drawn import draw_annotations, draw_image
-from cocoseg.redaction import one_line, without_secrets
+from cocoseg.core.redaction import one_line, without_secrets
+from cocoseg.download.sample.scenes import draw_annotations, draw_image
 
 PASSWORD = "canary-password"
 SECRETS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cocoseg.errors import CocosegError
-from cocoseg.files import decoded_table
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import decoded_table
 from cocoseg.tables import ClassPixels
 
 HEADER = "file_name,class_index,class_name,target,prediction,hit\n"

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from stage_runs import run_stage
 
-from cocoseg.categories import CategoryMapping
-from cocoseg.download import DownloadParams
-from cocoseg.download_images import DownloadImagesParams
-from cocoseg.files import read_json
-from cocoseg.filter import FilterParams
-from cocoseg.mask import MaskParams
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.files import read_json
+from cocoseg.download.annotations import DownloadParams
+from cocoseg.download.images import DownloadImagesParams
+from cocoseg.filter.choose import FilterParams
+from cocoseg.mask.masks import MaskParams
 
 EXPORTS = Path(__file__).parent / "exports"
 PARAMS: dict[str, Any] = {

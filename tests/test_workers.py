@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cocoseg.errors import CocosegError
+from cocoseg.core.errors import CocosegError
 from cocoseg.workers import counted_in, worker_count
 
 

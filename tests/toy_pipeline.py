@@ -50,10 +50,10 @@ import json, random, sys
 from pathlib import Path
 import cv2, msgspec, numpy as np
 from ruamel.yaml import YAML
-from cocoseg.confusion import confusion_matrix, scores
-from cocoseg.files import write_json, write_lines, write_table
-from cocoseg.per_image import class_pixels
-from cocoseg.png import encode_png
+from cocoseg.scores.confusion import confusion_matrix, scores
+from cocoseg.core.files import write_json, write_lines, write_table
+from cocoseg.scores.per_image import class_pixels
+from cocoseg.images.png import encode_png
 from cocoseg.tables import ClassPixels
 
 params = YAML(typ="safe", pure=True).load(Path("params.yaml"))

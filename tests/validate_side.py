@@ -8,12 +8,12 @@ import torch
 from lightning_fabric import Fabric
 from small_data import MULTICLASS
 
-from cocoseg.geometry import Preprocessing
 from cocoseg.hardware import device_count, node_count
-from cocoseg.models import build_model
-from cocoseg.pairs import Pair
-from cocoseg.samples import Samples, ValidationBatches, loader
-from cocoseg.validation import validate
+from cocoseg.images.pairs import Pair
+from cocoseg.model.architectures import build_model
+from cocoseg.model.preprocessing import Preprocessing
+from cocoseg.train.dataset import Samples, ValidationBatches, loader
+from cocoseg.train.validation import validate
 
 
 def main(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cocoseg.errors import CocosegError
+from cocoseg.core.errors import CocosegError
 
 # Each command imports what it needs when it runs, so that --help answers at once.
 
@@ -66,15 +66,15 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from cocoseg.compare import compare
-    from cocoseg.report import report
-    from cocoseg.revisions import find_revision
+    from cocoseg.commands.compare.compare import compare
+    from cocoseg.commands.compare.report import report
+    from cocoseg.commands.revisions import find_revision
 
     base, new = find_revision(options.base), find_revision(options.new)
     comparison = compare(base, new, shown=options.images)
     picture = None
     if options.pictures is not None and comparison.images_changed:
-        from cocoseg.compare_pictures import write_changed_images
+        from cocoseg.commands.compare.pictures import write_changed_images
 
         try:
             picture = f"Drawn side by side in {write_changed_images(options.pictures, comparison, base, new)}."
@@ -111,7 +111,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from cocoseg.scoring import score_model
+    from cocoseg.commands.evaluate import score_model
 
     sys.stdout.write(score_model(options.model, options.side, options.split, options.predictions))
 
@@ -142,7 +142,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _verify(options: argparse.Namespace) -> None:
     import msgspec
 
-    from cocoseg.verify import verify, verify_text
+    from cocoseg.commands.verify.verify import verify, verify_text
 
     report = verify(options.remote, with_remote=not options.no_remote, mend=options.repair, jobs=options.jobs or None)
     as_json = options.format == "json"
@@ -184,9 +184,9 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from cocoseg.model_source import ModelSource
-    from cocoseg.output_folder import prepared_folder
-    from cocoseg.predict import predict
+    from cocoseg.commands.model_source import ModelSource
+    from cocoseg.commands.output_folder import prepared_folder
+    from cocoseg.commands.predict.predict import predict
 
     source = ModelSource(options.model, options.rev, options.repo)
     with prepared_folder(options.out):
@@ -218,9 +218,9 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cocoseg.export import export
-    from cocoseg.model_source import ModelSource
-    from cocoseg.output_folder import prepared_folder
+    from cocoseg.commands.export.export import export
+    from cocoseg.commands.model_source import ModelSource
+    from cocoseg.commands.output_folder import prepared_folder
 
     source = ModelSource(options.model, options.rev, options.repo)
     with prepared_folder(options.out):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cocoseg.errors import CocosegError
+from cocoseg.core.errors import CocosegError
 from cocoseg.workers import counted_in
 
 # Limit and use of a container's memory, and what of it are cached files, under the second and the first kind of

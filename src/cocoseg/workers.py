@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from threading import Thread
 
-from cocoseg.errors import CocosegError
+from cocoseg.core.errors import CocosegError
 
 
 def worker_count() -> int:

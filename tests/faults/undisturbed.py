@@ -6,7 +6,7 @@ from pathlib import Path
 
 from faults.disturbed import STAGES, Sandbox, fresh_sandbox
 
-# What DVC 3.67 says of its own notes where it was killed while it wrote them; see cocoseg.dvc_notes.
+# What DVC 3.67 says of its own notes where it was killed while it wrote them; see cocoseg.commands.verify.dvc_state.
 BROKEN_NOTES = (
     "join() argument must be str, bytes, or os.PathLike object, not 'NoneType'",
     "Unable to read RWLock-file",

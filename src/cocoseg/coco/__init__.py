@@ -1,0 +1,1 @@
+"""COCO's annotation format: its types, categories and file names."""

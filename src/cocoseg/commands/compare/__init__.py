@@ -1,0 +1,1 @@
+"""`cocoseg compare`: say whether one run is better than another."""

@@ -1,0 +1,253 @@
+"""What a comparison may claim, and how sure it is. Two claims, never mixed.
+
+*These checkpoints on these images*: one model against another; only the images are left to chance.
+*This change*: what was changed, whichever seed trains it; the seeds are left to chance too, and one says nothing about
+them. Bouthillier et al. 2021, arXiv 2103.03098.
+
+`totals: (images, classes, 3)` as in `cocoseg.scores.confusion`, of the same images in the same order on both sides,
+with the same truth. A score of all classes is spoken of by all images, the IoU of a class by those that show it.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.scores.bootstrap import LEAST_IMAGES, Resampled, interval, resampled, standard_error
+from cocoseg.scores.confusion import ScoreName, iou, summary_scores
+
+Verdict = Literal["better", "worse", "equivalent", "undetermined"]
+
+LEAST_SEEDS = 3
+_POWER = 0.8
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One score, of both sides, and what lies between them: `difference` is the new side minus the base."""
+
+    name: str
+    base: float | None
+    new: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    """95 %; of classes all intervals together hold with 95 %. None where fewer than ten images speak of the score."""
+    verdict: Verdict | None = None
+    """Of the primary score and of classes in enough images only."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """One claim: its primary score first, then the other scores and the classes."""
+
+    primary: Difference
+    others: list[Difference]
+    classes: list[Difference]
+    smallest_difference: float | None
+    """What this test side would have shown, four times in five, had it been there."""
+    undetermined_because: str | None = None
+
+
+def checkpoint_claim(
+    base: NDArray[np.int64],
+    new: NDArray[np.int64],
+    class_names: Sequence[str],
+    primary: ScoreName,
+    min_effect: float,
+    samples: int,
+) -> Claim:
+    """Two checkpoints on these images, by the paired bootstrap: both are scored on the same resamples."""
+    images = len(base)
+    drawn_base, drawn_new = resampled([base, new], samples)
+    scores_base, scores_new = (summary_scores(totals.sum(axis=0)) for totals in (base, new))
+    differences = []
+    for name in scores_base:
+        drawn = drawn_new.scores[name] - drawn_base.scores[name]
+        low, high = interval(drawn, images)
+        differences.append(_difference(name, float(scores_base[name]), float(scores_new[name]), low, high))
+    error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
+    classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
+    claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))
+    return claim if images >= LEAST_IMAGES else _undetermined(claim, _few(images))
+
+
+def change_claim(
+    base: Sequence[NDArray[np.int64]],
+    new: Sequence[NDArray[np.int64]],
+    class_names: Sequence[str],
+    primary: ScoreName,
+    min_effect: float,
+    samples: int,
+) -> Claim:
+    """Two groups of runs that differ within themselves in the seed only.
+
+    The difference of the groups' means has the variance of its seeds (Welch) and, on top, that of its images (paired
+    bootstrap); the interval is Student's, with Satterthwaite's degrees of freedom. Intervals of classes hold together
+    by Šidák 1967. With fewer than three seeds on a side nothing is claimed.
+    """
+    groups = _Groups(base, new, samples)
+    scores = [summary_scores(run.sum(axis=0)) for run in groups.runs]
+    compared = {}
+    for name in scores[0]:
+        values, drawn = np.array([own[name] for own in scores]), np.array([one.scores[name] for one in groups.drawn])
+        compared[name] = groups.difference(name, values, drawn, groups.images)
+    shown_in = _images_of_classes(base[0])
+    # Of as many independent tests one in twenty would show a difference that is not there, unless each is as strict.
+    alpha = 1 - 0.95 ** (1 / max(1, int((shown_in >= LEAST_IMAGES).sum())))
+    class_iou = np.array([iou(run.sum(axis=0)) for run in groups.runs])  # (runs, classes)
+    classes = []
+    for index in np.nonzero(shown_in)[0].tolist():
+        drawn = np.array([one.iou[:, index] for one in groups.drawn])
+        own, _ = groups.difference(class_names[index], class_iou[:, index], drawn, int(shown_in[index]), alpha)
+        classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
+    claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
+    if min(groups.counts) >= LEAST_SEEDS:
+        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, _few(groups.images))
+    counts = " and ".join(map(str, groups.counts))
+    seeds = "one seed a side" if groups.counts == (1, 1) else f"{counts} seeds, where {LEAST_SEEDS} a side are needed"
+    return _undetermined(claim, seeds)
+
+
+def verdict(low: float, high: float, min_effect: float) -> Verdict:
+    """What an interval of a difference says. Inside ±`min_effect` it is equivalent, even where it leaves 0 out."""
+    if math.isnan(low) or math.isnan(high):
+        return "undetermined"
+    if -min_effect <= low and high <= min_effect:
+        return "equivalent"
+    return "better" if low > 0 else "worse" if high < 0 else "undetermined"
+
+
+def _classes_by_max_t(
+    base: NDArray[np.int64],
+    new: NDArray[np.int64],
+    drawn_base: Resampled,
+    drawn_new: Resampled,
+    class_names: Sequence[str],
+    min_effect: float,
+) -> list[Difference]:
+    """Of every class in the truth. Intervals are those of the largest |t| of any class (max-t, Westfall & Young 1993).
+
+    The share of resamples beyond that largest is, for each class, looked up in the t distribution of the images that
+    show it: its own spread is as uncertain as they are few.
+    """
+    iou_base, iou_new = iou(base.sum(axis=0)), iou(new.sum(axis=0))
+    drawn = drawn_new.iou - drawn_base.iou  # (samples, classes)
+    shown_in = _images_of_classes(base)
+    present = np.nonzero(shown_in)[0].tolist()
+    errors = {index: standard_error(drawn[:, index], int(shown_in[index])) for index in present}
+    t = [
+        np.abs(np.nan_to_num(drawn[:, index] - (iou_new - iou_base)[index])) / np.nanstd(drawn[:, index], ddof=1)
+        for index in present
+        if errors[index] > 0
+    ]
+    tail = NormalDist().cdf(-float(np.quantile(np.max(t, axis=0), 0.95))) if t else 0.025
+    classes = []
+    for index in present:
+        old, fresh = float(iou_base[index]), float(iou_new[index])
+        margin = _student(2 * tail, int(shown_in[index]) - 1) * errors[index]
+        own = _difference(class_names[index], old, fresh, fresh - old - margin, fresh - old + margin)
+        classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
+    return classes
+
+
+def _images_of_classes(totals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """In how many images each class has a target pixel, (classes,)."""
+    return np.asarray((totals[:, :, 0] > 0).sum(axis=0))
+
+
+class _Groups:
+    """The runs of both sides, one after the other, and their scores in the same resamples."""
+
+    def __init__(self, base: Sequence[NDArray[np.int64]], new: Sequence[NDArray[np.int64]], samples: int) -> None:
+        self.runs = [*base, *new]
+        self.counts = (len(base), len(new))
+        self.images = len(base[0])
+        self.drawn = resampled(self.runs, samples)
+
+    def difference(
+        self, name: str, values: NDArray[np.float64], drawn: NDArray[np.float64], images: int, alpha: float = 0.05
+    ) -> tuple[Difference, float]:
+        """The difference of the groups' means, and what could have been shown. `images` speak of this score.
+
+        `values: (runs,)`; `drawn: (runs, samples)`. No interval with fewer than two runs in a group.
+        """
+        base, new = np.split(values, [self.counts[0]])
+        error, degrees = self._standard_error(base, new, drawn, images)
+        margin = _student(alpha, degrees) * error
+        middle = float(new.mean() - base.mean())
+        own = _difference(name, float(base.mean()), float(new.mean()), middle - margin, middle + margin)
+        return own, _detectable(error, degrees)
+
+    def _standard_error(
+        self, base: NDArray[np.float64], new: NDArray[np.float64], drawn: NDArray[np.float64], images: int
+    ) -> tuple[float, float]:
+        """Of the difference of the means, and its degrees of freedom."""
+        if min(self.counts) < 2:
+            return math.nan, 1.0
+        drawn_base, drawn_new = np.split(drawn, [self.counts[0]])
+        of_images = standard_error(drawn_new.mean(axis=0) - drawn_base.mean(axis=0), images) ** 2
+        parts = [(float(group.var(ddof=1)) / len(group), len(group) - 1) for group in (base, new)]
+        parts.append((of_images, max(1, images - 1)))
+        variance = sum(part for part, _ in parts)
+        shares = sum(part**2 / own for part, own in parts)
+        return math.sqrt(variance), variance**2 / shares if shares > 0 else 1.0
+
+
+def _student(alpha: float, degrees: float) -> float:
+    from scipy.stats import t
+
+    return -float(t.ppf(alpha / 2, max(1.0, degrees)))
+
+
+def _detectable(error: float, degrees: float) -> float:
+    return (_student(0.05, degrees) + _student(2 * (1 - _POWER), degrees)) * error
+
+
+def _difference(name: str, base: float, new: float, low: float, high: float) -> Difference:
+    return Difference(
+        name=name,
+        base=_known(base),
+        new=_known(new),
+        difference=_known(new - base),
+        low=_known(low),
+        high=_known(high),
+    )
+
+
+def _judged(difference: Difference, min_effect: float) -> Difference:
+    low, high = (math.nan if end is None else end for end in (difference.low, difference.high))
+    return msgspec.structs.replace(difference, verdict=verdict(low, high, min_effect))
+
+
+def _claim(
+    differences: list[Difference], primary: str, min_effect: float, classes: list[Difference], detectable: float
+) -> Claim:
+    return Claim(
+        primary=next(_judged(one, min_effect) for one in differences if one.name == primary),
+        others=[one for one in differences if one.name != primary],
+        classes=classes,
+        smallest_difference=_known(detectable),
+    )
+
+
+def _undetermined(claim: Claim, because: str) -> Claim:
+    """The claim without anything that would sound like one."""
+    unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
+    return Claim(
+        primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),
+        others=unsure[1:],
+        classes=[],
+        smallest_difference=None,
+        undetermined_because=because,
+    )
+
+
+def _few(images: int) -> str:
+    return f"{'one image' if images == 1 else f'{images} images'}, where {LEAST_IMAGES} are needed"
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 6)

@@ -1,0 +1,229 @@
+"""Two runs, or two groups of runs that differ in the seed, held against each other: what changed, and does it count."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from cocoseg.coco.categories import class_difference
+from cocoseg.coco.file_names import mask_name
+from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim
+from cocoseg.commands.compare.differences import Differences, differences, params_since
+from cocoseg.commands.compare.runs import CURVES, IMAGES, MASKS, MODEL, PREDICTIONS, Scored, scored, seed_of
+from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, seed_group
+from cocoseg.commands.revisions import Revision
+from cocoseg.core.errors import CocosegError
+from cocoseg.images.pairs import decoded_mask
+from cocoseg.scores.confusion import ScoreName, class_totals, confusion_matrix, summary_scores
+from cocoseg.scores.per_image import image_iou
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a group, by validation ranked before its test score is looked at."""
+
+    name: str
+    seed: int
+    val_score: float | None
+    test_score: float | None
+    """The primary score on the run's own test side and truth."""
+
+
+class ImageChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One image's own IoU under both checkpoints."""
+
+    file_name: str
+    base: float
+    new: float
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the report says."""
+
+    base: str
+    new: str
+    score: ScoreName
+    min_effect: float
+    remarks: list[str]
+    """What must be known before any number is read."""
+    refused: str | None
+    """Why the scores of the two cannot be held against each other, if so."""
+    classes: tuple[str, ...]
+    split: str
+    images: int
+    """Test images that both were scored on."""
+    checkpoint: Claim | None
+    change: Claim | None
+    more_seeds: list[str]
+    """The commands that train what the claim about the change still lacks."""
+    runs: dict[str, list[Run]]
+    """By side, the best in validation first."""
+    models_seen: int
+    """Distinct models, of all commits and experiments in this clone, that were scored on this test side."""
+    images_changed: list[ImageChange]
+    """Those that got worse most, then those that got better most."""
+    differences: Differences
+
+
+def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4) -> Comparison:
+    """Everything there is to say about `new` against `base`. `shown` images of each kind that changed most.
+
+    Judged by the primary score and the least effect that the base declares: a change does not choose its own measure.
+    Raises `CocosegError` for a revision without results, or results that neither cache nor remote has.
+    """
+    old, fresh = scored(base), scored(new)
+    common, replaced = _common_images(old, fresh)
+    refused = _refusal(old, fresh, common)
+    remarks = _remarks(old, fresh, common, replaced, refused)
+    # Without a change there is nothing to claim about one, and a group of seeds would be that of both sides.
+    unchanged = _same_model(old, fresh) or group_key(base.lock) == group_key(new.lock)
+    groups = [[old], [fresh]]
+    if not unchanged:
+        for place, own in enumerate((old, fresh)):
+            groups[place], left_out = seed_group(own)
+            remarks += [remark for remark in left_out if remark not in remarks]
+    checkpoint = change = None
+    changed: list[ImageChange] = []
+    score, min_effect = old.metrics.primary_score, old.metrics.min_effect
+    if refused is None:
+        remarks += _on_one_truth(groups[0], fresh, common)
+        counts = [[run.stacked(common) for run in group] for group in groups]
+        truth = counts[1][0][:, :, 0]
+        if any((own[:, :, 0] != truth).any() for group in counts for own in group):
+            raise CocosegError(
+                f"{base.name} and {new.name}: their tables count other target pixels in the same masks; make them "
+                "again with: dvc repro -f evaluate"
+            )
+        if not truth[:, 1:].any():
+            raise CocosegError(f"{new.name}: no test image shows an object of any class: there is nothing to judge")
+        settings = (fresh.class_names, score, min_effect, samples)
+        checkpoint = checkpoint_claim(counts[0][0], counts[1][0], *settings)
+        change = None if unchanged else change_claim(counts[0], counts[1], *settings)
+        changed = _most_changed(old, fresh, common, shown)
+    return Comparison(
+        base=_title(base),
+        new=_title(new),
+        score=score,
+        min_effect=min_effect,
+        remarks=remarks,
+        refused=refused,
+        classes=fresh.class_names,
+        split=fresh.metrics.split,
+        images=len(common),
+        checkpoint=checkpoint,
+        change=change,
+        more_seeds=more_seeds(groups) if change is not None else [],
+        runs={side: _ranked(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
+        models_seen=models_seen(new),
+        images_changed=changed,
+        differences=differences(base, new),
+    )
+
+
+def _title(revision: Revision) -> str:
+    return revision.name if revision.commit is None else f"{revision.name} ({revision.commit[:7]})"
+
+
+def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
+    """The images that both were scored on, and how many more have one name but another content."""
+    named = sorted(old.totals.keys() & fresh.totals.keys())
+    sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
+    if sides[0] == sides[1]:
+        return named, 0
+    before, after = old.revision.hashes(IMAGES), fresh.revision.hashes(IMAGES)
+    common = [name for name in named if before.get(name) == after.get(name)]
+    return common, len(named) - len(common)
+
+
+def _refusal(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
+    """Why there is nothing to compare, if so."""
+    if old.class_names != fresh.class_names:
+        how = class_difference(old.class_names, fresh.class_names, "left", "came")
+        return f"the classes differ, {how}: their scores do not speak of the same thing"
+    return None if common else "the two were scored on no common image"
+
+
+def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, refused: str | None) -> list[str]:
+    """What must be known before the numbers."""
+    remarks = []
+    since = [] if fresh.revision.commit is not None else params_since(fresh.revision)
+    if since:
+        remarks.append(
+            f"params.yaml has another {', '.join(since)} than these results of {fresh.revision.name} were made with; "
+            "dvc repro brings them up to date"
+        )
+    sides = (old.metrics.split, fresh.metrics.split)
+    if sides[0] != sides[1]:
+        remarks.append(f"the two were scored on different sides of the split ({', '.join(sides)}): read with care")
+    gone, came = (len(run.totals) - len(common) - replaced for run in (old, fresh))
+    if gone or came or replaced:
+        other = f", {replaced} have other content under one name" if replaced else ""
+        remarks.append(
+            f"the test sides differ: {len(common)} images are common, {gone} left, {came} came{other}"
+            + ("; only the common ones are compared" if refused is None else "")
+        )
+    for name in ("primary_score", "min_effect"):
+        declared = [getattr(run.metrics, name) for run in (old, fresh)]
+        if declared[0] != declared[1]:
+            remarks.append(f"{name} is {declared[0]} in the base, which judges, and {declared[1]} in the new side")
+    if _same_model(old, fresh):
+        remarks.append("both hold the same model: there is no change to claim anything about")
+    elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
+        remarks.append("the two differ in the seed only: there is no change to claim anything about")
+    return remarks
+
+
+def _same_model(old: Scored, fresh: Scored) -> bool:
+    models = [run.revision.output_hash("train", MODEL) for run in (old, fresh)]
+    return models[0] is not None and models[0] == models[1]
+
+
+def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
+    runs = []
+    for one in group:
+        curves = one.revision.tracked_json(CURVES, dict[str, Any])
+        own = float(summary_scores(np.sum(list(one.own_totals.values()), axis=0))[score])
+        runs.append(
+            Run(
+                name=_title(one.revision),
+                seed=seed_of(one.revision),
+                val_score=curves.get("best", {}).get("val/miou"),
+                test_score=None if np.isnan(own) else round(own, 6),
+            )
+        )
+    return sorted(runs, key=lambda run: (-(run.val_score or 0), run.name))
+
+
+def _on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) -> list[str]:
+    """Score the runs of a group anew on the masks of `fresh` where those are others; returns what to remark."""
+    old = group[0]
+    hashes = [run.revision.output_hash("mask", MASKS) for run in (old, fresh)]
+    if hashes[0] == hashes[1] and hashes[0] is not None:
+        return []
+    old_masks, new_masks = old.revision.hashes(MASKS), fresh.revision.hashes(MASKS)
+    other = [name for name in common if old_masks.get(mask_name(name)) != new_masks.get(mask_name(name))]
+    classes = len(fresh.class_names)
+    for name in other:
+        path = f"{MASKS}/{mask_name(name)}"
+        truth = decoded_mask(fresh.revision.cached(path), classes, f"{fresh.revision.name}: {path}")
+        for run in group:
+            path = f"{PREDICTIONS}/{mask_name(name)}"
+            prediction = decoded_mask(run.revision.cached(path), classes, f"{run.revision.name}: {path}", "evaluate")
+            if truth.shape != prediction.shape:
+                raise CocosegError(f"{name}: its mask has another size on the two sides: no common truth to score on")
+            run.totals[name] = class_totals(confusion_matrix(truth, prediction, classes))
+    if not other:
+        return []
+    return [f"the truth of {len(other)} common images differs: both are scored on that of {fresh.revision.name}"]
+
+
+def _most_changed(old: Scored, fresh: Scored, names: Iterable[str], shown: int) -> list[ImageChange]:
+    changes = []
+    for name in names:
+        before, after = image_iou(old.totals[name]), image_iou(fresh.totals[name])
+        if not np.isnan(before) and not np.isnan(after) and before != after:
+            changes.append(ImageChange(file_name=name, base=round(before, 4), new=round(after, 4)))
+    changes.sort(key=lambda change: (change.new - change.base, change.file_name))
+    worse = [change for change in changes if change.new < change.base][:shown]
+    better = [change for change in reversed(changes) if change.new > change.base][:shown]
+    return worse + better

@@ -1,0 +1,110 @@
+"""What else sets two runs apart: parameters, data, code, environment, and what they cost."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cocoseg.commands.compare.runs import IMAGES, MASKS, SPLITS, params_of
+from cocoseg.commands.revisions import Revision
+from cocoseg.core.errors import CocosegError
+
+_TRAINING = "metrics/timing/train.json"
+_EVALUATION = "metrics/timing/evaluate.json"
+_ENVIRONMENT = ("device", "precision", "processes")
+_COST = ("parameters", "multiply_adds", "milliseconds_per_image", "peak_memory_mb")
+
+
+class DataChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How many files of one kind came, went, or have other content."""
+
+    what: str
+    entered: int
+    left: int
+    changed: int
+
+
+class Differences(msgspec.Struct, frozen=True, kw_only=True):
+    """Values of both sides by name, the base's first; `None` where a side has none."""
+
+    params: dict[str, tuple[Any, Any]]
+    data: list[DataChange]
+    code: list[str]
+    environment: dict[str, tuple[Any, Any]]
+    cost: dict[str, tuple[Any, Any]]
+    """Of evaluation, also where it is the same."""
+
+
+def differences(base: Revision, new: Revision) -> Differences:
+    """All of them, as `dvc.lock` and the timing metrics have it."""
+    sides = (base, new)
+    params = ({key: value for entry in run.lock.values() for key, value in params_of(entry).items()} for run in sides)
+    deps = (
+        {dep["path"]: dep.get("md5") for entry in run.lock.values() for dep in entry.get("deps", [])} for run in sides
+    )
+    environments = (_environment(run) for run in sides)
+    costs = [{key: _timing(run, _EVALUATION).get(key) for key in _COST} for run in sides]
+    return Differences(
+        params=_changes(*params),
+        data=_data_changes(base, new),
+        code=[path for path in _changes(*deps) if path.endswith(".py")],
+        environment=_changes(*environments),
+        cost={key: (costs[0][key], costs[1][key]) for key in _COST if any(own[key] is not None for own in costs)},
+    )
+
+
+def params_since(revision: Revision) -> list[str]:
+    """The parameters of the working tree that are others than those of its results."""
+    try:
+        here = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    except (OSError, YAMLError, UnicodeDecodeError, RecursionError):
+        return []  # the next dvc repro says what is wrong with it
+    made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
+    return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key) != value)
+
+
+def _data_changes(base: Revision, new: Revision) -> list[DataChange]:
+    changes = []
+    for what, stage, folder in (("images", "download_images", IMAGES), ("masks", "mask", MASKS)):
+        if base.output_hash(stage, folder) != new.output_hash(stage, folder):
+            changes.append(_data_change(what, base.hashes(folder), new.hashes(folder)))
+    if base.output_hash("split", SPLITS) != new.output_hash("split", SPLITS):
+        for side in ("train", "val", "test"):
+            before, after = (
+                dict.fromkeys(run.cached(f"{SPLITS}/{side}.txt").decode().split("\n")[:-1], "") for run in (base, new)
+            )
+            changes.append(_data_change(f"{side} images", before, after))
+    return [change for change in changes if change.entered or change.left or change.changed]
+
+
+def _data_change(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> DataChange:
+    kinds = Counter(
+        "entered" if name not in before else "left" if name not in after else "changed"
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name)
+    )
+    return DataChange(what=what, entered=kinds["entered"], left=kinds["left"], changed=kinds["changed"])
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {
+        key: (before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    }
+
+
+def _environment(revision: Revision) -> dict[str, Any]:
+    timing = _timing(revision, _TRAINING)
+    return {key: timing.get(key) for key in _ENVIRONMENT} | dict(timing.get("versions", {}))
+
+
+def _timing(revision: Revision, path: str) -> dict[str, Any]:
+    try:
+        return revision.tracked_json(path, dict[str, Any])
+    except CocosegError:  # it says nothing about the result, so its lack is no reason to stop
+        return {}

@@ -1,0 +1,199 @@
+"""A comparison in words and tables: for a terminal, for the comment of a pull request, or for another program."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from tabulate import tabulate
+
+from cocoseg.commands.compare.claims import Claim, Difference
+from cocoseg.commands.compare.compare import Comparison, Run
+from cocoseg.commands.compare.differences import Differences
+from cocoseg.scores.bootstrap import LEAST_IMAGES
+
+Format = Literal["text", "md", "json"]
+
+_SYMBOLS = {"better": "▲", "worse": "▼", "equivalent": "=", "undetermined": "?"}
+_MOST_FILES = 12
+_PLOTS = {
+    "IoU of each class": "plots/evaluate/iou.png",
+    "learning curves": "metrics/train/plots/images/curves.png",
+    "the images with the lowest IoU": "plots/evaluate/gallery_worst.png",
+    "a sample of the test images": "plots/evaluate/gallery.png",
+}
+
+
+def report(comparison: Comparison, style: Format, picture: str | None = None, plots_url: str | None = None) -> str:
+    """The whole comparison. `picture` says where the images that changed most were drawn, or why not; `plots_url` is an
+    address below which the committed plots of the new side can be seen: `md` shows them.
+    """
+    if style == "json":
+        return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
+    markdown = style == "md"
+    lines = [
+        f"{'## ' if markdown else ''}{comparison.new} against {comparison.base}",
+        *([f"The scores are not compared: {comparison.refused}."] if comparison.refused else []),
+        *(f"{'> ' if markdown else ''}Note: {remark}." for remark in comparison.remarks),
+    ]
+    if comparison.checkpoint is not None:
+        lines.append(_headline(comparison, comparison.checkpoint, markdown))
+        lines += _claim_details(comparison, markdown)
+    lines += _images(comparison, markdown, picture)
+    lines += _runs(comparison, markdown)
+    lines += _differences(comparison.differences, markdown)
+    if markdown and plots_url:
+        shown = "\n\n".join(f"![{name}]({plots_url.rstrip('/')}/{path})" for name, path in _PLOTS.items())
+        lines.append(_folded(f"Plots of {comparison.new}", shown, markdown))
+    return "\n\n".join(lines) + "\n"
+
+
+def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
+    rows = []
+    for words, claim in (("these checkpoints on these images", checkpoint), ("this change", comparison.change)):
+        if claim is None:
+            continue
+        primary = claim.primary
+        rows.append(
+            [
+                words,
+                _number(primary.base),
+                _number(primary.new),
+                _signed(primary.difference),
+                _interval(primary),
+                _verdict(primary) + (f": {claim.undetermined_because}" if claim.undetermined_because else ""),
+                _number(claim.smallest_difference),
+            ]
+        )
+    headers = [comparison.score, "base", "new", "difference", "95 % interval", "verdict", "could show"]
+    side = f"{comparison.images} images of the {comparison.split} side"
+    notes = (
+        f"{side}; equivalent means within ±{comparison.min_effect:g}; «could show» is the smallest difference that "
+        "would be found four times in five."
+    )
+    more = "".join(f"\n    {command}" for command in comparison.more_seeds)
+    asks = f"\n\nTo say more about the change, train more seeds:\n{more}" if more else ""
+    return f"{_table(rows, headers, markdown)}\n\n{notes}{asks}"
+
+
+def _claim_details(comparison: Comparison, markdown: bool) -> list[str]:
+    headers = ["", "base", "new", "difference", "95 % interval", "verdict"]
+    lines = []
+    for words, claim in (("These checkpoints", comparison.checkpoint), ("This change", comparison.change)):
+        if claim is None or claim.undetermined_because:
+            continue
+        rows = [_row(one) for one in [claim.primary, *claim.others]]
+        rows += [_row(one, f"IoU {one.name}") for one in claim.classes]
+        note = (
+            f"The intervals of the classes hold together; a class in fewer than {LEAST_IMAGES} test images gets no "
+            "verdict."
+        )
+        body = f"{_table(rows, headers, markdown)}\n\n{note}"
+        lines.append(_folded(f"{words}: every score and class", body, markdown))
+    return lines
+
+
+def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list[str]:
+    if not comparison.images_changed:
+        return []
+    rows = [
+        [change.file_name, _number(change.base), _number(change.new), _signed(change.new - change.base)]
+        for change in comparison.images_changed
+    ]
+    # Named and not embedded: a comment cannot show what lies on the machine that wrote it.
+    shown = [picture] if picture else []
+    table = _table(rows, ["image", "base IoU", "new IoU", "change"], markdown)
+    return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
+
+
+def _runs(comparison: Comparison, markdown: bool) -> list[str]:
+    def row(side: str, run: Run) -> list[str]:
+        return [side, run.name, str(run.seed), _number(run.val_score), _number(run.test_score)]
+
+    rows = [row(side, run) for side, runs in comparison.runs.items() for run in runs]
+    headers = ["side", "run", "seed", "validation mIoU", f"{comparison.split} {comparison.score}"]
+    seen = comparison.models_seen
+    looked = (
+        f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this test side, as far as this clone knows: "
+        "the best of many on the same images looks better than it is. Choose by validation."
+    )
+    return [
+        "\n\n".join([_heading("Runs, best in validation first", markdown), _table(rows, headers, markdown), looked])
+    ]
+
+
+def _differences(differences: Differences, markdown: bool) -> list[str]:
+    lines = []
+    if differences.params:
+        lines.append(_both_sides("parameter", differences.params, markdown))
+    if differences.data:
+        rows = [[one.what, str(one.entered), str(one.left), str(one.changed)] for one in differences.data]
+        lines.append(_table(rows, ["data", "entered", "left", "changed"], markdown))
+    if differences.code:
+        shown = [f"`{path}`" if markdown else path for path in differences.code[:_MOST_FILES]]
+        more = len(differences.code) - len(shown)
+        lines.append("Code: " + ", ".join(shown) + (f" and {more} more files" if more else ""))
+    if differences.environment:
+        lines.append(_both_sides("environment", differences.environment, markdown))
+    title = _heading("What else differs", markdown)
+    nothing = "Nothing: parameters, data, code and environment are the same."
+    found = ["\n\n".join([title, *(lines or [nothing])])]
+    if differences.cost:
+        found.append(f"{_heading('Cost', markdown)}\n\n{_both_sides('of evaluation', differences.cost, markdown)}")
+    return found
+
+
+def _both_sides(what: str, values: Mapping[str, tuple[Any, Any]], markdown: bool) -> str:
+    rows = [[key, _value(old), _value(new)] for key, (old, new) in values.items()]
+    return _table(rows, [what, "base", "new"], markdown)
+
+
+def _row(one: Difference, name: str | None = None) -> list[str]:
+    return [
+        name or one.name,
+        _number(one.base),
+        _number(one.new),
+        _signed(one.difference),
+        _interval(one),
+        _verdict(one),
+    ]
+
+
+def _verdict(one: Difference) -> str:
+    return f"{_SYMBOLS[one.verdict]} {one.verdict}" if one.verdict else "–"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def _interval(one: Difference) -> str:
+    return "–" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _heading(words: str, markdown: bool) -> str:
+    return f"### {words}" if markdown else f"{words}\n{'-' * len(words)}"
+
+
+def _folded(words: str, body: str, markdown: bool) -> str:
+    if not markdown:
+        return f"{_heading(words, markdown)}\n\n{body}"
+    return f"<details><summary>{words}</summary>\n\n{body}\n\n</details>"
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], markdown: bool) -> str:
+    if markdown:
+        # A cell of a stranger's making must not end its column.
+        rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return tabulate(rows, headers=list(headers), tablefmt="github" if markdown else "simple", disable_numparse=True)

@@ -1,0 +1,80 @@
+"""The scores of one run by image, as `evaluate` left them, and what lies beside them in a repository."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.commands.revisions import Revision
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import decoded_table
+from cocoseg.scores.confusion import ScoreName, iou
+from cocoseg.scores.per_image import image_totals
+from cocoseg.tables import ClassPixels
+
+METRICS = "metrics/evaluate.json"
+CURVES = "metrics/train/metrics.json"
+PER_IMAGE = "data/evaluation/per_image.csv"
+PREDICTIONS = "data/evaluation/predictions"
+MODEL = "data/model"
+MASKS = "data/masks"
+IMAGES = "data/images"
+SPLITS = "data/splits"
+
+
+class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a comparison wants of `metrics/evaluate.json`."""
+
+    split: str
+    images: int
+    primary_score: ScoreName
+    min_effect: float
+    iou: dict[str, float | None]
+    """By class, background first."""
+
+
+class Scored(msgspec.Struct, kw_only=True):
+    """A run's scores by image; `totals: (classes, 3)` of each, as in `cocoseg.scores.confusion`."""
+
+    revision: Revision
+    metrics: RunMetrics
+    totals: dict[str, NDArray[np.int64]]
+    """Of one truth, once a comparison has brought both sides to it."""
+    own_totals: dict[str, NDArray[np.int64]]
+    """As they were found."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Background first."""
+        return tuple(self.metrics.iou)
+
+    def stacked(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The totals of these images, (images, classes, 3)."""
+        return np.stack([self.totals[name] for name in names])
+
+
+def scored(revision: Revision) -> Scored:
+    """A revision's scores; `CocosegError` where it has none, or a table and metrics that are not of one run."""
+    metrics = revision.tracked_json(METRICS, RunMetrics)
+    place = f"{revision.name}: {PER_IMAGE}"
+    rows = decoded_table(revision.cached(PER_IMAGE), ClassPixels, place)
+    totals = image_totals(rows, tuple(metrics.iou), place)
+    counted = iou(np.stack(list(totals.values())).sum(axis=0))
+    told = np.array([np.nan if value is None else value for value in metrics.iou.values()])
+    if len(totals) != metrics.images or not np.allclose(counted, told, atol=2e-6, equal_nan=True):
+        raise CocosegError(
+            f"{place} is not of the run that {METRICS} tells of; bring them together with dvc checkout, or dvc repro"
+        )
+    return Scored(revision=revision, metrics=metrics, totals=dict(totals), own_totals=totals)
+
+
+def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a stage of `dvc.lock`."""
+    return dict(entry.get("params", {}).get("params.yaml", {}))
+
+
+def seed_of(revision: Revision) -> int:
+    """The seed that a run was trained with."""
+    return int(params_of(revision.lock.get("train", {})).get("seed", 0))

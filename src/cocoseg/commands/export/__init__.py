@@ -1,0 +1,1 @@
+"""`cocoseg export`: write a model for other runtimes."""

@@ -1,0 +1,74 @@
+"""The command `cocoseg export`: a model for other runtimes and for the Hugging Face Hub, with its card."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from torch import nn
+
+from cocoseg.commands.export.huggingface import stride_of, write_huggingface
+from cocoseg.commands.export.onnx import agreement, onnx_bytes
+from cocoseg.commands.export.readme import huggingface_use, onnx_use
+from cocoseg.commands.model_source import ModelSource
+from cocoseg.core.files import write_bytes
+from cocoseg.evaluate.cost import multiply_adds
+from cocoseg.evaluate.model_card import USE_HEADING, Cost, measured_cost, model_card
+from cocoseg.model.architectures import parameter_count
+from cocoseg.model.weights import ModelCard
+
+FormatName = Literal["onnx", "huggingface"]
+
+CARD = "metrics/model_card.md"
+_TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
+
+_FRONT_MATTER = """---
+library_name: segmentation-models-pytorch
+pipeline_tag: image-segmentation
+tags: [semantic-segmentation, segmentation-models-pytorch, cocoseg]
+---
+
+"""
+
+
+def export(source: ModelSource, format_: FormatName, out: Path) -> str:
+    """Write the model of `source` and its card below `out`; returns what to tell the user.
+
+    Raises `CocosegError` if the format cannot hold the model, or does not give what PyTorch gives.
+    """
+    model, card = source.load()
+    readme = _readme(source, model, card)
+    match format_:
+        case "onnx":
+            data = onnx_bytes(model, card)
+            checked = agreement(data, model, card)
+            write_bytes(out / "model.onnx", data)
+            write_bytes(out / "README.md", f"{readme}\n{onnx_use(card)}".encode())
+            return (
+                f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
+                f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"
+            )
+        case "huggingface":
+            write_huggingface(out, model, card, f"{_FRONT_MATTER}{readme}\n{huggingface_use(card, stride_of(model))}")
+            return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
+
+
+def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
+    """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores; up
+    to how it is used, which is another thing for each format.
+    """
+    written = (source.beside(CARD) or b"").decode(errors="replace")
+    if card.weights_sha256[:12] not in written:
+        size = card.preprocessing.image_size_px
+        cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
+        return _before_use(model_card(card, cost, None))
+    written = _before_use(written)
+    try:
+        timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
+        measured = measured_cost(*timings)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # of another version, or in the middle of a merge
+        return written
+    return f"{written}\n{measured}\n" if measured else written
+
+
+def _before_use(text: str) -> str:
+    return text.partition(f"\n{USE_HEADING}\n")[0]

@@ -1,0 +1,147 @@
+"""A model as ONNX, of any batch and size, held against PyTorch by onnxruntime. https://onnx.ai
+
+It takes normalised images (N, 3, H, W) float32 and returns logits (N, C, H, W); how images are prepared and what the
+channels mean stands in its metadata.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.preprocessing import BORDER_RGB, predicted_labels
+from cocoseg.model.weights import ModelCard
+
+MOST_LOGIT_DIFFERENCE = 1e-4
+LEAST_EQUAL_PIXELS = 0.999
+
+_INPUT, _OUTPUT = "images", "logits"
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """How near onnxruntime comes to PyTorch, over all the inputs that were tried."""
+
+    logit_difference: float
+    """The largest."""
+    equal_pixels: float
+    """The share with the same label."""
+
+
+def onnx_bytes(model: nn.Module, card: ModelCard) -> bytes:
+    """The ONNX file of a model on the CPU.
+
+    Raises `CocosegError` if the model has something that ONNX cannot say.
+    """
+    from onnx.helper import set_model_props
+
+    size = max(64, -(-card.preprocessing.image_size_px // 32) * 32)
+    example = torch.zeros(2, 3, size, size + 32)
+    any_size = torch.export.Dim.DYNAMIC
+    try:
+        with torch.no_grad(), _DynamicPooling():
+            program = torch.onnx.export(
+                model.eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: any_size, 2: any_size, 3: any_size},),
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
+                verbose=False,
+            )
+    except Exception as error:  # the exporter, the tracer and the optimizer have errors of their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CocosegError(f"arch {card.arch} cannot be exported to ONNX: {reason}") from None
+    assert program is not None
+    proto = program.model_proto
+    set_model_props(proto, metadata(card))
+    data: bytes = proto.SerializeToString()
+    return data
+
+
+def metadata(card: ModelCard) -> dict[str, str]:
+    """What using the model needs, as JSON by key."""
+    facts: Mapping[str, Any] = {
+        "arch": card.arch,
+        "encoder": card.encoder,
+        "task": card.task,
+        "classes": card.classes,
+        "categories": card.categories,
+        "preprocessing": card.preprocessing,
+        "border_rgb": BORDER_RGB,
+        "weights_sha256": card.weights_sha256,
+    }
+    return {key: msgspec.json.encode(value).decode() for key, value in facts.items()}
+
+
+def agreement(data: bytes, model: nn.Module, card: ModelCard) -> Agreement:
+    """How an ONNX file does beside the model that it was made from, at two batches and sizes.
+
+    Raises `CocosegError` if it differs by more than `MOST_LOGIT_DIFFERENCE` or has fewer equal pixels than
+    `LEAST_EQUAL_PIXELS`.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    size = card.preprocessing.image_size_px
+    difference, equal, pixels = 0.0, 0, 0
+    for shape in ((1, 3, size, size), (3, 3, size + 33, size * 3 // 2 + 1)):
+        images = _pictures(shape)
+        with torch.inference_mode():
+            expected = model.eval()(images)
+        found = torch.from_numpy(session.run([_OUTPUT], {_INPUT: images.numpy()})[0])
+        difference = max(difference, float((found - expected).abs().max()))
+        same = predicted_labels(found) == predicted_labels(expected)
+        equal, pixels = equal + int(same.sum()), pixels + same.numel()
+    result = Agreement(logit_difference=difference, equal_pixels=equal / pixels)
+    if not (result.logit_difference <= MOST_LOGIT_DIFFERENCE and result.equal_pixels >= LEAST_EQUAL_PIXELS):
+        raise CocosegError(
+            f"the ONNX model differs from PyTorch: logits by up to {result.logit_difference:.1e}, "
+            f"{result.equal_pixels:.2%} equal pixels; expected at most {MOST_LOGIT_DIFFERENCE:.0e} and at least "
+            f"{LEAST_EQUAL_PIXELS:.1%}; export it from the versions that model.json names"
+        )
+    return result
+
+
+class _DynamicPooling(TorchFunctionMode):
+    """Adaptive pooling as two matrix products, which ONNX knows for any size; its own pooling wants a fixed one."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """What torch asks before each of its functions."""
+        kwargs = kwargs or {}
+        if func is F.adaptive_avg_pool2d:
+            return adaptive_mean(args[0], *_pair(args[1]))
+        if func is F.interpolate and kwargs.get("mode") == "area":  # smp's PSPNet, while it is exported
+            return adaptive_mean(args[0], *_pair(kwargs["size"]))
+        return func(*args, **kwargs)
+
+
+def adaptive_mean(features: Tensor, height: int, width: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, height, width): what `F.adaptive_avg_pool2d` gives."""
+    rows, columns = _bins(features.shape[-2], height, features), _bins(features.shape[-1], width, features)
+    return rows @ features @ columns.T
+
+
+def _bins(size: int, count: int, like: Tensor) -> Tensor:
+    """What each place counts in each mean, (count, size)."""
+    number = torch.arange(count, device=like.device)[:, None]
+    place = torch.arange(size, device=like.device)
+    first, end = number * size // count, -(-(number + 1) * size // count)
+    return ((place >= first) & (place < end)).to(like.dtype) / (end - first)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _pictures(shape: tuple[int, int, int, int]) -> Tensor:
+    """Blurred colours with a little noise, in the range of normalised images; the same each time."""
+    chance = torch.Generator().manual_seed(0)
+    blobs = F.interpolate(torch.randn(*shape[:2], 5, 7, generator=chance), shape[2:], mode="bilinear")
+    return blobs + 0.1 * torch.randn(shape, generator=chance)

@@ -1,0 +1,1 @@
+"""`cocoseg predict`: predict masks of a user's own images."""

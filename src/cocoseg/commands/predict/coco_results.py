@@ -1,0 +1,78 @@
+"""Predictions in COCO's results format, one entry an image and class. https://cocodataset.org/#format-results"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from cocoseg.coco.categories import BACKGROUND
+from cocoseg.model.preprocessing import Placement
+from cocoseg.model.weights import ModelCard
+from cocoseg.pictures.palette import palette
+
+# COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
+_NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")
+
+
+def image_ids(names: Sequence[str]) -> list[int]:
+    """The number that each name ends in, as COCO's do, if every image has one of its own; else 1, 2, …"""
+    numbers = [_NUMBERED.fullmatch(name) for name in names]
+    ids = [int(number[1]) for number in numbers if number]
+    return ids if len(set(ids)) == len(names) else list(range(1, len(names) + 1))
+
+
+def category_ids(card: ModelCard) -> list[int]:
+    """COCO's id of each class, by class index; of a class that stands for several, or for none known, its index."""
+    ids = list(range(len(card.classes)))
+    for category in card.categories if card.task == "multiclass" or len(card.categories) == 1 else ():
+        ids[category.class_index] = category.category_id
+    return ids
+
+
+def described_images(images: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
+    """What pycocotools' `COCO` needs to load results beside: the images, and the categories with their colours."""
+    categories = [
+        {"id": category_id, "name": name, "color": colour.tolist()}
+        for category_id, name, colour in zip(category_ids(card), card.classes, palette(), strict=False)
+    ]
+    return {"info": {}, "images": images, "annotations": [], "categories": categories[BACKGROUND + 1 :]}
+
+
+def coco_results(
+    labels: NDArray[np.uint8], confidences: Sequence[float], ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """One entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`; the id
+    of the image is yet to come.
+    """
+    columns = np.ascontiguousarray(labels.T)  # COCO runs down them
+    for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
+        if class_index == BACKGROUND:
+            continue
+        encoded = coco_mask.encode((columns == class_index).T)
+        segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+        score = round(confidences[class_index], 4)
+        yield {"category_id": ids[class_index], "segmentation": segmentation, "score": score}
+
+
+def class_confidences(logits: Tensor, place: Placement) -> list[float]:
+    """Of each class its mean probability over the pixels that it wins, at the network's size; else its highest.
+
+    `logits` (C, input_height, input_width); a `binary` model's one channel counts as two classes.
+    """
+    content = logits[:, place.top : place.top + place.content_height, place.left : place.left + place.content_width]
+    if len(content) == 1:
+        foreground = content.sigmoid()
+        probabilities = torch.cat([1 - foreground, foreground])
+    else:
+        probabilities = content.softmax(dim=0)
+    highest, labels = probabilities.flatten(1).max(dim=0)
+    pixels = torch.bincount(labels, minlength=len(probabilities))
+    sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, highest)
+    # A class may win between the network's pixels only.
+    means: list[float] = torch.where(pixels > 0, sums / pixels.clamp(min=1), probabilities.amax(dim=(1, 2))).tolist()
+    return means

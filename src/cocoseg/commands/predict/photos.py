@@ -1,0 +1,236 @@
+"""A user's own image files: found by path, folder or glob, named after where they lie, and read upright."""
+
+import glob
+import itertools
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.coco.file_names import mask_name, same_name
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_regular
+from cocoseg.images.decode import MOST_PIXELS, most_bytes
+from cocoseg.images.headers import Header, ImageDefect, read_header
+
+SMALLEST_SIDE_PX = 2
+_LONGEST_SIDE_PX = 65_500  # of a JPEG, as the overlay is one
+READABLE = "a still JPEG, PNG, WebP or BMP"
+_EXPECTED = "expected a file, a folder or a glob such as 'photos/*.jpg'"
+# What a folder is searched for: also formats that are refused, so that nothing in it vanishes silently.
+_SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif",
+    ".avif", ".jp2", ".jxl",
+}  # fmt: skip
+
+
+class Photo(msgspec.Struct, frozen=True):
+    """One image file. `name` is its place below the folder that all of them share, with `/` between the parts."""
+
+    path: Path
+    name: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The photos of a command line, and a line on each thing in it that is none."""
+
+    photos: list[Photo]
+    problems: list[str]
+
+
+def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
+    """Every image that files, folders (with the folders in them) and globs name, once, without what is below
+    `leave_out`, where an earlier run has written.
+
+    A name is relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two; of two photos whose
+    masks would have one name the second is a problem.
+    """
+    placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
+    problems: list[str] = []
+    left_out = {Path(os.path.realpath(place)) for place in leave_out}
+    for argument in arguments:
+        try:
+            named = ((_absolute(path), _absolute(folder)) for path, folder in _named(argument, problems))
+            found = {path: folder for path, folder in named if left_out.isdisjoint(_above(path))}
+        except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, ** beside letters
+            problems.append(f"{argument or repr(argument)}: {getattr(error, 'strerror', None) or error}; {_EXPECTED}")
+            continue
+        if not found:
+            problems.append(_nothing_there(argument))
+        placed |= {path: folder for path, folder in found.items() if path not in placed}
+    photos: dict[str, Photo] = {}
+    folders: dict[str, Path] = {}  # that masks need, and the photo
+    base = os.path.commonpath(placed.values()) if placed else ""
+    for path in placed:
+        photo = Photo(_shown(path), path.relative_to(base).as_posix())
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
+            problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
+            continue
+        other = photos.setdefault(same_name(mask_name(photo.name)), photo)
+        if other is not photo:
+            problems.append(f"{photo.path}: its mask would have the name of that of {other.path}; rename one of them")
+            continue
+        folders |= {same_name(str(parent)): path for parent in PurePosixPath(photo.name).parents}
+    standing = []
+    for photo in photos.values():
+        name = next((name for name in _written(photo.name) if same_name(name) in folders), None)
+        if name is None:
+            standing.append(photo)
+        else:
+            needs = _shown(folders[same_name(name)])
+            problems.append(f"{photo.path}: {name} would be a file where {needs} needs a folder; rename one of them")
+    return Found(standing, problems)
+
+
+def _written(name: str) -> tuple[str, str]:
+    return mask_name(name), overlay_name(name)
+
+
+def overlay_name(name: str) -> str:
+    """The overlay of an image, relative to the folder of overlays."""
+    return f"{mask_name(name).removesuffix('.png')}.jpg"
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """The pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says.
+
+    Raises `CocosegError`, which names the file, for one that is no still, opaque image of a size that can be predicted.
+    """
+    try:
+        data = read_regular(path, most_bytes(MOST_PIXELS, 1))
+    except OSError as error:
+        raise CocosegError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        header = read_header(data)
+    except ImageDefect as defect:
+        raise CocosegError(f"{path}: {_what_it_is(data, defect)}; expected {READABLE}") from None
+    if not header.complete:
+        raise CocosegError(f"{path}: its end is missing; copy it again")
+    if min(header.width, header.height) < SMALLEST_SIDE_PX:
+        raise CocosegError(
+            f"{path}: {header.width}×{header.height} pixels; expected at least {SMALLEST_SIDE_PX} a side"
+        )
+    if max(header.width, header.height) > _LONGEST_SIDE_PX:
+        raise CocosegError(
+            f"{path}: {header.width}×{header.height} pixels; expected at most {_LONGEST_SIDE_PX:,} a side"
+        )
+    if header.width * header.height > MOST_PIXELS:
+        raise CocosegError(
+            f"{path}: {header.width}×{header.height} pixels; expected at most {MOST_PIXELS // 10**6} megapixels"
+        )
+    if (clear := _clear_share(data, header)) > 0:
+        raise CocosegError(
+            f"{path}: {clear:.0%} of its pixels let a background through that it does not have; expected an opaque "
+            "image, such as a copy saved as JPEG"
+        )
+    pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
+    if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
+        raise CocosegError(f"{path}: damaged; expected {READABLE}")
+    return pixels
+
+
+def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
+    """What an argument names: files, each with the folder that its name is relative to. Raises `OSError` or
+    `ValueError` if it names nothing that can be looked at.
+    """
+    if not argument:
+        raise ValueError("is empty")  # a variable that is not set; the current folder is named `.`
+    path = Path(argument)
+    if path.is_dir():
+        yield from ((file, path) for file in _images_below(path, problems))
+    elif path.exists() or not glob.has_magic(argument):
+        yield path, path.parent  # one that is missing too: reading it says so
+    else:
+        plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        folder = Path(*plain)
+        for match in sorted(folder.glob("/".join(path.parts[len(plain) :]))):
+            if path.name == "**" and not match.is_dir():  # Python 3.13 lists files too; their folders have them
+                continue
+            files = _images_below(match, problems) if match.is_dir() else [match]
+            yield from ((file, folder) for file in files if not file.name.startswith("."))
+
+
+def _images_below(folder: Path, problems: list[str]) -> list[Path]:
+    """Files of a folder and of those in it, linked ones too, that are named like images, sorted; hidden ones are not a
+    user's. A folder that cannot be read is a problem.
+    """
+    seen: set[str] = set()
+    files: list[Path] = []
+
+    def closed(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder above would go round for ever
+            folders.clear()
+            continue
+        seen.add(real)
+        inside = {name: f"{real}/{name}" for name in folders if not name.startswith(".")}
+        # Links last, so that what they lead to here has its own name.
+        folders[:] = sorted(inside, key=lambda name: (os.path.realpath(inside[name]) != inside[name], name))
+        files += [
+            Path(parent, name) for name in names if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(files)
+
+
+def _nothing_there(argument: str) -> str:
+    if Path(argument).is_dir():
+        return f"{argument}: holds no image; expected files such as .jpg or .png in it or in its folders"
+    return f"{argument}: matches nothing; {_EXPECTED}"
+
+
+def _above(path: Path) -> Iterator[Path]:
+    """The place of a file and the folders above it, without links: a file may be one, as DVC checks them out."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    yield from (real, *real.parents)
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolved: what DVC checks out may be a link to a file of another name.
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _shown(path: Path) -> Path:
+    """A path as short as it can be said from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _what_it_is(data: bytes, defect: ImageDefect) -> str:
+    if defect.reason == "empty":
+        return "is empty"
+    if data.startswith(b"GIF8"):
+        return "a GIF, which may be animated"
+    if data.startswith(b"\x89PNG") and b"acTL" in data[: data.find(b"IDAT")]:
+        return "an animated PNG"
+    if data[8:12] == b"WEBP" and data[12:16] == b"VP8X" and data[20] & 0x02:
+        return "an animated WebP"
+    if data[4:8] == b"ftyp":
+        return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones make them"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "a TIFF"
+    return "its end is missing" if defect.reason == "truncated" else "no image"
+
+
+def _clear_share(data: bytes, header: Header) -> float:
+    """The share of pixels that are not opaque."""
+    # A palette, or one colour of an image without alpha, can be transparent too.
+    if "alpha" in header.converted or b"tRNS" in data[: data.find(b"IDAT")] or data[12:16] in (b"VP8X", b"VP8L"):
+        pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 4:
+            return float((pixels[..., 3] < np.iinfo(pixels.dtype).max).mean())
+    return 0.0
+
+
+def _decoded(data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None

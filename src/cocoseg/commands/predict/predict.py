@@ -1,0 +1,188 @@
+"""The command `cocoseg predict`: masks, overlays and COCO results of a user's own images."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from cocoseg.coco.file_names import mask_name
+from cocoseg.commands.output_folder import unwritable
+from cocoseg.commands.predict.coco_results import (
+    category_ids,
+    class_confidences,
+    coco_results,
+    described_images,
+    image_ids,
+)
+from cocoseg.commands.predict.photos import Photo, find_photos, overlay_name, read_photo
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_bytes, write_json
+from cocoseg.evaluate.prediction import Predicted, ahead, predict_logits, sharing_cores
+from cocoseg.hardware import out_of_memory
+from cocoseg.images.decode import MOST_PIXELS
+from cocoseg.images.png import encode_png
+from cocoseg.model.preprocessing import Preprocessing, original_labels, placement
+from cocoseg.model.weights import ModelCard
+from cocoseg.pictures.gallery import legend, overlay
+from cocoseg.workers import worker_count
+
+_JPEG_QUALITY = 90
+_MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
+_WRITTEN = ("masks", "overlays", "legend.png", "results.json", "images.json")
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a command line's images."""
+
+    predicted: int
+    failed: int
+    found_nothing: bool = False  # but background
+
+
+class _Written(NamedTuple):
+    """What there is to say of one image, but for its id."""
+
+    image: dict[str, Any]
+    results: list[dict[str, Any]]
+
+
+def predict(
+    load: Callable[[], tuple[nn.Module, ModelCard]],
+    arguments: Sequence[str],
+    out: Path,
+    batch_size: int | None,
+    flips: bool,
+) -> Summary:
+    """Predict every image that `arguments` name, at its own size, into `out`, with the model that `load` gives; it is
+    called once there is an image.
+
+    That is `masks/` and `overlays/`, each image under its own name, `results.json`, with `images.json` to load it
+    beside, and `legend.png`. What cannot be predicted is a line on standard error, and the rest goes on. Raises
+    `CocosegError` if `out` cannot be written or memory does not suffice.
+    """
+    masks, overlays, legend_png, results_json, images_json = (out / name for name in _WRITTEN)
+    found = find_photos(arguments, leave_out=(masks, overlays, legend_png))
+    written: list[_Written] = []
+    workers = min(worker_count(), _MOST_WORKERS)
+    with (
+        tqdm(total=len(found.photos), desc="predict", unit="image", disable=None) as progress,
+        ThreadPoolExecutor(workers) as readers,
+        sharing_cores(workers) as writers,
+    ):
+        problems = _Problems(found.problems, progress)
+        with _writing(out):
+            for file in (results_json, images_json):  # of an earlier run: nobody is to take them for this one's
+                file.unlink(missing_ok=True)
+        decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
+        first = next(decoded, None)
+        if first is None:
+            return Summary(predicted=0, failed=problems.count)
+        model, card = load()
+        fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
+        predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
+        write = partial(_write, masks=masks, overlays=overlays, ids=category_ids(card))
+        with _writing(out):
+            for one in ahead(writers, write, predicted, 2 * workers):
+                written.append(one)
+                progress.update()
+            numbered = list(zip(image_ids([one.image["file_name"] for one in written]), written, strict=True))
+            images = [{"id": image_id, **one.image} for image_id, one in numbered]
+            results = [{"image_id": image_id, **result} for image_id, one in numbered for result in one.results]
+            if images:
+                write_json(results_json, results)
+                write_json(images_json, described_images(images, card))
+                write_bytes(legend_png, encode_png(legend(card.classes)))
+    return Summary(predicted=len(images), failed=problems.count, found_nothing=not results)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """A full disk or memory becomes a line."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(out, error) from None
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
+
+
+def _write(one: Predicted[Photo], masks: Path, overlays: Path, ids: Sequence[int]) -> _Written:
+    labels = original_labels(one.logits, one.place)
+    confidences = class_confidences(one.logits, one.place)
+    name = mask_name(one.key.name)
+    height, width = labels.shape
+    write_bytes(masks / name, encode_png(labels))
+    write_bytes(overlays / overlay_name(one.key.name), _jpeg(overlay(one.image, labels)))
+    image = {"file_name": one.key.name, "width": width, "height": height}
+    return _Written(image, list(coco_results(labels, confidences, ids)))
+
+
+class _Problems:
+    """What could not be predicted, told as it comes."""
+
+    def __init__(self, lines: Sequence[str], progress: "tqdm[Any]") -> None:
+        self.count = 0
+        self._progress = progress
+        for line in lines:
+            self.tell(line)
+
+    def tell(self, line: str) -> None:
+        """One line more, above the progress bar."""
+        self.count += 1
+        tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
+
+    def without(
+        self, attempts: Iterable[tuple[Photo, NDArray[np.uint8] | str]]
+    ) -> Iterator[tuple[Photo, NDArray[np.uint8]]]:
+        """The images, where there is no line in place of one."""
+        for photo, image in attempts:
+            if isinstance(image, str):
+                self.tell(image)
+                self._progress.update()
+            else:
+                yield photo, image
+
+
+def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
+    """The pixels of a photo, or why there are none."""
+    try:
+        return photo, read_photo(photo.path)
+    except CocosegError as error:
+        return photo, str(error)
+
+
+def _fitting(
+    images: Iterable[tuple[Photo, NDArray[np.uint8]]], preprocessing: Preprocessing
+) -> Iterator[tuple[Photo, NDArray[np.uint8] | str]]:
+    """The pixels of each photo, or why the network cannot take them."""
+    for photo, image in images:
+        height, width = image.shape[:2]
+        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
+        if place.input_height * place.input_width <= MOST_PIXELS:
+            yield photo, image
+        else:
+            yield (
+                photo,
+                (
+                    f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the "
+                    f"network; expected at most {MOST_PIXELS // 10**6} megapixels"
+                ),
+            )
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    blue_first = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,1 @@
+"""`cocoseg verify`: find and repair what is missing or corrupt."""

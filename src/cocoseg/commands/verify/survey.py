@@ -1,0 +1,201 @@
+"""What is there of all that `dvc.lock` names, and whether it is what its name says.
+
+Each file is read and hashed, in the working tree, in DVC's cache and on the remotes. DVC itself looks at times, sizes
+and modes, and takes a folder for complete where its list is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard, TypeVar
+
+from tqdm import tqdm
+
+from cocoseg.commands.verify.outputs import Output, listed_files, locked_outputs
+from cocoseg.commands.verify.stores import State, Store, md5
+from cocoseg.commands.verify.workspace import Workspace
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.redaction import one_line
+from cocoseg.workers import worker_count
+
+T = TypeVar("T")
+R = TypeVar("R")
+Wrong = Literal["missing", "corrupt", "unreadable"]
+
+_REQUESTS_A_CORE = 8  # to a remote: they wait for the network
+
+
+@dataclass
+class StoreSurvey:
+    """What was found in the cache or on a remote, object by object."""
+
+    store: Store
+    jobs: int
+    named: dict[str, str] = field(default_factory=dict)  # object → the first path with this content
+    others: set[str] = field(default_factory=set)  # objects of other commits
+    states: dict[str, State] = field(default_factory=dict)
+    not_checked: str | None = None  # why, where the store did not answer
+
+    @property
+    def name(self) -> str:
+        """The place, for people."""
+        return self.store.name
+
+    def is_right(self, object_: str) -> bool:
+        """Whether this object is here, whole."""
+        return self.states.get(object_) == "right"
+
+    def wrong(self) -> dict[str, Wrong]:
+        """The objects that are not right."""
+        return {object_: state for object_, state in self.states.items() if state != "right" and object_ in self.named}
+
+
+@dataclass
+class Survey:
+    """What was found where; a repair writes into it what it has restored."""
+
+    repository: Any
+    workspace: Workspace
+    cache: StoreSurvey
+    remotes: list[StoreSurvey]
+    outputs: list[Output]
+    files: dict[str, str] = field(default_factory=dict)  # path → object, of what the workspace should have
+    states: dict[str, State] = field(default_factory=dict)  # path → what was found there
+    extra: list[str] = field(default_factory=list)
+    owners: dict[str, Output] = field(default_factory=dict)  # path → output
+    rebuilt: dict[str, bytes] = field(default_factory=dict)  # lists that only the workspace can tell
+
+    @property
+    def stores(self) -> list[StoreSurvey]:
+        """The cache and the remotes, in the order in which a right copy is looked for."""
+        return [self.cache, *self.remotes]
+
+    def wrong(self) -> dict[str, Wrong]:
+        """The files that are corrupt or missing."""
+        return {path: state for path, state in self.states.items() if state != "right"}
+
+    def right_files(self) -> dict[str, str]:
+        """For each object a file of the workspace that has its content, where there is one."""
+        return {object_: path for path, object_ in self.files.items() if self.states[path] == "right"}
+
+
+def survey(repository: Any, remote: str | None = None, *, with_remote: bool = True, jobs: int | None = None) -> Survey:
+    """Look at all that the `dvc.lock` of DVC's `repository` names, and change nothing.
+
+    `remote` stands for the default one; `jobs` for so many files at a time in every place.
+    """
+    outputs = locked_outputs(repository, remote)
+    names = sorted({out.remote for out in outputs if out.remote}) if with_remote else []
+    here = jobs or worker_count()
+    away = jobs or _REQUESTS_A_CORE * worker_count()
+    found = Survey(
+        repository,
+        Workspace(repository),
+        StoreSurvey(Store("cache", repository.cache.local), here),
+        [_remote(repository, name, away) for name in names],
+        outputs,
+    )
+    for place in found.stores:
+        if place.not_checked is None:
+            with _asking(place, repository):
+                place.others = place.store.list_objects()
+    for place in found.remotes:
+        if place.store.is_local and not place.others:
+            place.not_checked = f"nothing is there: {place.store.odb.path}; if it is mounted, run: dvc push"
+    for out in outputs:
+        _name_files(found, out)
+    for place in found.stores:
+        place.others -= place.named.keys()
+        _look_at(place, sorted(place.named.keys() - place.states.keys()), repository)
+    _look_at_workspace(found, here)
+    return found
+
+
+def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, description: str) -> Iterator[tuple[T, R]]:
+    """Each item with its result, in order, with progress on a terminal."""
+    with ThreadPoolExecutor(jobs) as pool:
+        results = zip(items, pool.map(function, items), strict=True)
+        yield from tqdm(results, desc=description, total=len(items), unit="file", disable=None, leave=False)
+
+
+def _remote(repository: Any, name: str, jobs: int) -> StoreSurvey:
+    shown = f"remote {name!r}"
+    if name not in (known := sorted(repository.config["remote"])):
+        raise CocosegError(f"{shown} is not there; expected one of {', '.join(known) or 'those of dvc remote add'}")
+    try:
+        return StoreSurvey(Store(shown, repository.cloud.get_remote_odb(name)), jobs)
+    except Exception as error:  # a remote that keeps versions, or whose library is not installed
+        return StoreSurvey(Store(shown, None), jobs, not_checked=one_line(error, repository.config))
+
+
+@contextmanager
+def _asking(place: StoreSurvey, repository: Any) -> Iterator[None]:
+    """Note why a place did not answer, and leave it alone from there on."""
+    try:
+        yield
+    except Exception as error:  # every kind of remote has its own
+        place.not_checked = one_line(error, repository.config)
+
+
+def _name_files(found: Survey, out: Output) -> None:
+    """Enter the files and objects of an output, as far as the list of a folder can be had."""
+    files = _files_of(found, out)
+    paths = {f"{out.path}/{name}": object_ for name, object_ in files.items()} if files else {out.path: out.object}
+    found.files |= paths
+    found.owners |= dict.fromkeys(paths, out)
+    if files is not None:
+        names = found.workspace.files_in(out.path)
+        extra = [path for name in names if (path := f"{out.path}/{name}") not in paths]
+        found.extra += extra
+        found.owners |= dict.fromkeys(extra, out)
+    for place in found.stores:
+        if out.in_cache if place is found.cache else place.name == f"remote {out.remote!r}":
+            for path, object_ in {out.path: out.object, **paths}.items():
+                place.named.setdefault(object_, path)
+
+
+def _files_of(found: Survey, out: Output) -> dict[str, str] | None:
+    """The files of a folder, name → object; `None` of a file, and where its list is nowhere."""
+    if not out.is_folder or not out.in_cache:
+        return None
+    for place in found.stores:
+        content = None
+        if place.not_checked is None:
+            with _asking(place, found.repository):
+                place.states[out.object] = place.store.state_of(out.object)
+                if place.is_right(out.object):
+                    content = b"".join(place.store.chunks(out.object))
+        if _is_right_list(content, out):
+            return listed_files(content, out)
+    content = found.workspace.list_of(out.path)
+    if not _is_right_list(content, out):
+        return None
+    found.rebuilt[out.object] = content
+    return listed_files(content, out)
+
+
+def _is_right_list(content: bytes | None, out: Output) -> TypeGuard[bytes]:
+    """Whether this is the list of the folder's files, and not what a network made of it on this way."""
+    return content is not None and f"{md5([content])}.dir" == out.object
+
+
+def _look_at(place: StoreSurvey, objects: Sequence[str], repository: Any) -> None:
+    if place.not_checked is None:
+        with _asking(place, repository):
+            place.states |= in_parallel(place.store.state_of, objects, place.jobs, place.name)
+
+
+def _look_at_workspace(found: Survey, jobs: int) -> None:
+    cache = found.cache
+
+    def state_of(path: str) -> State:
+        object_ = found.files[path]
+        if found.workspace.is_behind_link(path, found.owners[path]):
+            return "corrupt"
+        # A link to the cached object is as right as that, which has been read.
+        if object_ in cache.states and found.workspace.is_link_to(path, cache.store, object_):
+            return cache.states[object_]
+        return found.workspace.state_of(path, object_)
+
+    found.states |= in_parallel(state_of, list(found.files), jobs, found.workspace.name)

@@ -1,0 +1,247 @@
+"""`cocoseg verify`: what is missing, corrupt or extra in the workspace, DVC's cache and the remote, and its repair."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from tabulate import tabulate
+
+from cocoseg.commands.verify.dvc_state import (
+    all_notes,
+    broken_notes,
+    hides_the_data,
+    hides_what_runs,
+    mend_note,
+    no_stage_running,
+)
+from cocoseg.commands.verify.outputs import unmade_outputs
+from cocoseg.commands.verify.repair import repair
+from cocoseg.commands.verify.survey import Survey, survey
+from cocoseg.commands.verify.workspace import SET_ASIDE, Workspace
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.redaction import one_line
+
+_MOST_NAMES = 4  # that a line names
+_ENDS = {"corrupt": "mended", "extra": "taken out of the way"}  # of what no copy is restored
+_NOTES = "DVC's notes"
+_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is not as `dvc.lock` says. `path` is a file of the workspace, or one that has this object as its content."""
+
+    place: str  # workspace, cache, or remote 'NAME'
+    kind: Literal["missing", "corrupt", "unreadable", "extra"]
+    path: str | None  # None: an object of another commit
+    object: str | None
+    output: str | None
+    right_copy: str | None  # where there is one
+    repaired: bool = False
+    way_out: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One place in numbers: of files in the workspace, elsewhere of objects."""
+
+    name: str
+    named: int  # by dvc.lock and the lists of folders
+    missing: int
+    corrupt: int  # or unreadable
+    extra: int  # no fault in cache and remote: other commits have them
+    not_checked: str | None = None  # why
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was found, and what of it was repaired."""
+
+    places: list[Place]
+    faults: list[Fault]
+    unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
+    data_looked_at: bool = True
+    nothing_here: bool = False  # of the data, in workspace and cache, and nothing was to be done about it
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is well, or is again; 1 if faults remain; 3 if there are none, but not every place was asked."""
+        if not all(fault.repaired for fault in self.faults):
+            return 1
+        return 3 if any(place.not_checked for place in self.places) or not self.data_looked_at else 0
+
+
+def verify(
+    remote: str | None = None, *, with_remote: bool = True, mend: bool = False, jobs: int | None = None
+) -> Report:
+    """Hold all that `dvc.lock` names against what is there, and with `mend` restore it from whichever copy is right."""
+    from dvc.exceptions import DvcException  # a second to import
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repository, repository.lock if mend else nullcontext():
+            broken = broken_notes(repository)
+            notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
+            of_notes = [_fault_of(note, repository, repaired=mend) for note in broken]
+            in_the_dark = hides_what_runs(broken) and mend
+            with no_stage_running(repository) if mend and not in_the_dark else nullcontext():
+                for note in broken if mend else ():
+                    mend_note(repository, note, Workspace(repository).set_aside)
+                if in_the_dark or hides_the_data(broken):
+                    return Report([notes], of_notes, data_looked_at=False)
+                unmade = unmade_outputs(repository)
+                found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+                faults, places, nothing_here = _faults(found), _places(found), not mend and _nothing_here(found)
+                failed = repair(found) if mend else {}
+                if mend:
+                    # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
+                    # and the next pull takes that for all.
+                    repository.drop_data_index()
+            left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
+    except LockError as error:
+        raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
+    except DvcException as error:
+        raise CocosegError(one_line(error, {})) from None
+    if not found.files and not broken:
+        raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
+    of_data = [
+        msgspec.structs.replace(fault, repaired=True)
+        if (fault.place, fault.path, fault.object) not in left
+        else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
+        for fault in faults
+    ]
+    return Report([*places, notes], of_data + of_notes, unmade, nothing_here=nothing_here)
+
+
+def verify_text(report: Report) -> str:
+    """The report for a terminal: the places in numbers, the faults by output, and what to do."""
+    rows = [
+        [place.name, place.named, place.missing, place.corrupt, place.extra]
+        if place.not_checked is None
+        else [place.name, place.named, "?", "?", "?"]
+        for place in report.places
+    ]
+    lines = [tabulate(rows, ["", "named", "missing", "corrupt", "extra"]), ""]
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for fault in report.faults:
+        if fault.repaired:
+            end = f"restored from the {fault.right_copy}" if fault.right_copy else _ENDS[fault.kind]
+        else:
+            end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
+            end = "; ".join(part for part in (end, fault.way_out) if part)
+        groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
+    for (kind, place, _, end), names in groups.items():
+        if report.nothing_here and kind == "missing" and place in ("workspace", "cache"):
+            continue  # the last line says it of all of them
+        lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
+    lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
+    if report.unmade:
+        lines.append(f"not in dvc.lock, so not looked at: {_some(report.unmade)}; make them with: dvc repro")
+    return "\n".join([*lines, _conclusion(report)]) + "\n"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, each in one line, and how many more there are."""
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_MOST_NAMES])
+    return f"{shown} and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else shown
+
+
+def _conclusion(report: Report) -> str:
+    if not report.faults:
+        return "no faults elsewhere" if any(place.not_checked for place in report.places) else "no faults"
+    left = sum(not fault.repaired for fault in report.faults)
+    count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
+    if left == len(report.faults):
+        hint = "; none of the data is here: dvc pull fetches what a remote has, dvc repro makes it"
+        return f"{count}{hint if report.nothing_here else ''}"
+    replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
+    aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
+    again = "" if report.data_looked_at else "; the data was not looked at: run cocoseg verify once more"
+    return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}{again}"
+
+
+def _fault_of(note: Path, repository: Any, *, repaired: bool) -> Fault:
+    path = os.path.relpath(note, repository.root_dir)
+    return Fault(_NOTES, "corrupt", path, None, None, None, repaired, _NOTE_WAY_OUT)
+
+
+def _faults(found: Survey) -> list[Fault]:
+    right_files = found.right_files()
+
+    def right_copy(object_: str) -> str | None:
+        for place in found.stores:
+            if place.is_right(object_):
+                return place.name
+        return found.workspace.name if object_ in right_files or object_ in found.rebuilt else None
+
+    faults = []
+    for path, state in found.wrong().items():
+        object_, out = found.files[path], found.owners[path]
+        copy = right_copy(object_) if out.in_cache else None  # else git has it
+        faults.append(Fault(found.workspace.name, state, path, object_, out.path, copy))
+    for path in found.extra:
+        # A name may be any bytes.
+        shown = path.encode(errors="surrogateescape").decode(errors="replace")
+        faults.append(Fault(found.workspace.name, "extra", shown, None, found.owners[path].path, None))
+    for place in found.stores:
+        for object_, state in place.wrong().items() if place.not_checked is None else ():
+            named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
+            output = found.owners[named].path if named in found.owners else named
+            faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
+    return faults
+
+
+def _nothing_here(found: Survey) -> bool:
+    """Whether workspace and cache are as a clone has them at first."""
+    in_cache = any(state != "missing" for state in found.cache.states.values())
+    in_workspace = any(state != "missing" and found.owners[path].in_cache for path, state in found.states.items())
+    return not (in_cache or in_workspace or found.extra)
+
+
+def _places(found: Survey) -> list[Place]:
+    states = [*found.wrong().values()]
+    workspace = Place(
+        found.workspace.name,
+        len(found.files),
+        states.count("missing"),
+        states.count("corrupt") + states.count("unreadable"),
+        len(found.extra),
+    )
+    stores = []
+    for place in found.stores:
+        states = [*place.wrong().values()]
+        stores.append(
+            Place(
+                place.name,
+                len(place.named),
+                states.count("missing"),
+                states.count("corrupt") + states.count("unreadable"),
+                len(place.others),
+                place.not_checked,
+            )
+        )
+    return [workspace, *stores]
+
+
+def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
+    if fault.place in failed:
+        return f"not repaired: {failed[fault.place]}"
+    if fault.kind == "extra":
+        return "cocoseg verify --repair moves it out of the way"
+    if fault.right_copy is not None:
+        return None
+    if fault.kind == "unreadable":
+        return "it may be right: look at its mode, and at the disk"
+    if fault.path is None:
+        return "of another commit; a remote may have it"
+    out = found.owners.get(fault.path) or next(out for out in found.outputs if out.path == fault.path)
+    if not out.in_cache:
+        return f"git has it: git checkout -- {out.path}, or dvc repro {out.stage}"
+    stage = out.entry.stage
+    if stage.is_import:
+        return f"no right copy is left here: dvc pull {stage.addressing} asks where it was imported from"
+    if stage.is_data_source:
+        return "no right copy is left: put one there from a backup, not dvc add or commit, which take it as it is"
+    return f"no right copy is left: dvc repro --force {out.stage} makes it again"

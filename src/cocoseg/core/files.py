@@ -1,0 +1,177 @@
+"""Files that appear whole or not at all, with the same bytes for the same content."""
+
+import csv
+import errno
+import io
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+
+from cocoseg.core.errors import CocosegError
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=msgspec.Struct)
+Mapped = bytes | mmap.mmap
+
+UNFINISHED = ".writing-"  # begins the name of a file that is not whole yet; .dvcignore and .gitignore have it
+_MAKE = "make it with: dvc repro"
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write `data` to `path` as `whole_file` does."""
+    with whole_file(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write to: `path` shows either its old content or, at the end, all of the new, also after a kill.
+
+    `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
+    """
+    # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
+    temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
+    try:
+        with _created(temporary) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            # about the file that was asked for: a full disk names none, and the temporary one nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def mapped(path: Path) -> Mapped:
+    """The bytes of a file that an earlier stage wrote, without a copy of them; `CocosegError` if it is missing."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; {_MAKE}") from None
+    except ValueError:  # an empty file cannot be mapped
+        return b""
+
+
+def release(raw: Mapped) -> None:
+    """Give the memory of a mapped file back; what is wanted of it after all is read again."""
+    if isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Windows does that by itself
+        raw.madvise(mmap.MADV_DONTNEED)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented UTF-8 JSON in the order of its keys. NaN is written as null."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file that an earlier stage wrote; `CocosegError` if it is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; {_MAKE}") from None
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file of the user's own, also behind a link.
+
+    Raises `OSError`, with `EINVAL` for a pipe or device, which may have no end, and `EFBIG` beyond `most_bytes`.
+    """
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or device, not a file", str(path))
+    if info.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"has {info.st_size:,} bytes, expected at most {most_bytes:,}", str(path))
+    return path.read_bytes()
+
+
+def read_json(path: Path, type_: type[T]) -> T:
+    """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
+    return decoded_json(read_bytes(path), type_, str(path))
+
+
+def decoded_json(content: bytes, type_: type[T], place: str) -> T:
+    """The content of a JSON file's bytes, as `read_json` gives it; `place` names it in errors."""
+    try:
+        return msgspec.json.decode(content, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
+
+
+def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgspec.Struct]) -> None:
+    """Write records as CSV under a header of their field names; `None` is an empty cell, lines end in LF."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(row_type.__struct_fields__)
+    writer.writerows(msgspec.structs.astuple(row) for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_table(path: Path, row_type: type[Row]) -> list[Row]:
+    """The records of a CSV that `write_table` wrote; `CocosegError` if it is missing or has other columns."""
+    return decoded_table(read_bytes(path), row_type, str(path))
+
+
+def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
+    """The records of a CSV's bytes, as `read_table` gives them; `place` names it in errors."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    optional = _optional_fields(row_type)
+    try:
+        return [
+            msgspec.convert(
+                {key: None if cell == "" and key in optional else cell for key, cell in row.items()},
+                row_type,
+                strict=False,  # a CSV cell is text: "12" is the integer 12
+            )
+            for row in reader
+        ]
+    except (msgspec.ValidationError, csv.Error) as error:  # csv's own: a cell of over 128 KiB
+        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
+
+
+def read_lines(path: Path, way_out: str = _MAKE) -> list[str]:
+    """The lines of a text file, without empty ones; `CocosegError` with this `way_out` if it is missing or no text.
+
+    Without one it is a file that an earlier stage wrote.
+    """
+    try:
+        # not splitlines: a file name may hold other characters that it takes for line ends
+        return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not there; {way_out}") from None
+    except UnicodeDecodeError:
+        raise CocosegError(f"{path}: not UTF-8 text; {way_out}") from None
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write one line per entry, each ended by LF."""
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _created(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileNotFoundError:  # its folder: most are there already
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
+
+
+def _optional_fields(row_type: type[msgspec.Struct]) -> set[str]:
+    return {
+        field.name for field in msgspec.structs.fields(row_type) if type(None) in getattr(field.type, "__args__", ())
+    }

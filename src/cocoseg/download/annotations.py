@@ -1,0 +1,201 @@
+"""The annotations of a dataset, verified to be COCO's instances format as far as later stages rely on it."""
+
+import codecs
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Raw
+from tqdm import tqdm
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_regular
+from cocoseg.core.redaction import without_secrets
+from cocoseg.download.cache import archive_path, cache_folder, gigabytes, require_room
+from cocoseg.download.catalog import NAMED, DatasetName, NamedDataset, coco_url
+from cocoseg.download.sample.scenes import draw_annotations
+from cocoseg.download.source import MOST_BYTES, Source, local_path, refuse_secrets
+from cocoseg.filter.entries import without_non_finite
+
+_LISTS = ("images", "annotations", "categories")
+_TEXT_CHUNK_BYTES = 16 * 2**20
+
+_WAY_OUT = (
+    "put a COCO instances JSON there, or: "
+    "dvc exp run -S dataset=custom -S annotations=/path/instances.json -S images=/path/images"
+)
+
+
+class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `download`."""
+
+    dataset: DatasetName
+    annotations: str
+
+    def __post_init__(self) -> None:
+        refuse_secrets("annotations", self.annotations)
+
+
+def instances_json(params: DownloadParams) -> bytes:
+    """The annotations file of the dataset, as its bytes. Raises `CocosegError` if it cannot be had or is not COCO."""
+    match params.dataset:
+        case "sample":
+            return draw_annotations()
+        case "custom":
+            return custom_instances(params.annotations)
+        case name:
+            return named_instances(NAMED[name])
+
+
+def custom_instances(location: str) -> bytes:
+    """The annotations file at a local path or a URL, byte by byte, verified."""
+    path = local_path(location)
+    if path is None:
+        with Source(location) as source:
+            raw = source.fetch()
+    else:
+        try:
+            raw = read_regular(path, MOST_BYTES)
+        except FileNotFoundError:
+            raise CocosegError(f"{location}: not there; {_WAY_OUT}") from None
+        except OSError as error:
+            raise CocosegError(f"{location}: {error.strerror}; {_WAY_OUT}") from None
+    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors on Windows put before UTF-8
+    content = verify_instances(raw, location)
+    if re.fullmatch(rb"\[\s*\]", content["images"]):
+        raise CocosegError(f"{location}: holds no images; {_WAY_OUT}")
+    return raw
+
+
+def named_instances(dataset: NamedDataset) -> bytes:
+    """The annotations of one or two of COCO's splits, from the archive in the cache, which is fetched if need be."""
+    archive = dataset.annotations
+    cache = cache_folder()
+    target = archive_path(cache, Path(archive.path).name)
+    if not target.exists():
+        tqdm.write(
+            f"download: {archive.path}, {gigabytes(archive.bytes)}, from {without_secrets(coco_url())}", file=sys.stderr
+        )
+        require_room({cache: archive.bytes})
+    try:
+        with Source(coco_url()) as source:
+            source.download(archive.path, target, archive.bytes, archive.sha256)
+    except OSError as error:  # such as a disk that filled up
+        raise CocosegError(f"{target}: {error.strerror}; mend that, or name another cache with COCOSEG_CACHE") from None
+    parts = [read_member(target, member) for member in dataset.members()]
+    if len(parts) > 1:
+        return merge_instances(parts, dataset.members())
+    verify_instances(parts[0], dataset.members()[0])
+    return parts[0]
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """One file of a zip archive, without unpacking the others. Raises `CocosegError`."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            if file.namelist().count(member) > 1:
+                raise zipfile.BadZipFile(f"holds {member} twice")
+            info = file.getinfo(member)
+            if info.file_size > MOST_BYTES:
+                raise zipfile.BadZipFile(f"{member} has {info.file_size:,} bytes, expected at most {MOST_BYTES:,}")
+            return file.read(info)  # not more than it declares; nothing is unpacked to a path that it names
+    except KeyError:
+        raise CocosegError(f"{archive}: holds no {member}; delete it and run: dvc repro download") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise CocosegError(f"{archive}: {error}; delete it and run: dvc repro download") from None
+
+
+def merge_instances(parts: Sequence[bytes], places: Sequence[str]) -> bytes:
+    """Annotations files as one: images and annotations appended, categories the same in all. Ids are COCO's, unique."""
+    contents = [verify_instances(part, place) for part, place in zip(parts, places, strict=True)]
+    merged: dict[str, Raw | list[Raw]] = {**contents[0]}
+    for content, place in zip(contents[1:], places[1:], strict=True):
+        if msgspec.json.decode(content["categories"]) != msgspec.json.decode(contents[0]["categories"]):
+            raise CocosegError(f"{place}: its categories differ from those of {places[0]}; these files are no pair")
+    for key in ("images", "annotations"):
+        merged[key] = [entry for content in contents for entry in msgspec.json.decode(content[key], type=list[Raw])]
+    return msgspec.json.encode(merged)
+
+
+def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
+    """The top level of an annotations file, its lists not yet looked into: single bad entries are `filter`'s work.
+
+    `place` names the file in errors. Raises `CocosegError`.
+    """
+    _refuse_other_formats(raw, place)
+    _refuse_other_encodings(raw, place)
+    try:
+        content = _top_level(raw)
+    except RecursionError:
+        raise CocosegError(f"{place}: is nested too deeply; expected a COCO instances JSON") from None
+    except msgspec.ValidationError:
+        raise CocosegError(
+            f"{place}: is {_kind(raw)}, not COCO's instances format; expected an object with {', '.join(_LISTS)}"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise CocosegError(_not_json(raw, str(error), place)) from None
+    for key in _LISTS:
+        if key not in content:
+            found = ", ".join(list(content)[:8]) or "nothing"
+            raise CocosegError(
+                f"{place}: has no '{key}', found {found}; expected COCO's instances format: {', '.join(_LISTS)}"
+            )
+        if _first_byte(content[key]) != b"[":
+            raise CocosegError(f"{place}: '{key}' is {_kind(content[key])}; expected a list")
+    return content
+
+
+def _top_level(raw: bytes) -> dict[str, Raw]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        try:
+            return msgspec.json.decode(without_non_finite(raw), type=dict[str, Raw])
+        except msgspec.DecodeError:
+            raise error from None
+
+
+def _refuse_other_formats(raw: bytes, place: str) -> None:
+    start = raw[:200].lstrip()
+    if not start:
+        raise CocosegError(f"{place}: is empty ({len(raw)} bytes); copy or download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise CocosegError(f"{place}: is a git-LFS pointer, not the file; where it came from run: git lfs pull")
+    for magic, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip")):
+        if raw.startswith(magic):
+            raise CocosegError(f"{place}: is a {kind} archive; unpack it and name the JSON inside")
+    if start.startswith(b"<"):
+        raise CocosegError(f"{place}: is a web page or XML, not JSON; check the address, and whether it needs a login")
+
+
+def _refuse_other_encodings(raw: bytes, place: str) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(raw), _TEXT_CHUNK_BYTES):  # in parts: the whole text would double the memory
+        chunk = raw[start : start + _TEXT_CHUNK_BYTES]
+        try:
+            decoder.decode(chunk, final=start + len(chunk) == len(raw))
+        except UnicodeDecodeError as error:
+            raise CocosegError(
+                f"{place}: byte {start + error.start} is not UTF-8, which JSON is written in; save the file as UTF-8"
+            ) from None
+
+
+def _not_json(raw: bytes, error: str, place: str) -> str:
+    if "truncated" in error:
+        return f"{place}: is truncated: the JSON breaks off at its last byte, {len(raw)}; copy or download it again"
+    return f"{place}: is not JSON: {error}; expected a COCO instances JSON"
+
+
+def _kind(raw: bytes | Raw) -> str:
+    names = {b"[": "a list", b"{": "an object", b'"': "a text", b"n": "null", b"t": "true", b"f": "false"}
+    return names.get(_first_byte(raw), "a number")
+
+
+def _first_byte(raw: bytes | Raw) -> bytes:
+    return bytes(memoryview(raw)[:100]).lstrip()[:1]  # a view: some of these are hundreds of megabytes

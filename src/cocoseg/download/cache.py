@@ -1,0 +1,65 @@
+"""The user's cache: what has arrived from the network outlives a kill and serves every run.
+
+It is a cache only: deleting it loses time, never a result.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from cocoseg.core.errors import CocosegError
+
+
+def cache_folder() -> Path:
+    """The cache, made if it is not there: the user's cache folder, or what `COCOSEG_CACHE` says."""
+    asked = os.environ.get("COCOSEG_CACHE")
+    folder = Path(asked).expanduser().absolute() if asked else Path(platformdirs.user_cache_dir("cocoseg", False))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CocosegError(
+            f"{folder}: {error.strerror}; expected a folder for downloads; name another one with COCOSEG_CACHE"
+        ) from None
+    return folder
+
+
+def archive_path(folder: Path, name: str) -> Path:
+    """Where in the cache `folder` an archive lies."""
+    return folder / "archives" / name
+
+
+def image_path(folder: Path, key: str) -> Path:
+    """Where in the cache `folder` the image lies whose URL, and version if it may change, is `key`.
+
+    The 256 sub-folders keep each of them small.
+    """
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return folder / "images" / digest[:2] / digest
+
+
+def require_room(needed_bytes: Mapping[Path, int]) -> None:
+    """Raise `CocosegError` unless each folder's disk, which several may share, has room for what each needs."""
+    needed_on: dict[int, int] = {}
+    folder_on: dict[int, Path] = {}
+    for folder, needed in needed_bytes.items():
+        existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        device = existing.stat().st_dev
+        needed_on[device] = needed_on.get(device, 0) + needed
+        folder_on.setdefault(device, existing)
+    for device, needed in needed_on.items():
+        folder = folder_on[device]
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise CocosegError(
+                f"{folder}: {gigabytes(free)} free on this disk, but about {gigabytes(needed)} are needed; "
+                "make room, or move the cache to another disk with COCOSEG_CACHE"
+            )
+
+
+def gigabytes(size_bytes: int) -> str:
+    """A size in words: `1.3 GB`."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

@@ -1,0 +1,259 @@
+"""The images of the filtered annotations: fetched or drawn, checked, and placed under their own names."""
+
+import errno
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cocoseg.coco.file_names import is_safe
+from cocoseg.coco.format import Image
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_regular, write_bytes
+from cocoseg.core.redaction import without_secrets
+from cocoseg.download.cache import cache_folder, gigabytes, image_path, require_room
+from cocoseg.download.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
+from cocoseg.download.perceptual_hash import perceptual_hash
+from cocoseg.download.sample.scenes import draw_image
+from cocoseg.download.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
+from cocoseg.images.decode import MOST_PIXELS, check_image, most_bytes
+from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
+from cocoseg.tables import ImageRow
+from cocoseg.workers import process_pool, worker_count
+
+_AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
+Status = Literal["ok", "missing"] | Defect
+# What a file of the user's own that cannot be read is, if it is that alone and not the disk that fails.
+_UNREAD: dict[int | None, Status] = {
+    errno.ENOENT: "missing",
+    errno.EISDIR: "missing",
+    errno.ENOTDIR: "missing",
+    errno.ELOOP: "missing",
+    errno.EINVAL: "not_an_image",
+    errno.EFBIG: "too_large",
+}
+
+_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
+
+
+class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `download_images`."""
+
+    dataset: DatasetName
+    images: str
+
+    def __post_init__(self) -> None:
+        refuse_secrets("images", self.images)
+
+
+def download_images(images: Sequence[Image], params: DownloadImagesParams, folder: Path) -> list[ImageRow]:
+    """Write every image that can be had to `folder`; one row per image, in the order of their ids.
+
+    Raises `CocosegError` if a disk has no room, not one image can be had, or a server fails beyond patience: a row
+    only ever says what would be so again tomorrow.
+    """
+    for image in images:
+        if not is_safe(image.file_name):
+            raise CocosegError(
+                f"image {image.id}: file_name {image.file_name!r} leaves its folder; run: dvc repro -f filter"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    match params.dataset:
+        case "sample":
+            place, rows = "the drawn sample", draw_images(images, folder)
+        case "custom":
+            place, path = params.images, local_path(params.images)
+            rows = (
+                copy_images(images, path, folder)
+                if path is not None
+                else fetch_images(images, params.images, [image.file_name for image in images], folder, changing=True)
+            )
+        case name:
+            place = without_secrets(coco_url())
+            rows = fetch_images(images, coco_url(), [image_url_path(NAMED[name], image) for image in images], folder)
+    if not any(row.status == "ok" for row in rows):
+        first = min(rows, key=lambda row: row.image_id)
+        setting = (
+            "images, the folder or URL that the file_names are relative to" if params.dataset == "custom" else "dataset"
+        )
+        raise CocosegError(
+            f"{place}: none of the {len(rows)} images can be used; {first.file_name} is {first.status}; "
+            f"check the parameter {setting}"
+        )
+    return sorted(rows, key=lambda row: row.image_id)
+
+
+def draw_images(images: Sequence[Image], folder: Path) -> list[ImageRow]:
+    """The drawn sample's images, drawn by as many processes as there are cores."""
+    _announce(f"{len(images):,} images to draw")
+    with process_pool(len(images)) as pool:
+        return _run(pool, [partial(_draw, image, folder) for image in images])
+
+
+def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[ImageRow]:
+    """Images of a local folder, copied; the user's own files are never linked to, nor changed."""
+    if not source.is_dir():
+        found = "a file" if source.exists() else "not there"
+        raise CocosegError(
+            f"{source}: {found}; expected the folder of the images; name another with: "
+            "dvc exp run -S dataset=custom -S images=/path/images"
+        )
+    paths = [source / image.file_name for image in images]
+    needed = sum(path.stat().st_size for path in paths if path.is_file())
+    _announce(f"{len(images):,} images, {gigabytes(needed)}, from {source}")
+    require_room({folder: needed})
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return _run(pool, [partial(_copy, image, path, folder) for image, path in zip(images, paths, strict=True)])
+
+
+def fetch_images(
+    images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path, *, changing: bool = False
+) -> list[ImageRow]:
+    """Images from below a URL, many at a time, by way of the cache: what is there is not asked for again.
+
+    `paths`: where each image lies below `prefix`. A URL is taken to hold the same image for ever, as COCO's do, unless
+    `changing`: then the server is asked first for what it has there now.
+    """
+    cache = cache_folder()
+    source = Source(prefix)
+    cached = [image_path(cache, source.url(path)) for path in paths]
+    missing = [image for image, path in zip(images, cached, strict=True) if changing or not path.exists()]
+    is_coco = prefix == coco_url()
+    total, rest = (len(some) * MEAN_IMAGE_BYTES if is_coco else _estimated_bytes(some) for some in (images, missing))
+    known = (
+        f"those that have not changed come from {cache}"
+        if changing
+        else f"{len(images) - len(missing):,} are in {cache} already, about {gigabytes(rest)} to fetch"
+    )
+    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
+    require_room({folder: total, cache: rest})
+    tasks = [
+        partial(_fetch, image, source, path, cache, changing, folder) for image, path in zip(images, paths, strict=True)
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as pool, source:
+        return _run(pool, tasks)
+
+
+def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
+    """Check the bytes of one image and write them, as they are, to `folder` if they are good."""
+    row = _checked(image, data)
+    if row.status == "ok":
+        write_bytes(folder / image.file_name, data)
+    return row
+
+
+def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, folder: Path) -> ImageRow:
+    url, version = source.url(path), source.version(path) if changing else ""
+    # What the server gives no version of is not kept: there would be no telling when it is out of date.
+    cached = None if version is None else image_path(cache, f"{url} {version}" if version else url)
+    if cached is not None and cached.exists():
+        row = place_image(image, cached.read_bytes(), folder)
+        if row.status == "ok":
+            return row  # else damaged since it came: once more
+    row = _fetch_anew(image, source, path, cached, folder)
+    if row.status in ("ok", "missing", "too_large"):
+        return row
+    # Broken on its way, or where it lies? Only then it comes so once more, and tomorrow.
+    return _fetch_anew(image, source, path, cached, folder)
+
+
+def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, folder: Path) -> ImageRow:
+    try:
+        data = source.fetch(path, most_bytes=most_bytes(image.width, image.height))
+    except AbsentError:
+        return _row(image, "missing")
+    except TooLargeError:
+        return _row(image, "too_large")
+    row = place_image(image, data, folder)
+    if row.status == "ok" and cached is not None:
+        write_bytes(cached, data)
+    return row
+
+
+def _copy(image: Image, path: Path, folder: Path) -> ImageRow:
+    try:
+        data = read_regular(path, most_bytes(image.width, image.height))
+    except OSError as error:
+        if error.errno not in _UNREAD:
+            raise
+        return _row(image, _UNREAD[error.errno])
+    return place_image(image, data, folder)
+
+
+def _draw(image: Image, folder: Path) -> ImageRow:
+    return place_image(image, draw_image(image.id), folder)
+
+
+def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageRow]:
+    """The rows of all tasks. Raises `CocosegError` if transfers failed: at once if as many as run at a time did."""
+    futures = [pool.submit(task) for task in tasks]
+    rows: list[ImageRow] = []
+    failures: list[TransferError] = []
+    in_a_row = 0
+    try:
+        for future in tqdm(as_completed(futures), total=len(futures), unit="image", disable=None):
+            try:
+                rows.append(future.result())
+                in_a_row = 0
+            except TransferError as error:
+                failures.append(error)
+                in_a_row += 1
+                if in_a_row == _AT_ONCE:
+                    break
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if failures:
+        raise CocosegError(f"{failures[0]} ({len(failures)} of {len(tasks)} images failed, {len(rows)} are there)")
+    return rows
+
+
+def _checked(image: Image, data: bytes) -> ImageRow:
+    try:
+        pixels = check_image(data, image.width, image.height)
+    except ImageDefect as defect:
+        return _row(image, defect.reason, data)
+    return _row(image, "ok", data, pixels)
+
+
+def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArray[np.uint8] | None = None) -> ImageRow:
+    header = _header(data)
+    stored = (header.width, header.height) if header else (None, None)
+    width, height = stored if pixels is None else (pixels.shape[1], pixels.shape[0])
+    converted = [*(header.converted if header else ()), *(["turned"] if (width, height) != stored else [])]
+    return ImageRow(
+        image_id=image.id,
+        file_name=image.file_name,
+        status=status,
+        width=width,
+        height=height,
+        bytes=None if data is None else len(data),
+        sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        phash=None if pixels is None else perceptual_hash(pixels),
+        origin=origin(image),
+        converted=" ".join(converted) or None,
+    )
+
+
+def _header(data: bytes | None) -> Header | None:
+    """What the file declares, if it gets that far."""
+    try:
+        return read_header(data or b"")
+    except ImageDefect:
+        return None
+
+
+def _estimated_bytes(images: Sequence[Image]) -> int:
+    # What more pixels than that declare is not fetched to its end.
+    return round(sum(min(image.width * image.height, MOST_PIXELS) for image in images) * _BYTES_PER_PIXEL)
+
+
+def _announce(text: str) -> None:
+    tqdm.write(f"download_images: {text}", file=sys.stderr)

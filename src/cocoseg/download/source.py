@@ -1,0 +1,290 @@
+"""Files from elsewhere: a local folder or any URL that fsspec opens, over networks that fail now and then."""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from tqdm import tqdm
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.redaction import holds_secret, host_of, one_line, without_secrets
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once may fetch the same archive twice
+    fcntl = None  # type: ignore[assignment]
+
+# Waits between attempts; the same in every run, so that a failure can be repeated.
+DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_FIRST_CONTACT_DELAYS = 2  # a host that has never answered is given up sooner
+
+_READ_TIMEOUT_S = 60.0
+_CHUNK_BYTES = 8 * 2**20
+MOST_BYTES = 4 * 10**9  # of a file from outside; the largest, train2017's annotations, has 448 MB
+_VERSION_KEYS = ("ETag", "Last-Modified", "LastModified", "mtime", "size")  # of fsspec's file systems
+
+
+class TransferError(CocosegError):
+    """A file could not be had for a reason that may pass: no network, a server that fails, one that says no."""
+
+
+class AbsentError(CocosegError):
+    """The server answered that it has no such file, or not for us."""
+
+
+class TooLargeError(CocosegError):
+    """A file is larger than the caller has use for."""
+
+
+class Source:
+    """A prefix, below which files are fetched with retries. Safe to use from many threads.
+
+    `prefix` is any URL that fsspec opens, but no chain of them. `with` it: leaving ends the waits of threads that
+    still retry.
+    """
+
+    def __init__(
+        self, prefix: str, delays_s: Sequence[float] = DELAYS_S, read_timeout_s: float = _READ_TIMEOUT_S
+    ) -> None:
+        import fsspec  # here: the stages start faster without it, and most runs need none
+
+        self.prefix = prefix
+        self._delays_s = tuple(delays_s)
+        self._answered = False
+        self._left = threading.Event()
+        self._is_http = prefix.startswith(("http://", "https://"))
+        options = {}
+        if "::" in prefix:  # such as zip://a.json::https://…, which would be unpacked without a bound
+            raise CocosegError(
+                f"{without_secrets(prefix)}: a chain of addresses; fetch and unpack it, and name the local path"
+            )
+        if self._is_http:
+            from cocoseg.download import http as web
+
+            options = {"client_kwargs": web.client_settings(read_timeout_s)}
+        try:
+            # A file system of our own: fsspec's shared ones keep their connections until the process ends.
+            self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
+        except (ValueError, ImportError) as error:
+            raise CocosegError(
+                f"{self.shown()}: {_one_line(error)}; expected a local path or a URL such as https://… or s3://…"
+            ) from None
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left.set()
+
+    def url(self, path: str) -> str:
+        """The address of `path`, a plain name like `a b/c#1.jpg`; the prefix itself if it is empty."""
+        return _joined(self.prefix, path, self._is_http)
+
+    def shown(self, path: str = "") -> str:
+        """The address of `path` for people: without a password, and without a query, which may be a signature."""
+        return without_secrets(self.url(path))
+
+    def fetch(
+        self, path: str = "", start: int | None = None, end: int | None = None, most_bytes: int = MOST_BYTES
+    ) -> bytes:
+        """The bytes of a file, or those from `start` to before `end`.
+
+        Failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) are tried again after each of the delays.
+        Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a server that
+        sends us to another host, `TransferError` for whatever else remains.
+        """
+        address = _joined(self._root, path, self._is_http)
+        attempt = 0
+        while True:
+            try:
+                content = self._read(address, start, end, most_bytes)
+            except CocosegError as error:
+                raise type(error)(f"{self.shown(path)}: {error}") from None
+            except Exception as error:
+                if _is_absent(error):
+                    self._answered = True
+                    raise AbsentError(f"{self.shown(path)}: not there ({_one_line(error)})") from None
+                self._answered |= _is_answer(error)
+                patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
+                if attempt >= patience or not _may_pass(error):
+                    raise TransferError(self._failure(path, error, attempt + 1)) from None
+                if self._left.wait(self._delays_s[attempt]):
+                    raise TransferError(f"{self.shown(path)}: given up") from None
+                attempt += 1
+            else:
+                self._answered = True
+                return content
+
+    def _read(self, address: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
+        if self._is_http:
+            from fsspec.asyn import sync
+
+            from cocoseg.download import http as web
+
+            content: bytes = sync(self._files.loop, web.read, self._files, address, start, end, most_bytes)
+        else:
+            with self._files.open(address, "rb") as file:
+                file.seek(start or 0)
+                content = file.read(most_bytes + 1 if end is None else end - (start or 0))
+        if len(content) > most_bytes:
+            raise TooLargeError(f"more than {most_bytes:,} bytes, which no such file has")
+        return content
+
+    def version(self, path: str) -> str | None:
+        """What tells the file at `path` from another one there before or after: what the server says of it, at least
+        its size. `None` if it says nothing, for whatever reason: `fetch` finds out.
+        """
+        try:
+            info: dict[str, Any] = self._files.info(_joined(self._root, path, self._is_http))
+        except Exception:  # fsspec's file systems raise FileNotFoundError also where the network is down
+            return None
+        said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
+        return " ".join(said) or None
+
+    def download(self, path: str, target: Path, size_bytes: int, sha256: str) -> None:
+        """Make `target` the file at `path`, of exactly that size and SHA-256.
+
+        What arrived stays beside it as `.part`; the next call, also after a kill, asks for the rest only. A second
+        process waits for the first. Raises `CocosegError` if the size or the checksum differs.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.part")
+        with _alone(target.with_name(f"{target.name}.lock")):
+            if target.exists() and _sha256(target) == sha256:
+                return
+            resumed = part.exists()
+            self._complete(path, part, size_bytes)
+            if resumed and _sha256(part) != sha256:  # the part was damaged, or the server's file has changed since
+                part.unlink()
+                self._complete(path, part, size_bytes)
+            found = _sha256(part)
+            if found != sha256:
+                part.unlink()
+                raise CocosegError(
+                    f"{self.shown(path)}: its SHA-256 is {found}, expected {sha256}; it was not kept: run again, "
+                    "and if it stays so, the server's copy is not the published one"
+                )
+            part.replace(target)
+
+    def _complete(self, path: str, part: Path, size_bytes: int) -> None:
+        """Append to `part` until it has `size_bytes`."""
+        have = part.stat().st_size if part.exists() else 0
+        with (
+            part.open("r+b" if have else "wb") as file,
+            tqdm(total=size_bytes, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+        ):
+            have = min(have, size_bytes)
+            file.seek(have)
+            bar.update(have)
+            while have < size_bytes:
+                end = min(have + _CHUNK_BYTES, size_bytes)
+                chunk = self.fetch(path, have, end, most_bytes=size_bytes)
+                if len(chunk) == size_bytes > end - have:  # a server without ranges sends the whole file
+                    chunk = chunk[have:]
+                elif len(chunk) != end - have:
+                    raise CocosegError(
+                        f"{self.shown(path)}: the server sent {len(chunk)} bytes for bytes {have} to {end - 1} of a "
+                        f"file of {size_bytes}; it is not the published one"
+                    )
+                file.write(chunk)
+                file.flush()  # a kill loses at most the chunk that is on its way
+                have += len(chunk)
+                bar.update(len(chunk))
+            file.truncate(size_bytes)
+
+    def _failure(self, path: str, error: Exception, attempts: int) -> str:
+        tried = f"after {attempts} attempts" if attempts > 1 else "at the first attempt"
+        status = _status(error)
+        if status is None and not self._answered:
+            host = host_of(self.prefix) or self.shown()
+            return (
+                f"{self.shown(path)}: {host} cannot be reached ({_one_line(error)}, {tried}); check the "
+                "network and the address, then run again: what has arrived is kept"
+            )
+        said = f"the server answered {status}" if status is not None else _one_line(error)
+        return f"{self.shown(path)}: {said}, {tried}; run again later: what has arrived is kept"
+
+
+def local_path(location: str) -> Path | None:
+    """The path that a parameter names, or `None` if it is a URL of another machine."""
+    for scheme in ("file://", "local://"):
+        if location.startswith(scheme):
+            return Path(location.removeprefix(scheme))
+    return None if "://" in location else Path(location)
+
+
+def refuse_secrets(key: str, location: str) -> None:
+    """Raise `ValueError` if the address that the parameter `key` names holds what `dvc.lock` must not."""
+    if holds_secret(location):
+        raise ValueError(
+            f"{key} is an address on {host_of(location) or 'a server'} with a user, password or query, which dvc.lock "
+            "would show to everyone; expected a plain address: passwords belong in ~/.netrc, keys of a store in the "
+            "environment; or download the file and name its path"
+        )
+
+
+def _joined(prefix: str, path: str, is_http: bool) -> str:
+    if not path:
+        return prefix
+    if not is_http:
+        return f"{prefix.rstrip('/')}/{path}"
+    parts = urlsplit(prefix)  # a query, such as a signature, stays behind the path
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(path)}"))
+
+
+def _one_line(error: Exception) -> str:
+    text = one_line(error, {})
+    return f"{type(error).__name__}: {text}" if str(error).strip() else text
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status", None)  # aiohttp's
+    return status if isinstance(status, int) and status > 0 else None
+
+
+def _is_answer(error: Exception) -> bool:
+    aiohttp = sys.modules.get("aiohttp")
+    return _status(error) is not None or (aiohttp is not None and isinstance(error, aiohttp.ClientPayloadError))
+
+
+def _is_absent(error: Exception) -> bool:
+    # fsspec's file systems raise these three for a missing key and for one that is not ours to read.
+    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) or _status(error) in (403, 410)
+
+
+def _may_pass(error: Exception) -> bool:
+    status = _status(error)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    if isinstance(error, OSError | EOFError):  # TimeoutError and ConnectionError among them
+        return True
+    aiohttp = sys.modules.get("aiohttp")
+    return aiohttp is not None and isinstance(error, aiohttp.ClientError) and not isinstance(error, ValueError)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; the system ends the lock of a process that was killed."""
+    if fcntl is None:
+        yield
+        return
+    with lock.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"waiting for another run, which fetches {lock.stem}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

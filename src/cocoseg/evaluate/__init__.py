@@ -1,0 +1,1 @@
+"""The stage `evaluate`: score a model and describe it."""

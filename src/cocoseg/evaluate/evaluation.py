@@ -1,0 +1,149 @@
+"""Evaluation: one integer confusion matrix over a side of the split, at the images' own size, and what is looked at."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from cocoseg.coco.categories import CategoryMapping, class_difference
+from cocoseg.coco.file_names import mask_name
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_bytes
+from cocoseg.evaluate.prediction import BATCH_SIZE, ahead, predict_logits
+from cocoseg.evaluate.pretraining import Seen
+from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.images.png import encode_png
+from cocoseg.model.preprocessing import original_labels
+from cocoseg.model.weights import ModelCard
+from cocoseg.pictures.showcase import GalleryImages
+from cocoseg.scores.bootstrap import interval, resampled
+from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores
+from cocoseg.scores.per_image import class_pixels, image_totals
+from cocoseg.tables import ClassIoU, ClassPixels
+from cocoseg.workers import worker_count
+
+
+class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `evaluate`. How images are prepared comes with the model."""
+
+    bootstrap_samples: Annotated[int, Meta(ge=100, le=1_000_000, extra_json_schema={"examples": [10_000]})]
+    gallery_images: GalleryImages
+    min_effect: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
+    primary_score: ScoreName
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What predicting a side gave. `confusion` as in `cocoseg.scores.confusion`."""
+
+    confusion: NDArray[np.int64]
+    per_image: list[ClassPixels]
+    seconds: float
+    """From the first image read to the last prediction written."""
+
+
+def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
+    """Predict every pair at its own size, write each prediction below `predictions`, count.
+
+    Raises `CocosegError` for a broken image or mask.
+    """
+    classes = len(card.classes)
+    started = time.perf_counter()
+    confusion = np.zeros((classes, classes), np.int64)
+    per_image: list[ClassPixels] = []
+    for (pair, truth), _, logits, place in predict_logits(model, card, _decoded(pairs, classes)):
+        prediction = original_labels(logits, place)
+        matrix = confusion_matrix(truth, prediction, classes)
+        confusion += matrix
+        per_image += class_pixels(pair.file_name, matrix, card.classes)
+        write_prediction(predictions, pair.file_name, prediction)
+    return Evaluation(confusion=confusion, per_image=per_image, seconds=time.perf_counter() - started)
+
+
+def evaluation_metrics(
+    result: Evaluation,
+    params: EvaluateParams,
+    classes: Sequence[str],
+    split: str,
+    baselines: dict[str, Any],
+    seen: Seen | None = None,
+) -> dict[str, Any]:
+    """`metrics/evaluate.json`: which side it speaks of, the scores, their intervals, what they have to beat.
+
+    The primary score and the least effect that matters stand with it: `cocoseg compare` judges by those that were
+    declared when the result was made.
+    """
+    totals = np.stack(list(image_totals(result.per_image, classes, "per_image.csv").values()))
+    declared = {"primary_score": params.primary_score, "min_effect": params.min_effect}
+    scored: dict[str, Any] = msgspec.to_builtins(scores(result.confusion, classes))
+    intervals = {"intervals": score_intervals(totals, params.bootstrap_samples, classes)}
+    met = {} if seen is None else {"seen_in_pretraining": msgspec.to_builtins(seen)}
+    return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines} | met
+
+
+def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[str]) -> dict[str, Any]:
+    """95 % intervals over images of the scores of all classes together, and of `iou` by class.
+
+    A score that fewer than ten images speak of, or hardly any resample has, gets none.
+
+    `totals: (images, classes, 3)` as in `cocoseg.scores.confusion`.
+    """
+    (drawn,) = resampled([totals], samples)
+    found = {name: interval(values, len(totals)) for name, values in drawn.scores.items()}
+    shown_in = (totals[:, :, 0] > 0).sum(axis=0).tolist()
+    of_classes = {
+        name: interval(values, images) for name, values, images in zip(classes, drawn.iou.T, shown_in, strict=True)
+    }
+    return _ends(found) | {"iou": _ends(of_classes)}
+
+
+def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    return {
+        name: {"low": round(low, 6), "high": round(high, 6)}
+        for name, (low, high) in intervals.items()
+        if not np.isnan(low)
+    }
+
+
+def checked_card(card: ModelCard, mapping: CategoryMapping, place: str) -> ModelCard:
+    """The card, if its task and classes are those of the masks; else `CocosegError`, which calls the model `place`."""
+    way_out = "expected a model of these masks, as dvc repro train makes it"
+    if card.task != mapping.task:
+        raise CocosegError(f"{place}: a model of task {card.task}, but the masks are {mapping.task}; {way_out}")
+    if card.classes != mapping.classes:
+        how = class_difference(card.classes, mapping.classes, "only in the model", "only in the masks")
+        raise CocosegError(f"{place}: its classes are not those of the masks: {how}; {way_out}")
+    return card
+
+
+def iou_rows(metrics: Mapping[str, Any]) -> list[ClassIoU]:
+    """The bars of `metrics/evaluate.json`; classes without a target pixel have none."""
+    ends = metrics["intervals"]["iou"]
+    return [
+        ClassIoU(class_name=name, iou=value, **ends.get(name, {}))
+        for name, value in metrics["iou"].items()
+        if value is not None
+    ]
+
+
+def write_prediction(folder: Path, file_name: str, prediction: NDArray[np.uint8]) -> None:
+    """Write a predicted label map as a PNG, named like a mask."""
+    write_bytes(folder / mask_name(file_name), encode_png(prediction))
+
+
+def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]]:
+    """Each pair with its mask, and its image, in order, a few ahead of their use."""
+
+    def decode(pair: Pair) -> tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]:
+        image, truth = read_pair(pair, classes)
+        return (pair, truth), image
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        yield from ahead(pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE)

@@ -1,0 +1,64 @@
+"""Galleries of a scored side: a sample of its images, and the best, the middling and the worst by their own IoU."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.coco.file_names import mask_name
+from cocoseg.images.pairs import Pair, read_mask, read_pair
+from cocoseg.pictures.gallery import Pixels, Row, gallery
+from cocoseg.pictures.showcase import chosen_images, ranked_images
+from cocoseg.scores.confusion import iou
+from cocoseg.scores.per_image import image_iou, image_totals
+from cocoseg.tables import ClassPixels
+
+
+def galleries(
+    pairs: Sequence[Pair], predictions: Path, per_image: Sequence[ClassPixels], classes: Sequence[str], count: int
+) -> Iterator[tuple[str, Pixels]]:
+    """Name and picture of each gallery of at most `count` images, with what was predicted below `predictions`.
+
+    An image without an object, true or predicted, has no IoU of its own and is in the sample alone. Raises
+    `CocosegError` for an image, mask or prediction that cannot be read.
+    """
+    totals = image_totals(per_image, classes, "per_image.csv")
+    pair_of = {pair.file_name: pair for pair in pairs}
+    ranked = ranked_images(image_scores(totals), count)
+    for name, title, shown in (
+        ("gallery", "a sample of the images", chosen_images(totals, count)),
+        ("gallery_best", "the images with the highest IoU", ranked.best),
+        ("gallery_median", "the images around the median IoU", ranked.median),
+        ("gallery_worst", "the images with the lowest IoU", ranked.worst),
+    ):
+        rows = [_row(pair_of[file_name], predictions, totals[file_name], classes) for file_name in shown]
+        yield name, gallery(rows, classes, title=title)
+
+
+def image_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+    """The mean IoU of each image's objects by file name, without the images that have none; `totals` of each image."""
+    # Rounded, so that images are not ranked by the last bit of a sum.
+    scores = {file_name: round(image_iou(own), 6) for file_name, own in totals.items()}
+    return {file_name: score for file_name, score in scores.items() if not math.isnan(score)}
+
+
+def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The image's own IoU, that of each class in its truth or prediction, and the file's name, which may be cut off."""
+    score = image_iou(totals)
+    if math.isnan(score):
+        return f"no object   {file_name}"
+    found = totals[:, :2].sum(axis=1) > 0
+    # A class that was only predicted has no IoU in a whole side; here it counts as 0.
+    values = np.nan_to_num(iou(totals))
+    own = [f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if found[index]]
+    return f"IoU {score:.2f}   {'  '.join(own)}   {file_name}"
+
+
+def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequence[str]) -> Row:
+    image, truth = read_pair(pair, len(classes))
+    predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
+    prediction = read_mask(predicted, len(classes), stage="evaluate")
+    return Row(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))

@@ -1,0 +1,1 @@
+"""The stage `filter`: choose annotations and images."""

@@ -1,0 +1,1 @@
+"""Image files: their headers, their pixels, and their masks."""

@@ -1,0 +1,1 @@
+"""The stage `mask`: paint label maps."""

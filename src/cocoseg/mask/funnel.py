@@ -1,0 +1,50 @@
+"""From what an annotations file holds to what is painted, as a picture: every entry that went, by its reason."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cocoseg.pictures.gallery import Pixels, beside, framed, paper, stacked, text_line, text_width
+
+_BAR_PX = 320
+_BAR_HEIGHT_PX = 16
+_KEPT = (0, 114, 178)
+_DROPPED = (213, 94, 0)
+_GONE = (226, 228, 232)
+
+
+def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixels:
+    """Bars from the input of the first account to what the last one kept; `accounts`: of each stage in turn.
+
+    A dropped bar spans what its reason took away of what was left: the bars make a staircase down to the kept.
+    """
+    total = accounts[0][1]["input"]
+    left = total
+    bars = [(f"{noun} in the file", f"{total:,}", 0, total, _KEPT)]
+    for stage, account in accounts:
+        for reason, count in sorted(account["dropped"].items(), key=lambda item: (-item[1], item[0])):
+            bars.append((f"{stage}: {reason}", f"-{count:,}", left - count, left, _DROPPED))
+            left -= count
+    bars.append((f"{noun} kept", f"{left:,}", 0, left, _KEPT))
+    names = max(text_width(name) for name, *_ in bars) + 6
+    numbers = max(text_width(number) for _, number, *_ in bars) + 6
+    return framed(
+        stacked(
+            [
+                beside([text_line(name, names), text_line(number, numbers), _bar(start, stop, total, colour)], gap_px=8)
+                for name, number, start, stop, colour in bars
+            ]
+        )
+    )
+
+
+def _bar(start: int, stop: int, total: int, colour: tuple[int, int, int]) -> Pixels:
+    """`start` to `stop` of `total` in colour, what lies before it in light gray; at least one pixel if not empty."""
+    first, last = (_BAR_PX * count // total if total else 0 for count in (start, stop))
+    if stop > start and last == first:
+        first, last = min(first, _BAR_PX - 1), min(first, _BAR_PX - 1) + 1
+    row = np.full((_BAR_HEIGHT_PX, _BAR_PX, 3), 255, np.uint8)
+    row[:, :first] = _GONE
+    row[:, first:last] = colour
+    return np.vstack([paper(2, _BAR_PX), row])

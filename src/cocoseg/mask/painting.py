@@ -1,0 +1,107 @@
+"""Who owns a pixel that several annotations claim: an order and a buffer.
+
+The rules of `overlap` differ in nothing but the order in which annotations are painted over each other, but for
+`ignore`, which gives pixels that differing classes claim to none of them.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.coco.categories import IGNORE
+from cocoseg.mask.segmentation import Span
+
+Overlap = Literal["last", "first", "largest", "smallest", "priority", "ignore"]
+Number = TypeVar("Number", np.uint8, np.uint16)
+
+
+class Paint(msgspec.Struct, frozen=True, kw_only=True):
+    """One annotation ready to be painted. `rank` 0 is the highest priority; `ignored` paints 255 under all others."""
+
+    span: Span
+    class_index: int
+    rank: int = 0
+    ignored: bool = False
+
+
+class Maps(msgspec.Struct, frozen=True, kw_only=True):
+    """What the annotations of one image paint.
+
+    `labels`: (height, width) uint8 class indices. `instances`: if asked for, (height, width) uint16, where `n` is
+    `numbered[n - 1]`, an index into the annotations. `contested`: pixels that annotations of differing classes claim.
+    """
+
+    labels: NDArray[np.uint8]
+    instances: NDArray[np.uint16] | None
+    numbered: tuple[int, ...]
+    contested: int
+
+
+def painting_order(paints: Sequence[Paint], overlap: Overlap) -> list[int]:
+    """The indices of `paints` in the order in which they are painted: a later one covers an earlier one.
+
+    Equal sizes keep the order of the file, so a tie goes to the later annotation.
+    """
+    indices = range(len(paints))
+    match overlap:
+        case "last" | "ignore":
+            return list(indices)
+        case "first":
+            return list(reversed(indices))
+        case "largest":
+            return sorted(indices, key=lambda index: paints[index].span.size)
+        case "smallest":
+            return sorted(indices, key=lambda index: -paints[index].span.size)
+        case "priority":
+            return sorted(indices, key=lambda index: (-paints[index].rank, paints[index].span.size))
+
+
+def paint(paints: Sequence[Paint], height: int, width: int, overlap: Overlap, *, instance_map: bool) -> Maps:
+    """Paint the annotations of one image; at most 65,535 of them, the numbers that an instance map can hold."""
+    labels = np.zeros(height * width, np.uint8)
+    contested = np.zeros(height * width, np.uint8)
+    instances = np.zeros(height * width, np.uint16) if instance_map else None
+    order = [index for index in painting_order(paints, overlap) if not paints[index].ignored]
+    for number, index in enumerate(order, start=1):
+        span, class_index = paints[index].span, np.uint8(paints[index].class_index)
+        pixels = slice(span.start, span.stop)
+        below = labels[pixels]
+        # Bytes, not truth values: where the annotation paints, what turns the label below into its own (0 if it is).
+        change = (below ^ class_index) & span.covered
+        contested[pixels] |= np.minimum(below, change)  # not 0 where there is a label below, and another one
+        below ^= change
+        if instances is not None:
+            np.copyto(instances[pixels], number, where=span.covered != 0)
+    if overlap == "ignore":
+        labels[contested != 0] = IGNORE
+        if instances is not None:
+            instances[contested != 0] = 0
+    for under in paints:
+        if under.ignored:
+            below = labels[under.span.start : under.span.stop]
+            below[(below == 0) & (under.span.covered != 0)] = IGNORE
+    return Maps(
+        labels=_row_major(labels, height),
+        instances=None if instances is None else _row_major(instances, height),
+        numbered=tuple(order),
+        contested=int(np.count_nonzero(contested)),
+    )
+
+
+def label_pixels(labels: NDArray[np.uint8]) -> dict[int, int]:
+    """How many pixels each value has; values of none are left out."""
+    # OpenCV's histogram takes a fifth of np.bincount's time; its float32 is exact up to 2^24 pixels a strip.
+    rows = max(1, 2**24 // labels.shape[1])
+    counts = np.zeros(256, np.int64)
+    for top in range(0, len(labels), rows):
+        counts += cv2.calcHist([labels[top : top + rows]], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return {value: int(counts[value]) for value in counts.nonzero()[0].tolist()}
+
+
+def _row_major(columns: NDArray[Number], height: int) -> NDArray[Number]:
+    """Pixels in column order as (height, width)."""
+    return cv2.transpose(columns.reshape(-1, height)).astype(columns.dtype, copy=False)

@@ -1,0 +1,64 @@
+"""A look at the masks: some images with their colour maps, and how often each class comes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cocoseg.images.pairs import pairs, read_pair
+from cocoseg.pictures.gallery import Pixels, Row, gallery
+from cocoseg.tables import MaskRow, class_totals
+
+
+class ClassShare(msgspec.Struct, frozen=True, kw_only=True):
+    """One bar of `plots/mask/classes.csv`. `pixel_share` is in percent of all pixels."""
+
+    class_name: str
+    images: int
+    instances: int
+    pixel_share: float
+
+
+def preview(
+    captions: Mapping[str, str],
+    mask_of_image: Mapping[str, str],
+    images: Path,
+    masks: Path,
+    class_names: Sequence[str],
+    title: str,
+) -> Pixels:
+    """The images that have captions, in that order: input, colour map and overlay."""
+    shown = []
+    for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
+        image, mask = read_pair(pair, len(class_names))
+        shown.append(Row(image=image, truth=mask, caption=caption))
+    return gallery(shown, class_names, title=title)
+
+
+def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict[str, str]:
+    """Captions of the `count` images with the most defects; what is only clipped comes after what was lost."""
+
+    def lost(name: str) -> int:
+        return sum(count for reason, count in defects[name].items() if reason != "clipped")
+
+    ordered = sorted(defects, key=lambda name: (-lost(name), -defects[name].get("clipped", 0), name))
+    return {
+        name: f"{name}: " + ", ".join(f"{number} {reason}" for reason, number in sorted(defects[name].items()))
+        for name in ordered[:count]
+    }
+
+
+def class_shares(rows: Sequence[MaskRow]) -> list[ClassShare]:
+    """Images, instances and share of pixels of each class that a mask has, in the order of class indices."""
+    names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
+    totals = class_totals(rows, names)
+    pixels = sum(own["pixels"] for own in totals.values())
+    return [
+        ClassShare(
+            class_name=name,
+            images=own["images"],
+            instances=own["instances"],
+            pixel_share=round(100 * own["pixels"] / pixels, 4),
+        )
+        for name, own in totals.items()
+    ]

@@ -1,0 +1,1 @@
+"""The networks, their input and their weights on disk."""

@@ -1,0 +1,277 @@
+"""The networks that a user can name: smp's through one branch, torchvision's DeepLabV3, Fast-SCNN.
+
+Every model takes normalised images (N, 3, H, W) of any size and returns logits (N, C, H, W). In training mode one with
+an auxiliary head returns the logits of both heads.
+"""
+
+import copy
+import difflib
+import os
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.fastscnn import FastSCNN
+
+PretrainedName = Literal["none", "imagenet", "coco"]
+
+TORCHVISION_ARCHITECTURES = ("deeplabv3_mobilenet", "deeplabv3_resnet50")
+
+# By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.
+VOC_CLASSES = (
+    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
+)  # fmt: skip
+
+# Libraries import lazily here: smp and timm cost seconds that a run of another architecture need not pay.
+
+
+class Padded(nn.Module):
+    """A network that takes sizes divisible by `stride` only, made to take any: borders on, logits cropped."""
+
+    def __init__(self, network: nn.Module, stride: int) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits at the size of `images`."""
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
+        logits: Tensor = self.network(padded)
+        return logits[..., :height, :width]
+
+
+class TwoHeads(nn.Module):
+    """torchvision's DeepLabV3, whose second head helps training and is left out of evaluation."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits; in training mode those of the auxiliary head beside them."""
+        if self.training:
+            out = self.network(images)
+            return out["out"], out["aux"]
+        logits = self.network.classifier(self.network.backbone(images)["out"])  # type: ignore[operator]
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int) -> nn.Module:
+    """The model with `classes` output channels. `encoder` counts for smp's architectures only.
+
+    Raises `CocosegError` for a name that nobody has, a combination that does not exist, or weights out of reach.
+    """
+    if arch == "fastscnn":
+        if pretrained != "none":
+            raise CocosegError(f"pretrained is {pretrained}, but fastscnn has no published weights; expected none")
+        model: nn.Module = FastSCNN(classes)
+    elif arch in TORCHVISION_ARCHITECTURES:
+        model = _torchvision_model(arch, pretrained, classes)
+    else:
+        model = _smp_model(arch, encoder, pretrained, classes)
+    if pretrained == "none":
+        _quicken_batch_norm(model)
+    return model
+
+
+def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
+    """torchvision's released model of `arch`, which knows VOC's 20 classes, its channels in the order of `class_names`.
+
+    These are COCO's names, background first. Raises `CocosegError` for other classes, an architecture without released
+    weights, or weights out of reach.
+    """
+    if arch not in TORCHVISION_ARCHITECTURES:
+        raise CocosegError(
+            f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
+        )
+    if sorted(class_names[1:]) != sorted(VOC_CLASSES):
+        settings = "-S dataset=coco2017-val -S train_share=0 -S val_share=0 -S test_share=1"
+        raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
+                           f"dvc exp run {settings} -S 'classes=[{','.join(VOC_CLASSES)}]' split")  # fmt: skip
+    model = _torchvision_model(arch, "coco", None)
+    order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])
+    classifier: Any = model.network.classifier
+    last = classifier[-1]
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    return model
+
+
+def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> None:
+    """Try a training step on tensors that hold no numbers, so that a size the model cannot take shows before the first.
+
+    Parameters that no gradient reaches are frozen: across processes the others would wait for theirs for ever. Raises
+    `CocosegError` for a size or batch that the model cannot take. Costs neither memory nor much time at any size.
+    """
+    trial = copy.deepcopy(model).to("meta").train()
+    try:
+        output = trial(torch.zeros(min(smallest_batch, 2), 3, image_size_px, image_size_px, device="meta"))
+        sum(logits.sum() for logits in (output if isinstance(output, tuple) else (output,))).backward()
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = _first_line(error)
+        if "more than 1 value per channel" in reason:
+            raise CocosegError("batch_size leaves one image per device, of which BatchNorm learns nothing; "
+                               "expected at least 2 per device") from None  # fmt: skip
+        raise CocosegError(f"image_size_px {image_size_px} does not fit this architecture: {reason}") from None
+    for parameter, tried in zip(model.parameters(), trial.parameters(), strict=True):
+        parameter.requires_grad_(tried.grad is not None)
+
+
+def with_synchronised_norm(model: nn.Module) -> nn.Module:
+    """The model with BatchNorm over the images of all processes."""
+    # Not torch's own, which drops the activations that timm's norms hold.
+    from timm.layers.norm_act import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers the model has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    architectures = smp.MODEL_ARCHITECTURES_MAPPING
+    if arch not in architectures:
+        known = sorted([*TORCHVISION_ARCHITECTURES, "fastscnn", *architectures])
+        raise CocosegError(f"arch is {arch!r}; {_nearest(arch, known)}")
+    if pretrained == "coco":
+        raise CocosegError(
+            f"pretrained is coco, but {arch} has no COCO weights; expected none or imagenet, "
+            f"or arch: {' or '.join(TORCHVISION_ARCHITECTURES)}"
+        )
+    _check_encoder(encoder)
+    # timm's encoders know their weights by themselves; smp asks for True or None there.
+    weights: Any = None if pretrained == "none" else True if encoder.startswith("tu-") else "imagenet"
+
+    def create() -> nn.Module:
+        model: nn.Module = smp.create_model(arch, encoder_name=encoder, encoder_weights=weights, classes=classes)
+        return model
+
+    try:
+        network = create() if weights is None else _with_weights(create, _smp_weights(encoder))
+    except CocosegError:
+        raise
+    except Exception as error:  # timm and smp refuse a combination with whatever comes first
+        raise CocosegError(f"encoder {encoder} does not go with arch {arch}: {_first_line(error)}") from None
+    if not architectures[arch].requires_divisible_input_shape:
+        return network
+    encoder_module: Any = network.encoder
+    stride = encoder_module.output_stride
+    return Padded(network, max(32, int(stride)) if isinstance(stride, int) else 32)
+
+
+def _check_encoder(encoder: str) -> None:
+    import segmentation_models_pytorch as smp
+    import timm
+
+    own = smp.encoders.get_encoder_names()
+    if encoder in own or (encoder.startswith("tu-") and timm.is_model(encoder[3:].split(".")[0])):
+        return
+    known = [*own, *(f"tu-{name}" for name in timm.list_models())]
+    raise CocosegError(f"encoder is {encoder!r}; {_nearest(encoder, known)}")
+
+
+def _smp_weights(encoder: str) -> str:
+    """Where smp gets an encoder's weights, in words."""
+    import segmentation_models_pytorch as smp
+    import timm
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if encoder.startswith("tu-"):
+        settings = timm.get_pretrained_cfg(encoder[3:])
+        repository = settings.hf_hub_id if settings else None
+        if repository is None:
+            raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no weights; expected none")
+        return f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} (hf download {repository})"
+    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
+    if "imagenet" not in settings:
+        raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no such weights; expected none")
+    repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
+    return (
+        f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} "
+        f"(hf download {repository} --revision {revision})"
+    )
+
+
+def _torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> "TwoHeads":
+    """`classes` of `None` keeps the last layers, which speak of VOC's classes."""
+    from torchvision import models
+    from torchvision.models import segmentation
+
+    match arch:
+        case "deeplabv3_mobilenet":
+            make: Callable[..., nn.Module] = segmentation.deeplabv3_mobilenet_v3_large
+            coco: Any = segmentation.DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
+            imagenet: Any = models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
+        case _:
+            make = segmentation.deeplabv3_resnet50
+            coco = segmentation.DeepLabV3_ResNet50_Weights.DEFAULT
+            imagenet = models.ResNet50_Weights.IMAGENET1K_V1
+    match pretrained:
+        case "none":
+            network = make(weights=None, weights_backbone=None, aux_loss=True)
+        case "imagenet":
+            network = _with_weights(
+                lambda: make(weights=None, weights_backbone=imagenet, aux_loss=True), _torchvision_weights(imagenet)
+            )
+        case "coco":
+            network = _with_weights(lambda: make(weights=coco), _torchvision_weights(coco))
+    heads: tuple[Any, Any] = (network.classifier, network.aux_classifier)
+    if classes is not None:
+        for head in heads:
+            # The last layer speaks of VOC's 21 classes; all that it builds on is kept.
+            head[-1] = nn.Conv2d(head[-1].in_channels, classes, kernel_size=1)
+    return TwoHeads(network)
+
+
+def _torchvision_weights(weights: Any) -> str:
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return f"{Path(weights.url).name} from {weights.url}, which belongs in {folder}"
+
+
+def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
+    """What `create` returns; `CocosegError` if the weights it asks for cannot be had."""
+    # torchvision's are pickles, which it opens without this: of them nothing may run but what rebuilds tensors.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        return create()
+    except pickle.UnpicklingError:
+        raise CocosegError(
+            f"pretrained weights hold more than numbers, and code in them is not run; delete them: {weights}"
+        ) from None
+    except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
+        raise CocosegError(
+            f"pretrained weights are missing ({_first_line(error)}): {weights}; or go without: pretrained: none"
+        ) from None
+
+
+def _quicken_batch_norm(model: nn.Module) -> None:
+    # MobileNets come with 0.01 for runs of a million steps; after a few hundred their running statistics are still
+    # the initial ones, and the model fails in evaluation mode only.
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"expected one of {', '.join(known)}" if len(known) < 40 else "see the encoders of smp and timm"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

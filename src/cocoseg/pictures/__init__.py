@@ -1,0 +1,1 @@
+"""Pictures of masks for people to look at."""

@@ -1,0 +1,1 @@
+"""IoU, Dice and their uncertainty."""

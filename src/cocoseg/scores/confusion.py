@@ -1,0 +1,143 @@
+"""What a model got right and wrong, counted in one integer matrix; every score is divided from it once, at the end.
+
+`confusion: (classes, classes) int64`; rows are the target, columns the prediction; pixels of target 255 are in no cell.
+`totals: (…, classes, 3)`: of each class the target pixels, the predicted pixels, and the hits, in which both agree. All
+scores come from these, so totals of images can be added up, or resampled, before they are divided.
+A class without a target pixel has no score: NaN in arrays, `None` in `Scores`, and it is left out of every mean.
+So the set of averaged classes depends on the data alone, never on what a model predicts.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.coco.categories import IGNORE
+
+Totals = NDArray[np.int64] | NDArray[np.float64]
+ScoreName = Literal[
+    "miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy"
+]
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """The scores of one confusion matrix. `None` where no class or pixel of that kind is in the target."""
+
+    miou: float | None
+    """Mean IoU of the averaged classes, background among them."""
+    mean_dice: float | None
+    foreground_miou: float | None
+    """Mean IoU without class 0."""
+    foreground_dice: float | None
+    frequency_weighted_iou: float | None
+    """IoU of each class weighted by its target pixels."""
+    pixel_accuracy: float | None
+    iou: dict[str, float | None]
+    dice: dict[str, float | None]
+    precision: dict[str, float | None]
+    """Of the pixels that were predicted as a class, the share that are; `None` also where none was predicted."""
+    recall: dict[str, float | None]
+    support: dict[str, int]
+    """Target pixels."""
+    classes_averaged: int
+    """How many classes have a target pixel, background among them."""
+
+
+def confusion_matrix(target: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """The matrix of one pair of label maps of the same shape; prediction in [0, classes), target there or 255."""
+    cells = target.ravel().astype(np.uint16)  # the largest cell is 255 · 256 + 255
+    cells *= classes
+    cells += prediction.ravel()
+    # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.
+    return np.bincount(cells, minlength=(IGNORE + 1) * classes).reshape(-1, classes)[:classes]
+
+
+def class_totals(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The totals of a matrix, (classes, 3)."""
+    return np.stack([confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)], axis=-1)
+
+
+def iou(totals: Totals) -> NDArray[np.float64]:
+    """IoU of each class, (…, classes); NaN where a class has no target pixel. Jaccard 1901."""
+    target, prediction, hit = _columns(totals)
+    return _divide(hit, target + prediction - hit, where=target > 0)
+
+
+def dice(totals: Totals) -> NDArray[np.float64]:
+    """Dice of each class, (…, classes); NaN where a class has no target pixel. Sørensen 1948."""
+    target, prediction, hit = _columns(totals)
+    return _divide(2 * hit, target + prediction, where=target > 0)
+
+
+def precision(totals: Totals) -> NDArray[np.float64]:
+    """Hits over predicted pixels, (…, classes); NaN where a class has no target pixel or none was predicted."""
+    target, prediction, hit = _columns(totals)
+    return _divide(hit, prediction, where=(target > 0) & (prediction > 0))
+
+
+def recall(totals: Totals) -> NDArray[np.float64]:
+    """Hits over target pixels, (…, classes); NaN where a class has no target pixel."""
+    target, _, hit = _columns(totals)
+    return _divide(hit, target, where=target > 0)
+
+
+def mean_over_present(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean along the last dimension of the values that are not NaN; NaN if all are."""
+    present = ~np.isnan(values)
+    total = np.where(present, values, 0).sum(axis=-1)
+    return _divide(total, present.sum(axis=-1), where=np.asarray(present.any(axis=-1)))
+
+
+def summary_scores(totals: Totals) -> dict[str, NDArray[np.float64]]:
+    """The scores that speak of all classes together, by their names in `Scores`, (…)."""
+    class_iou, class_dice = iou(totals), dice(totals)
+    target, _, hit = _columns(totals)
+    pixels = target.sum(axis=-1)
+    weighted = np.where(target > 0, target * np.nan_to_num(class_iou), 0).sum(axis=-1)
+    return {
+        "miou": mean_over_present(class_iou),
+        "mean_dice": mean_over_present(class_dice),
+        "foreground_miou": mean_over_present(class_iou[..., 1:]),
+        "foreground_dice": mean_over_present(class_dice[..., 1:]),
+        "frequency_weighted_iou": _divide(weighted, pixels, where=pixels > 0),
+        "pixel_accuracy": _divide(hit.sum(axis=-1), pixels, where=pixels > 0),
+    }
+
+
+def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Scores:
+    """Every score of a matrix whose classes are `class_names`, background first."""
+    totals = class_totals(confusion)
+
+    def by_name(values: NDArray[Any]) -> dict[str, Any]:
+        return dict(zip(class_names, values.tolist(), strict=True))
+
+    def of_classes(values: NDArray[np.float64]) -> dict[str, float | None]:
+        return {name: reported(value) for name, value in by_name(values).items()}
+
+    return Scores(
+        **{name: reported(float(value)) for name, value in summary_scores(totals).items()},
+        iou=of_classes(iou(totals)),
+        dice=of_classes(dice(totals)),
+        precision=of_classes(precision(totals)),
+        recall=of_classes(recall(totals)),
+        support=by_name(totals[:, 0]),
+        classes_averaged=int((totals[:, 0] > 0).sum()),
+    )
+
+
+def reported(value: float) -> float | None:
+    """A score as it stands in metrics: six digits, `None` for NaN, which is no JSON."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _columns(totals: Totals) -> tuple[Totals, Totals, Totals]:
+    return totals[..., 0], totals[..., 1], totals[..., 2]
+
+
+def _divide(above: Totals, below: Totals, where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    quotient = np.full(np.shape(above), math.nan)
+    np.divide(above, below, out=quotient, where=where)
+    return quotient

@@ -1,0 +1,69 @@
+"""The table of scored images, `per_image.csv`, as numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.coco.categories import BACKGROUND
+from cocoseg.core.errors import CocosegError
+from cocoseg.scores.confusion import class_totals, iou
+from cocoseg.tables import ClassPixels
+
+
+def class_pixels(file_name: str, confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[ClassPixels]:
+    """The rows of one image with this confusion matrix."""
+    totals = class_totals(confusion)
+    return [
+        ClassPixels(
+            file_name=file_name, class_index=index, class_name=name, target=target, prediction=prediction, hit=hit
+        )
+        for index, (name, (target, prediction, hit)) in enumerate(zip(class_names, totals.tolist(), strict=True))
+        # Background always, so that every image is in the table.
+        if index == BACKGROUND or target or prediction
+    ]
+
+
+def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place: str) -> dict[str, NDArray[np.int64]]:
+    """The totals of each image, (classes, 3), by file name in its order.
+
+    Raises `CocosegError`, which calls the table `place`, for rows that no evaluation could have written.
+    """
+    again = "make it again with: dvc repro -f evaluate"
+    totals: dict[str, NDArray[np.int64]] = {}
+    seen: set[tuple[str, int]] = set()
+    for row in rows:
+        own = totals.setdefault(row.file_name, np.zeros((len(class_names), 3), np.int64))
+        known = 0 <= row.class_index < len(class_names) and class_names[row.class_index] == row.class_name
+        counted = 0 <= row.hit <= min(row.target, row.prediction)
+        if not known or not counted or (row.file_name, row.class_index) in seen:
+            raise CocosegError(
+                f"{place}: the row of {row.file_name}, class {row.class_index} {row.class_name}, belongs to no "
+                f"evaluation of these classes; {again}"
+            )
+        seen.add((row.file_name, row.class_index))
+        own[row.class_index] = row.target, row.prediction, row.hit
+    if not totals:
+        raise CocosegError(f"{place}: holds no image; {again}")
+    for file_name, own in totals.items():
+        # Each pixel that counts has one class in the truth and one in the prediction.
+        target, prediction, _ = own.sum(axis=0).tolist()
+        if target != prediction:
+            raise CocosegError(
+                f"{place}: the rows of {file_name} hold {target} target and {prediction} predicted pixels, expected "
+                f"as many of both; {again}"
+            )
+    return dict(sorted(totals.items()))
+
+
+def image_iou(totals: NDArray[np.int64]) -> float:
+    """Mean IoU of an image's objects: of the classes, background aside, in its truth or prediction; NaN without any.
+
+    Unlike a score of the whole side it counts a class that was only predicted, as 0: for ranking images alone.
+    """
+    objects = totals[1:]
+    found = (objects[:, 0] > 0) | (objects[:, 1] > 0)
+    if not found.any():
+        return float("nan")
+    values = np.nan_to_num(iou(objects))
+    return float(values[found].mean())

@@ -1,0 +1,1 @@
+"""The stage `split`: deal images out to training, validation and test."""

@@ -1,0 +1,237 @@
+"""Which image trains, validates or tests."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from cocoseg.coco.categories import BACKGROUND, IGNORE
+from cocoseg.core.errors import CocosegError
+from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+from cocoseg.tables import ImageRow, MaskRow, class_totals
+from cocoseg.unit_hash import unit_hash
+
+Side = Literal["train", "val", "test"]
+SIDES: tuple[Side, ...] = ("train", "val", "test")
+Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
+
+
+class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of the stage `split`."""
+
+    data_seed: int
+    split_rule: Literal["stable", "exact", "official"]
+    train_share: Share
+    val_share: Share
+    test_share: Share
+
+    def __post_init__(self) -> None:
+        total = self.train_share + self.val_share + self.test_share
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train_share + val_share + test_share is {total:g}; expected 1")
+        if self.split_rule == "official" and self.train_share + self.val_share == 0:
+            raise ValueError(
+                "test_share is 1 and split_rule official, which deals COCO's train images to train and val; "
+                "expected a test_share below 1, or split_rule: stable"
+            )
+
+    def shares(self) -> dict[Side, float]:
+        """The share of each side."""
+        return {"train": self.train_share, "val": self.val_share, "test": self.test_share}
+
+
+def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams) -> dict[Side, list[int]]:
+    """The image ids of each side in rising order. Only images that have a mask are split.
+
+    Raises `CocosegError` if a side whose share is not 0 stays empty.
+    """
+    masked = {row.image_id for row in rows}
+    image_ids = sorted(masked)
+    reason, way_out = "", ""  # where a side is empty
+    match params.split_rule:
+        case "stable":
+            side_of = {image_id: _stable_side(image_id, params.shares(), params.data_seed) for image_id in image_ids}
+            reason, way_out = ", none of which its hash deals there", ", or set split_rule: exact"
+        case "exact":
+            phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
+            groups = near_duplicate_groups(phashes)
+            side_of = _exact_sides(groups, _classes_of_image(rows), params)
+            if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
+                reason = (
+                    f", which are {len(groups)} without near-duplicates, and split_rule: exact keeps those together"
+                )
+        case "official":
+            side_of = _official_sides([row for row in images if row.image_id in masked], params)
+    sides: dict[Side, list[int]] = {side: [] for side in SIDES}
+    for image_id in image_ids:
+        sides[side_of[image_id]].append(image_id)
+    for side, share in params.shares().items():
+        if share > 0 and not sides[side]:
+            raise CocosegError(
+                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images{reason}; "
+                f"raise it, or keep more images (max_images, classes){way_out}"
+                + (f", or set {side}_share: 0" if side == "test" else "")
+            )
+    return sides
+
+
+def split_metrics(
+    sides: Mapping[Side, Sequence[int]], images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams
+) -> dict[str, Any]:
+    """Images of each side, images, instances and pixels of each class on it, and near-duplicates across sides."""
+    side_of = {image_id: side for side, image_ids in sides.items() for image_id in image_ids}
+    names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
+    rows_of: dict[Side, list[MaskRow]] = {side: [] for side in SIDES}
+    for row in rows:
+        rows_of[side_of[row.image_id]].append(row)
+    name_of = {row.image_id: row.file_name for row in images}
+    pairs = near_duplicate_pairs({row.image_id: row.phash for row in images if row.image_id in side_of and row.phash})
+    across = [(first, second) for first, second in pairs if side_of[first] != side_of[second]]
+    return {
+        "rule": params.split_rule,
+        "sides": {side: {"images": len(sides[side]), "classes": class_totals(rows_of[side], names)} for side in SIDES},
+        "near_duplicates": {
+            "pairs": len(pairs),
+            "across_sides": len(across),
+            "examples": [[name_of[first], name_of[second]] for first, second in across[:10]],
+        },
+    }
+
+
+def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) -> Side:
+    place = unit_hash(data_seed, "split", image_id)
+    if place < shares["train"]:
+        return "train"
+    # The last border is 1, not a sum of floats that may fall short of it.
+    return "val" if shares["test"] == 0 or place < shares["train"] + shares["val"] else "test"
+
+
+def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int, Side]:
+    from_val = {row.image_id for row in images if (row.origin or "").startswith("val")}
+    if not from_val:
+        raise CocosegError(
+            "params.yaml: split_rule is official, but none of the images comes from COCO's val; "
+            "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
+        )
+    if len(from_val) == len(images):
+        raise CocosegError(
+            "params.yaml: split_rule is official, but all images come from COCO's val, the test side; "
+            "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
+        )
+    known = params.train_share + params.val_share
+    shares: dict[Side, float] = {"train": params.train_share / known, "val": params.val_share / known, "test": 0}
+    return {
+        row.image_id: "test" if row.image_id in from_val else _stable_side(row.image_id, shares, params.data_seed)
+        for row in images
+    }
+
+
+def _classes_of_image(rows: Sequence[MaskRow]) -> dict[int, set[int]]:
+    classes: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # others cover some objects wholly
+            classes[row.image_id].add(row.class_index)
+    return classes
+
+
+def exact_counts(images: int, shares: Mapping[Side, float]) -> dict[Side, int]:
+    """Whole numbers of images that sum to `images` and stay within 1 of each share: largest remainders (Hamilton)."""
+    quotas = {side: images * share for side, share in shares.items()}
+    # 1e-9: 0.1 * 30 is 3.0000000000000004 in floats, and no remainder
+    counts = {side: int(quota + 1e-9) for side, quota in quotas.items()}
+    by_remainder = sorted(SIDES, key=lambda side: (-round(quotas[side] - counts[side], 9), SIDES.index(side)))
+    for side in by_remainder[: images - sum(counts.values())]:
+        counts[side] += 1
+    return counts
+
+
+def _exact_sides(
+    groups: Sequence[Sequence[int]], classes_of_image: Mapping[int, set[int]], params: SplitParams
+) -> dict[int, Side]:
+    """Exact counts, near-duplicates together, each class on each side in its share: iterative stratification.
+
+    The rarest class is dealt out first, each of its groups to the side that still lacks most of it (Sechidis, Tsoumakas
+    and Vlahavas 2011); while a class has no more groups left than sides without it, those sides come first.
+    """
+    shares = {side: share for side, share in params.shares().items() if share > 0}
+    room = exact_counts(sum(len(group) for group in groups), params.shares())
+    classes_of_group = {group[0]: set().union(*(classes_of_image[image] for image in group)) for group in groups}
+    left_of_class: dict[int, dict[int, Sequence[int]]] = defaultdict(dict)
+    # Groups of several come first, while there is room for them; the order within is a hash, not the file's.
+    ordered = sorted(groups, key=lambda group: (-len(group), unit_hash(params.data_seed, "split", group[0]), group[0]))
+    for group in ordered:
+        for class_index in classes_of_group[group[0]]:
+            left_of_class[class_index][group[0]] = group
+    wanted = {
+        (side, class_index): share * len(left)
+        for side, share in shares.items()
+        for class_index, left in left_of_class.items()
+    }
+    holds: Counter[tuple[Side, int]] = Counter()
+    side_of: dict[int, Side] = {}
+    images_of: Counter[Side] = Counter()
+    dealt = 0
+    while any(left_of_class.values()):
+        rarest = min((len(left), class_index) for class_index, left in left_of_class.items() if left)[1]
+        left = left_of_class[rarest]
+        group = next(iter(left.values()))
+        fits = [side for side in shares if room[side] >= len(group)] or [max(shares, key=lambda side: room[side])]
+        lacking = [side for side in shares if not holds[side, rarest]]
+        if len(left) <= len(lacking):
+            fits = [side for side in fits if side in lacking] or fits
+        empty = [side for side in shares if not images_of[side]]
+        if len(groups) - dealt <= len(empty):
+            fits = empty
+        dealt += 1
+        side = max(fits, key=lambda side: (wanted[side, rarest], room[side], -SIDES.index(side)))
+        side_of |= dict.fromkeys(group, side)
+        room[side] -= len(group)
+        images_of[side] += len(group)
+        for class_index in classes_of_group[group[0]]:
+            wanted[side, class_index] -= 1
+            holds[side, class_index] += 1
+            del left_of_class[class_index][group[0]]
+    _supply_lacking_classes(side_of, groups, classes_of_group, holds, tuple(shares))
+    return side_of
+
+
+def _supply_lacking_classes(
+    side_of: dict[int, Side],
+    groups: Sequence[Sequence[int]],
+    classes_of_group: Mapping[int, set[int]],
+    holds: Counter[tuple[Side, int]],
+    sides: Sequence[Side],
+) -> None:
+    """Swap groups of one size where a side lacks a class that another has twice, if neither side loses a class."""
+    every_class = sorted({class_index for classes in classes_of_group.values() for class_index in classes})
+
+    def spares(side: Side, given: set[int], got: set[int]) -> bool:
+        return all(holds[side, class_index] > 1 for class_index in given - got)
+
+    for class_index in every_class:
+        for side in sides:
+            if holds[side, class_index]:
+                continue
+            swap = next(
+                (
+                    (donated, returned)
+                    for donated in groups
+                    if class_index in classes_of_group[donated[0]] and holds[side_of[donated[0]], class_index] > 1
+                    for returned in groups
+                    if side_of[returned[0]] == side
+                    and len(returned) == len(donated)
+                    and spares(side_of[donated[0]], classes_of_group[donated[0]], classes_of_group[returned[0]])
+                    and spares(side, classes_of_group[returned[0]], classes_of_group[donated[0]])
+                ),
+                None,
+            )
+            if swap is None:
+                continue
+            donor = side_of[swap[0][0]]
+            for group, old, new in ((swap[0], donor, side), (swap[1], side, donor)):
+                side_of |= dict.fromkeys(group, new)
+                for moved in classes_of_group[group[0]]:
+                    holds[old, moved] -= 1
+                    holds[new, moved] += 1

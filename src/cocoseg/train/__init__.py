@@ -1,0 +1,1 @@
+"""The stage `train`: fit a model and keep its best epoch."""

@@ -1,0 +1,121 @@
+"""The validation side after an epoch: loss, confusion matrix, and a few images to look at.
+
+Each process counts its share of the images, each image once, and the counts are summed.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cocoseg.coco.categories import IGNORE
+from cocoseg.model.preprocessing import Preprocessing, normalised, predicted_labels
+from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.scores.confusion import scores
+from cocoseg.train.dataset import Samples
+from cocoseg.train.loggers import curve_name
+from cocoseg.train.losses import LossName, segmentation_loss
+
+# With more classes than this a curve for each would bury the others.
+MOST_CLASSES_WITH_CURVES = 20
+STRIP_IMAGES = 4
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """The validation side after one epoch, at the network's size. `confusion` as in `cocoseg.scores.confusion`."""
+
+    loss: float
+    confusion: NDArray[np.int64]
+
+
+@torch.no_grad()
+def validate(
+    fabric: Fabric,
+    model: nn.Module,
+    batches: Batches,
+    classes: int,
+    loss_name: LossName,
+    class_weights: Tensor | None,
+    preprocessing: Preprocessing,
+) -> Validation:
+    """Loss and confusion matrix of the validation side, the same in every process."""
+    model.eval()
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            # Running statistics of BatchNorm differ after each process's own last batch.
+            torch.distributed.broadcast(buffer, src=0)
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
+    losses, images_seen = [], 0
+    for images, target in batches:
+        images, target = on_device(images, target, fabric)
+        with fabric.autocast():
+            logits = model(normalised(images, preprocessing))
+        loss = segmentation_loss(logits, target, loss_name, class_weights)
+        losses.append(loss * len(images))  # on the device: looking at it would make a GPU wait
+        images_seen += len(images)
+        confusion += counted(target, predicted_labels(logits), classes)
+    confusion = summed(fabric, confusion)
+    total = float(sum(loss.item() for loss in losses))
+    sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
+    total, all_images = summed(fabric, sums).tolist()
+    return Validation(loss=total / all_images, confusion=confusion.cpu().numpy())
+
+
+def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
+    """Names and values for the record. A class without a target pixel in the validation side has no curve."""
+    result = scores(validation.confusion, classes)
+    metrics: dict[str, float | None] = {
+        "val/loss": validation.loss,
+        "val/miou": result.miou,
+        "val/dice": result.mean_dice,
+        "val/pixel_accuracy": result.pixel_accuracy,
+    }
+    if len(classes) <= MOST_CLASSES_WITH_CURVES:
+        metrics |= {curve_name("val/iou", name): value for name, value in result.iou.items()}
+        metrics |= {curve_name("val/dice", name): value for name, value in result.dice.items()}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+@torch.no_grad()
+def strip(
+    model: nn.Module, samples: Samples, classes: Sequence[str], preprocessing: Preprocessing, fabric: Fabric
+) -> NDArray[np.uint8]:
+    """The same few validation images after every epoch, as the network sees them."""
+    model.eval()
+    rows = []
+    for index in range(min(STRIP_IMAGES, len(samples))):
+        image, truth = samples[0, index]
+        logits = model(normalised(image[None].to(fabric.device), preprocessing))
+        prediction = predicted_labels(logits)[0].cpu().numpy()
+        rows.append(Row(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
+    return gallery(rows, classes)
+
+
+def counted(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """The confusion matrix of a batch of label maps, (classes, classes) int64, on their device; rows the target."""
+    cells = target.flatten().int() * classes + prediction.flatten().int()  # in int64 it takes three times as long
+    # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.
+    return torch.bincount(cells, minlength=(IGNORE + 1) * classes).view(IGNORE + 1, classes)[:classes]
+
+
+def summed(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes."""
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)  # all_reduce also takes collections
+    return total
+
+
+def on_device(images: Tensor, target: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """A batch on the device of this process."""
+    return images.to(fabric.device, non_blocking=True), target.to(fabric.device, non_blocking=True)
+
+
+def _exact(fabric: Fabric) -> torch.dtype:
+    return torch.float32 if fabric.device.type == "mps" else torch.float64  # MPS has no float64

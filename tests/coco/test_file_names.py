@@ -1,0 +1,77 @@
+"""File names from a stranger's annotations."""
+
+import pytest
+
+from cocoseg.coco.file_names import is_plain, is_safe, mask_name, same_name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "000000000139.jpg",
+        "sub/folder/a.png",
+        "mon chat été.jpg",
+        "写真.jpg",
+        "Screenshot\u202fPM.png",
+        ".hidden",
+        "a..b",
+    ],
+)
+def test_a_plain_name_is_safe(name: str) -> None:
+    assert is_safe(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/etc/passwd",
+        "../a.jpg",
+        "a/../../b.jpg",
+        "a//b.jpg",
+        "./a.jpg",
+        "a/.",
+        "a\\b.jpg",
+        "C:a.jpg",
+        "a.jpg:stream",
+        "con",
+        "AUX.jpg",
+        "sub/nul.tar.gz",
+        "COM1.png",
+        "a\nb.jpg",
+        "a\0b.jpg",
+        "a\u2028b.jpg",
+        "\ud800.jpg",
+        "what?.jpg",
+        "a.jpg.",
+        "a.jpg ",
+        "x" * 201,
+        "a/" * 500 + "x.jpg",
+        "a\u202egpj.exe",
+        "COM².png",
+        "conin$",
+    ],
+)
+def test_a_name_that_climbs_is_absolute_names_a_device_or_breaks_a_line_is_not(name: str) -> None:
+    assert not is_safe(name)
+
+
+@pytest.mark.parametrize(("name", "mask"), [("a.jpg", "a.png"), ("b/a.b.jpeg", "b/a.b.png"), ("a", "a.png")])
+def test_a_mask_bears_the_name_of_its_image(name: str, mask: str) -> None:
+    assert mask_name(name) == mask
+
+
+@pytest.mark.parametrize("name", ["cat", "traffic light", "un été: 100 %", "猫/犬", "x" * 100])
+def test_a_class_may_bear_any_name_of_one_line(name: str) -> None:
+    assert is_plain(name)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31mred", "a\u2066b", "\ud800", "x" * 101])
+def test_a_class_bears_no_name_that_would_break_or_turn_its_line(name: str) -> None:
+    assert not is_plain(name)
+
+
+def test_names_in_other_case_or_code_points_are_one_file_somewhere() -> None:
+    assert same_name("A.PNG") == same_name("a.png")
+    assert same_name("\u00e9.png") == same_name("e\u0301.png")
+    assert same_name("a.png") != same_name("b.png")

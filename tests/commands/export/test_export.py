@@ -1,0 +1,272 @@
+"""`cocoseg export`: files that other runtimes load, and that give what PyTorch gives."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from model.test_weights import CARD as TRAINED
+from numpy.typing import NDArray
+from PIL import Image
+from small_data import MULTICLASS
+from torch import nn
+
+from cocoseg.cli import main
+from cocoseg.commands.export.export import export
+from cocoseg.commands.export.huggingface import stride_of
+from cocoseg.commands.export.onnx import adaptive_mean, agreement, onnx_bytes
+from cocoseg.commands.export.readme import huggingface_use, onnx_use
+from cocoseg.commands.model_source import ModelSource
+from cocoseg.commands.predict.photos import read_photo
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_json
+from cocoseg.evaluate.prediction import predict_logits
+from cocoseg.model.architectures import build_model
+from cocoseg.model.preprocessing import Preprocessing, ResizeName, predicted_labels
+from cocoseg.model.weights import ModelCard, load_checkpoint, save_checkpoint
+
+ENCODER = "tu-mobilenetv3_small_050"
+CARD = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
+# The exporter's own, of torch's pytree.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trained(arch: str, encoder: str = "") -> nn.Module:
+    """A model in data/model whose running statistics are not the initial ones, and that finds each class somewhere."""
+    torch.manual_seed(0)
+    model = build_model(arch, encoder, "none", 3).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(4, 3, 64, 64))
+        logits = model.eval()(torch.randn(4, 3, 64, 64))
+        last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
+        assert last.bias is not None
+        last.bias -= logits.mean((0, 2, 3))
+    save_checkpoint(Path("data/model"), model, msgspec.structs.replace(CARD, arch=arch, encoder=encoder))
+    return load_checkpoint(Path("data/model"))[0]
+
+
+class Exported(NamedTuple):
+    """What `cocoseg export --format onnx` left of a model, and what it said."""
+
+    model: nn.Module
+    data: bytes
+    said: str
+    readme: str
+
+
+# Fast-SCNN pools to fixed numbers of bins, which ONNX's own pooling does for one size only.
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("fastscnn", ""), id="fastscnn"),
+        pytest.param(("unet", ENCODER), id="unet", marks=pytest.mark.slow),
+    ],
+)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Once for all tests: torch's exporter works out every size in symbols, which takes 10 s a model."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(tmp_path_factory.mktemp("exported"))
+        model = trained(*request.param)
+        main(["export", "--format", "onnx", "--out", "out"])
+        return Exported(model, Path("out/model.onnx").read_bytes(), said.getvalue(), Path("out/README.md").read_text())
+
+
+def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
+    assert "checked with onnxruntime: logits within " in exported.said
+    assert exported.readme.startswith("# ")
+    assert exported.readme.count("## Use\n") == 1
+    session = onnxruntime.InferenceSession(exported.data)
+    for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.inference_mode():
+            expected = exported.model(images).numpy()
+        assert found.shape == expected.shape == (shape[0], 3, *shape[2:])
+        assert np.abs(found - expected).max() <= 1e-4
+        assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.999
+
+
+def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_mean(exported: Exported) -> None:
+    session = onnxruntime.InferenceSession(exported.data)
+    facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert facts["classes"] == ["background", "person", "car"]
+    assert facts["preprocessing"] == {
+        "image_size_px": 32, "resize": "letterbox", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert facts["border_rgb"] == [124, 116, 104]
+    assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
+
+
+def photo_and_its_labels(model: nn.Module, card: ModelCard) -> NDArray[np.uint8]:
+    """Make photo.jpg, which EXIF turns; its labels as this library finds them, at the network's size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
+    (found,) = predict_logits(model, card, [(None, read_photo(Path("photo.jpg")))])
+    return predicted_labels(found.logits).numpy()
+
+
+def typed(code: str) -> NDArray[np.int64]:
+    """The labels that Python finds which the `## Use` of a README has the reader type."""
+    (code,) = re.findall(r"```python\n(.*?)```", code, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    (labels,) = names["labels"]
+    return np.asarray(labels)
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side"])
+def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
+    exported: Exported, resize: ResizeName
+) -> None:
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=96, resize=resize))
+    expected = photo_and_its_labels(exported.model, card)
+    Path("model.onnx").write_bytes(exported.data)
+    assert len(np.unique(expected)) > 1
+    found = typed(onnx_use(card))
+    assert found.shape == expected.shape
+    assert (found == expected).mean() > 0.99  # Pillow rounds otherwise than torch
+
+
+def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
+    torch.manual_seed(1)
+    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
+        agreement(exported.data, build_model("fastscnn", "", "none", 3), CARD)
+
+
+@pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6), (9, 40)])
+def test_pooling_by_matrices_is_adaptive_pooling(bins: tuple[int, int]) -> None:
+    features = torch.randn(2, 4, 9, 17, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(adaptive_mean(features, *bins), F.adaptive_avg_pool2d(features, bins), atol=1e-6)
+
+
+LOAD = """
+import json, sys
+import segmentation_models_pytorch as smp, torch
+images = torch.load("images.pt")
+with torch.inference_mode():
+    logits = {arch: smp.from_pretrained(arch).eval()(images) for arch in ("unet", "segformer")}
+assert "cocoseg" not in sys.modules
+torch.save(logits, "logits.pt")
+print(json.load(open("unet/id2label.json")))
+"""
+
+
+@pytest.mark.slow
+def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> None:
+    images = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    torch.save(images, "images.pt")
+    expected = {}
+    for arch in ("unet", "segformer"):
+        model = trained(arch, ENCODER)
+        main(["export", "--format", "huggingface", "--out", arch])
+        with torch.inference_mode():
+            expected[arch] = model(images)
+    finished = subprocess.run(
+        [sys.executable, "-c", LOAD], capture_output=True, text=True, check=False, env={"HF_HUB_OFFLINE": "1"}
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == "{'0': 'background', '1': 'person', '2': 'car'}"
+    found = torch.load("logits.pt")
+    for arch, logits in expected.items():
+        assert torch.allclose(found[arch], logits, atol=1e-5)  # another number of threads adds in another order
+    assert {path.stat().st_mode for path in Path("unet").iterdir()} == {Path("images.pt").stat().st_mode}
+    settings = json.loads(Path("unet/preprocessor_config.json").read_text())
+    assert settings == {
+        "do_resize": True, "size": {"longest_edge": 32}, "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "do_pad": True,
+        "size_divisor": 1, "pad_size": {"height": 32, "width": 32}, "pad_rgb": [124, 116, 104],
+        "pad_place": "both sides alike",
+    }  # fmt: skip
+    readme = Path("unet/README.md").read_text()
+    assert readme.startswith("---\nlibrary_name: segmentation-models-pytorch\n")
+    assert "hf upload USER/NAME" in readme
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side"])
+def test_what_the_readme_for_smp_says_to_type_gives_the_labels_of_this_library(
+    resize: ResizeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained("fpn", ENCODER)
+    export(ModelSource("data/model"), "huggingface", Path("out"))
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=80, resize=resize))
+    monkeypatch.chdir("out")
+    expected = photo_and_its_labels(model, card)
+    assert stride_of(model) == 32  # which does not divide 80
+    assert len(np.unique(expected)) > 1
+    found = typed(huggingface_use(card, 32))
+    assert found.shape == expected.shape
+    assert (found == expected).mean() > 0.99
+
+
+def test_an_architecture_that_is_not_smps_has_no_hugging_face_layout() -> None:
+    trained("fastscnn")
+    with pytest.raises(CocosegError, match="arch fastscnn is none of smp's, .*; use --format onnx"):
+        export(ModelSource("data/model"), "huggingface", Path("out"))
+    assert not Path("out").exists()
+
+
+def exported_readme() -> str:
+    export(ModelSource("data/model"), "huggingface", Path("out"))
+    return Path("out/README.md").read_text()
+
+
+def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -> None:
+    trained("unet", ENCODER)
+    _, card = load_checkpoint(Path("data/model"))
+    assert "Not measured: `dvc repro evaluate` does." in exported_readme()
+    Path("metrics").mkdir()
+    Path("metrics/model_card.md").write_text(f"# Mine\n\nWeights `{card.weights_sha256[:12]}`.\n")
+    write_json(
+        Path("metrics/timing/train.json"),
+        {
+            "seconds": 60.2,
+            "device": "a GPU",
+            "precision": "bf16-mixed",
+            "train_images_per_second": 9.5,
+            "peak_memory_mb": 3,
+        },
+    )
+    readme = exported_readme()
+    assert "# Mine\n" in readme
+    assert "Trained in 60 s on a GPU in bf16-mixed, 9.5 images/s, at most 3 MB." in readme
+    for broken in ('{"seconds": 3}', "<<<<<<< HEAD", "[]"):
+        Path("metrics/timing/train.json").write_text(broken)
+        readme = exported_readme()
+        assert "# Mine\n" in readme
+        assert "Trained in" not in readme
+    Path("metrics/model_card.md").write_text("# Mine\n\nWeights `000000000000`.\n")
+    assert "# Mine\n" not in exported_readme()
+
+
+def test_without_a_model_export_says_which_command_makes_one() -> None:
+    with pytest.raises(
+        SystemExit, match="cocoseg export: data/model: holds no model.json; make a model with: dvc repro"
+    ):
+        main(["export", "--format", "onnx", "--out", "out"])
+
+
+def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
+    torch.manual_seed(0)
+    card = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"), categories=())
+    model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
+    assert agreement(onnx_bytes(model, card), model, card).equal_pixels >= 0.999

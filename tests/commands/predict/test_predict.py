@@ -1,0 +1,346 @@
+"""`cocoseg predict`: a user's own images through a model of this folder, of a revision, of another repository."""
+
+import contextlib
+import gc
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from clones import Clone
+from evaluate.test_evaluation import CARD, Bright
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+from small_data import MULTICLASS, write_pairs
+from torch import nn
+
+from cocoseg.cli import main
+from cocoseg.commands.predict.photos import READABLE
+from cocoseg.commands.predict.predict import Summary, predict
+from cocoseg.core.files import read_json
+from cocoseg.evaluate.evaluation import evaluate
+from cocoseg.model.architectures import build_model
+from cocoseg.model.weights import save_checkpoint
+from cocoseg.pictures.palette import palette
+
+OUT = Path("out")
+# What calls every bright pixel a car, at 64 × 64 pixels.
+BRIGHT = msgspec.structs.replace(CARD, categories=MULTICLASS.categories)
+REAL = msgspec.structs.replace(BRIGHT, arch="fastscnn", encoder="")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def photo(name: str, height: int = 64, width: int = 64) -> Path:
+    """Black, with a white rectangle of 16 × 8 pixels whose upper left corner is at x 24, y 40."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[40:48, 24:40] = 255
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def mask(name: str) -> NDArray[np.uint8]:
+    found = cv2.imread(str(OUT / "masks" / name), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    assert found.dtype == np.uint8
+    return np.asarray(found, np.uint8)
+
+
+def bright(*paths: str, flips: bool = False) -> Summary:
+    return predict(lambda: (Bright(), BRIGHT), paths, OUT, None, flips)
+
+
+def command(*arguments: str) -> int:
+    """The exit status of `cocoseg predict`; a message of its own goes where the interpreter would write it."""
+    try:
+        main(["predict", *arguments])
+    except SystemExit as ended:
+        if not isinstance(ended.code, str):
+            return ended.code or 0
+        sys.stdout.write(f"{ended.code}\n")
+        return 1
+    return 0
+
+
+def test_a_mask_has_the_class_index_of_each_pixel_at_the_images_own_size() -> None:
+    photo("photos/square.png")
+    photo("photos/deep/wide.png", 64, 200)
+    assert bright("photos") == Summary(predicted=2, failed=0)
+    expected = np.zeros((64, 64), np.uint8)
+    expected[40:48, 24:40] = 2
+    assert np.array_equal(mask("square.png"), expected)
+    assert mask("deep/wide.png").shape == (64, 200)
+
+
+def test_an_overlay_tints_the_classes_and_a_legend_names_them() -> None:
+    photo("square.png")
+    bright("square.png")
+    overlay = np.asarray(cv2.imread("out/overlays/square.jpg"))[..., ::-1].astype(int)
+    assert overlay.shape == (64, 64, 3)
+    assert overlay[:30].max() < 20
+    tint = (255 * 3 + palette()[2].astype(int) * 5) // 8
+    assert np.abs(overlay[43:45, 30:34] - tint).max() < 30  # of a JPEG
+    assert cv2.imread("out/legend.png") is not None
+
+
+def test_the_results_load_in_pycocotools_and_hold_the_rectangle_as_a_car() -> None:
+    photo("000000000139.png")
+    photo("000000000042.png")
+    bright("*.png")
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO("out/images.json")
+        results = truth.loadRes("out/results.json")
+    assert sorted(truth.imgs) == [42, 139]
+    assert truth.imgs[139] == {"id": 139, "file_name": "000000000139.png", "width": 64, "height": 64}
+    assert [truth.cats[index]["name"] for index in (1, 3)] == ["person", "car"]
+    (car,) = results.loadAnns(results.getAnnIds(imgIds=[139]))
+    assert (car["category_id"], car["area"], list(car["bbox"])) == (3, 128, [24, 40, 16, 8])
+    assert 0.5 < car["score"] <= 1
+    assert results.annToMask(car).sum() == 128
+
+
+def test_an_image_on_its_side_is_predicted_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, :64] = 255
+    Image.fromarray(pixels).save("side.jpg", exif=exif, quality=100)
+    bright("side.jpg")
+    found = mask("side.png")
+    assert found.shape == (128, 64)
+    assert (found[:60] == 2).all()
+    assert (found[68:] == 0).all()
+    assert read_json(OUT / "images.json", dict[str, Any])["images"] == [
+        {"id": 1, "file_name": "side.jpg", "width": 64, "height": 128}
+    ]
+
+
+def test_with_flips_the_mirror_image_gets_the_mirrored_mask() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 3, kernel_size=5, padding=2)  # sees left and right differently
+    random = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name, pixels in (("plain.png", random), ("mirror.png", random[:, ::-1])):
+        Image.fromarray(pixels).save(name)
+
+    def agreement(flips: bool) -> float:
+        predict(lambda: (network, REAL), ["plain.png", "mirror.png"], OUT, None, flips)
+        return float((mask("plain.png") == mask("mirror.png")[:, ::-1]).mean())
+
+    assert agreement(flips=False) < 0.9
+    assert agreement(flips=True) > 0.999
+
+
+def test_what_evaluate_predicts_is_what_predict_predicts() -> None:
+    torch.manual_seed(0)
+    network = build_model("fastscnn", "", "none", 3).eval()
+    pairs = write_pairs(Path("data"), 5, size=48)
+    evaluate(network, REAL, pairs, Path("evaluated"))
+    predict(lambda: (network, REAL), ["data/images"], OUT, 2, flips=False)
+    for pair in pairs:
+        assert Path("evaluated", pair.file_name).read_bytes() == (OUT / "masks" / pair.file_name).read_bytes()
+
+
+def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summary_counts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    photo("photos/good.png")
+    photo("photos/turned.png", 100, 80)
+    Path("photos/notes.jpg").write_text("Dear diary,")
+    Image.new("RGB", (1, 1)).save("photos/one.png")
+    Image.new("RGBA", (8, 8)).save("photos/clear.png")
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("black", "white")]
+    frames[0].save("photos/moving.gif", save_all=True, append_images=frames[1:])
+    Path("empty").mkdir()
+    assert command("photos", "empty", "photos/gone.jpg", "--out", "out") == 1
+    said, told = capsys.readouterr()
+    assert said.startswith("out: images predicted: 2, failed: 6")
+    lines = [line for line in told.splitlines() if line.startswith("cocoseg predict: ")]
+    assert [line.split(":")[1].strip() for line in sorted(lines)] == [
+        "empty", "photos/clear.png", "photos/gone.jpg", "photos/moving.gif", "photos/notes.jpg", "photos/one.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in Path("out/masks").iterdir()) == ["good.png", "turned.png"]
+    assert len(read_json(OUT / "images.json", dict[str, Any])["images"]) == 2
+
+
+def test_a_folder_may_be_predicted_into_itself_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    photo("photos/1.png")
+    for _ in range(2):
+        assert command("photos", "--out", "photos") == 0
+        assert capsys.readouterr().out.startswith("photos: images predicted: 1")
+
+
+def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_failed() -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    assert command(str(photo("photo.png")), "--out", "out") == 0
+    Path("notes.jpg").write_text("Dear diary,")
+    assert command("notes.jpg", "--out", "out") == 1
+    assert not Path("out/results.json").exists()
+    assert not Path("out/images.json").exists()
+
+
+def test_a_model_that_cannot_be_read_is_not_blamed_on_the_folder_for_predictions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("model/model.json").mkdir(parents=True)
+    assert command(str(photo("photo.png")), "--model", "model", "--out", "out") == 1
+    assert capsys.readouterr().out == "cocoseg predict: model/model.json: Is a directory\n"
+
+
+def test_where_nothing_is_an_image_no_model_is_loaded_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.jpg").write_text("Dear diary,")
+    assert command("notes.jpg", "--out", "a/b") == 1  # without a model, of which it says nothing
+    assert capsys.readouterr().err.splitlines() == [f"cocoseg predict: notes.jpg: no image; expected {READABLE}"]
+    assert not Path("a").exists()
+    Path("mine").mkdir()
+    assert command("notes.jpg", "--out", "mine") == 1
+    assert Path("mine").is_dir()
+
+
+def test_a_file_that_is_no_image_does_not_take_the_others_their_numbers() -> None:
+    for name in ("photos/000000000139.png", "photos/000000000042.png"):
+        photo(name)
+    Path("photos/notes.jpg").write_text("Dear diary,")
+    assert bright("photos") == Summary(predicted=2, failed=1)
+    assert [image["id"] for image in read_json(OUT / "images.json", dict[str, Any])["images"]] == [42, 139]
+    assert {result["image_id"] for result in read_json(OUT / "results.json", list[dict[str, Any]])} == {42, 139}
+
+
+def test_a_shape_that_would_be_gigantic_to_the_network_is_a_line_and_the_rest_goes_through(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    short_side = msgspec.structs.replace(BRIGHT.preprocessing, resize="short_side")
+    card = msgspec.structs.replace(BRIGHT, preprocessing=short_side)
+    photo("photos/1.png")
+    Image.new("RGB", (40_000, 2)).save("photos/2.png")  # 64 × 1,280,000 to the network
+    assert predict(lambda: (Bright(), card), ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
+    line = "photos/2.png: 40000×2 pixels would be 1280000×64 to the network; expected at most 64 megapixels"
+    assert line in capsys.readouterr().err
+
+
+def test_where_all_is_background_the_summary_says_that_pycocotools_loads_no_empty_results(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocoseg.commands.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
+    Image.new("RGB", (64, 64)).save("black.png")
+    assert command("black.png", "--out", "out") == 0
+    assert "no class in any, and pycocotools loads no empty results" in capsys.readouterr().out
+
+
+def test_the_command_line_hands_on_flips_and_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, bool]] = []
+
+    def ask(*arguments: Any, flips: bool) -> Summary:
+        asked.append((arguments[-1], flips))
+        return Summary(predicted=1, failed=0)
+
+    monkeypatch.setattr("cocoseg.commands.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
+    monkeypatch.setattr("cocoseg.commands.predict.predict.predict", ask)
+    assert command("photo.png", "--out", "out", "--batch-size", "3", "--tta") == 0
+    assert command("photo.png", "--out", "out") == 0
+    assert asked == [(3, True), (None, False)]
+
+
+@pytest.mark.parametrize("bad", ["notes.jpg", "empty", "one.png", "gone.jpg", "no*.png"])
+def test_a_command_line_without_a_good_image_exits_with_1_after_one_line(
+    bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    Path("notes.jpg").write_text("Dear diary,")
+    Path("empty").mkdir()
+    Image.new("RGB", (1, 1)).save("one.png")
+    assert command(bad, "--out", "out") == 1
+    said, told = capsys.readouterr()
+    assert said == ""
+    assert [line.startswith(f"cocoseg predict: {bad}: ") for line in told.splitlines()] == [True]
+    assert not Path("out/results.json").exists()
+
+
+def test_without_a_model_the_line_says_which_command_makes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    photo("photo.png")
+    assert command("photo.png", "--out", "out") == 1
+    said = capsys.readouterr().out
+    assert said.startswith("cocoseg predict: data/model: holds no model.json; make a model with: dvc repro, or ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["photo.png", "photo.png/out", "/proc/out"])
+def test_an_output_folder_that_cannot_be_written_is_one_line(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photo("photo.png")
+    assert command("photo.png", "--out", out) == 1
+    assert f"cocoseg predict: {out}: cannot be written (" in capsys.readouterr().out
+
+
+def test_a_batch_size_of_nothing_means_nothing() -> None:
+    assert command("photo.png", "--out", "out", "--batch-size", "0") == 2
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A repository of git and DVC: at `before` without a model, then with one, which is gone from the workspace."""
+    clone = Clone(tmp_path_factory.mktemp("repository"))
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.git("config", "user.name", "A. Tester")
+    clone.git("config", "user.email", "tester@example.org")
+    clone.dvc("init", "--quiet")
+    clone.dvc("remote", "add", "--default", "store", str(tmp_path_factory.mktemp("store")))
+    (clone.folder / "dvc.yaml").write_text("stages: {}\n")
+    clone.commit("before")
+    clone.git("tag", "before")
+    torch.manual_seed(0)
+    save_checkpoint(clone.folder / "data/model", build_model("fastscnn", "", "none", 3), REAL)
+    clone.dvc("add", "data/model")
+    clone.dvc("push")
+    clone.commit("with a model")
+    shutil.rmtree(clone.folder / "data/model")
+    return clone
+
+
+def test_the_model_of_a_revision_needs_no_checkout(
+    repository: Clone, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = photo("photo.png").absolute()
+    monkeypatch.chdir(repository.folder)
+    assert command(str(path), "--out", str(here / "out"), "--rev", "main") == 0
+    assert (here / "out/masks/photo.png").exists()
+    capsys.readouterr()
+    assert command(str(path), "--out", str(here / "out"), "--rev", "before") == 1
+    assert capsys.readouterr().out.startswith("cocoseg predict: before: data/model: there is no model; expected a rev")
+    assert command(str(path), "--out", str(here / "out"), "--rev", "ochre-wisp") == 1
+    assert "ochre-wisp: neither a git revision nor an experiment" in capsys.readouterr().out
+
+
+# dulwich, with which DVC clones, leaves its pack files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_model_of_another_repository_is_read_through_dvc(
+    repository: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo("photo.png")
+    url = f"file://{repository.folder}"
+    for repo in (str(repository.folder), url):
+        shutil.rmtree(OUT, ignore_errors=True)
+        assert command("photo.png", "--out", "out", "--repo", repo) == 0
+        assert mask("photo.png").shape == (64, 64)
+    capsys.readouterr()
+    for rev, said in (("before", "@before: data/model: there is no model"), ("gone", "@gone: cannot be opened (")):
+        assert command("photo.png", "--out", "out", "--repo", url, "--rev", rev) == 1
+        assert said in capsys.readouterr().out
+    assert command("photo.png", "--out", "out", "--repo", "https://me:secret@127.0.0.1:9/none") == 1
+    said = capsys.readouterr().out
+    assert "https://127.0.0.1:9/none: cannot be opened (" in said
+    assert "secret" not in said
+    gc.collect()

@@ -1,0 +1,135 @@
+"""`params.yaml` is read strictly, and each mistake is one line that says how to mend it."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from dvc.utils.hydra import apply_overrides
+from msgspec import Meta
+from ruamel.yaml import YAML
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.params import load_params
+
+ROOT = Path(__file__).parents[2]
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True):
+    lr: Annotated[float, Meta(gt=0, extra_json_schema={"examples": [0.001]})]
+    epochs: Annotated[int, Meta(ge=1)]
+    loss: Literal["auto", "ce", "dice"]
+    classes: tuple[str, ...]
+    limit: Annotated[int, Meta(ge=1)] | None
+    share: Annotated[float, Meta(ge=0, le=1)]
+    flag: bool
+
+
+GOOD = {
+    "lr": "0.001",
+    "epochs": "3",
+    "loss": "ce",
+    "classes": "[person, no]",
+    "limit": "null",
+    "share": "0.5",
+    "flag": "true",
+}
+
+
+def load(folder: Path, extra: str = "", **changes: str) -> Params:
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  a:\n    cmd: x\n    params: [lr, epochs, loss]\n"
+        "  b:\n    cmd: x\n    params: [classes, limit, share, flag, dataset]\n"
+    )
+    values = {key: value for key, value in (GOOD | changes).items() if value != "(gone)"}
+    (folder / "params.yaml").write_text("".join(f"{key}: {value}\n" for key, value in values.items()) + extra)
+    return load_params(Params, folder / "params.yaml", folder / "dvc.yaml")
+
+
+def test_values_arrive_typed_and_by_yaml_1_2(tmp_path: Path) -> None:
+    params = load(tmp_path, extra="dataset: sample\n")
+    assert params == Params(lr=0.001, epochs=3, loss="ce", classes=("person", "no"), limit=None, share=0.5, flag=True)
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1e-5", "0.00001", "1E-5"])
+def test_a_learning_rate_is_a_number_however_it_is_written(tmp_path: Path, written: str) -> None:
+    assert load(tmp_path, lr=written).lr == 0.00001
+
+
+def test_a_whole_number_is_good_for_a_float(tmp_path: Path) -> None:
+    assert load(tmp_path, share="1").share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": "fast"}, "params.yaml: lr is 'fast'; expected a number above 0, such as 0.001"),
+        ({"lr": "true"}, "params.yaml: lr is true; expected a number above 0, such as 0.001"),
+        ({"lr": "''"}, "params.yaml: lr is ''; expected a number above 0, such as 0.001"),
+        ({"lr": ""}, "params.yaml: lr is null; expected a number above 0, such as 0.001"),
+        ({"lr": "0"}, "params.yaml: lr is 0; expected a number above 0, such as 0.001"),
+        ({"lr": "(gone)"}, "params.yaml: lr is missing; expected a number above 0, such as 0.001"),
+        ({"epochs": "2.5"}, "params.yaml: epochs is 2.5; expected a whole number of at least 1"),
+        ({"epochs": "-1"}, "params.yaml: epochs is -1; expected a whole number of at least 1"),
+        ({"limit": "0"}, "params.yaml: limit is 0; expected a whole number of at least 1 or null"),
+        ({"share": "1.5"}, "params.yaml: share is 1.5; expected a number of at least 0 and at most 1"),
+        ({"loss": "dcie"}, "params.yaml: loss is 'dcie'; expected one of auto, ce, dice; did you mean dice?"),
+        ({"classes": "person"}, "params.yaml: classes is 'person'; expected a list, each entry a word"),
+        ({"classes": "[1]"}, "params.yaml: classes is [1]; expected a list, each entry a word"),
+        ({"flag": "yes"}, "params.yaml: flag is 'yes'; expected true or false"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_what_is_allowed(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(CocosegError) as caught:
+        load(tmp_path, **changes)
+    assert str(caught.value) == f"{tmp_path}/{message}"
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("datset: sample\n", "unknown parameter datset; did you mean dataset?"),
+        ("zzz: 1\n", "unknown parameter zzz; known: classes, dataset, epochs"),
+        ("lr: 0.1\n", "params.yaml:8: found duplicate key"),
+        ("lr\n", "params.yaml:.*expected lines of 'key: value'"),
+    ],
+)
+def test_an_unknown_or_repeated_key_is_refused(tmp_path: Path, extra: str, message: str) -> None:
+    with pytest.raises(CocosegError, match=message) as caught:
+        load(tmp_path, extra=extra)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+    with pytest.raises(CocosegError, match="params.yaml: not there; run from the root of the repository"):
+        load_params(Params, tmp_path / "params.yaml", tmp_path / "dvc.yaml")
+
+
+def test_params_yaml_survives_one_override_after_the_other(tmp_path: Path) -> None:
+    """DVC writes the file anew for each `-S`; ruamel glued keys together where a list had its comment beside it."""
+    hydra = pytest.importorskip("dvc.utils.hydra")
+    path = tmp_path / "params.yaml"
+    path.write_bytes((Path(__file__).parents[2] / "params.yaml").read_bytes())
+    lists = [
+        ["lr=0.0001"],
+        ["classes=[]"],
+        ["priority=[person]"],
+        ["priority=[]"],
+        ["classes=[dog,cat]"],
+        ["licenses=[4]"],
+    ]
+    for overrides in [*lists, ["licenses=null"], *lists]:
+        hydra.apply_overrides(path, overrides)
+    values = YAML(typ="safe", pure=True).load(path)
+    assert (values["classes"], values["priority"], values["val_share"], values["seed"]) == (["dog", "cat"], [], 0.1, 0)
+
+
+def test_what_dvc_writes_for_one_key_changes_no_other_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, ["lr=0.5"])
+    before, after = (ROOT / "params.yaml").read_text().splitlines(), path.read_text().splitlines()
+    assert [(old.split()[:2], new.split()[:2]) for old, new in zip(before, after, strict=True) if old != new] == [
+        (["lr:", "0.01"], ["lr:", "0.5"])
+    ]

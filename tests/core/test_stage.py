@@ -1,0 +1,73 @@
+"""How a stage script starts and ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import os
+from concurrent.futures import ProcessPoolExecutor
+import msgspec
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.stage import run
+
+class Params(msgspec.Struct, frozen=True, kw_only=True):
+    lr: float
+
+def main(params):
+    if params.lr == 3:
+        with open("/dev/full", "wb") as full:
+            full.write(b"more than fits")
+    if params.lr == 4:
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(os._exit, 1).result()
+    if params.lr > 1:
+        raise CocosegError("the place: what was found; the way out")
+    return {"images_per_second": 3.5}
+
+run(main, Params)
+"""
+
+
+def run_toy(folder: Path, lr: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "toy.py").write_text(SCRIPT)
+    (folder / "params.yaml").write_text(f"lr: {lr}\n")
+    (folder / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr]}}\n")
+    return subprocess.run(
+        [sys.executable, "toy.py"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -> None:
+    finished = run_toy(tmp_path, "0.5")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert set(json.loads((tmp_path / "metrics/timing/toy.json").read_text())) == {"seconds", "images_per_second"}
+
+
+@pytest.mark.parametrize(
+    ("lr", "found"),
+    [
+        ("2", "the place: what was found; the way out"),
+        ("fast", "params.yaml: lr is 'fast'; expected a number"),
+        ("3", "{folder}: No space left on device; mend that, then: dvc repro"),
+        (
+            "4",
+            "a worker process was killed, as by a system that runs out of memory; fewer of them need less: "
+            "COCOSEG_WORKERS=1 dvc repro",
+        ),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: str) -> None:
+    finished = run_toy(tmp_path, lr)
+    back = "(the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+    assert (finished.returncode, finished.stderr) == (1, f"toy: {found.format(folder=tmp_path)} {back}\n")
+    assert not (tmp_path / "metrics").exists()

@@ -1,0 +1,246 @@
+"""Images: fetched or drawn once, checked, placed; the stage runs as a script, the server is real."""
+
+import hashlib
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from loopback import CUT, LoopbackServer
+from stage_runs import run_stage, start_stage
+
+from cocoseg.coco.format import Image
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_table, write_bytes
+from cocoseg.download.cache import image_path
+from cocoseg.download.images import DownloadImagesParams, download_images
+from cocoseg.tables import ImageRow
+
+WIDTH, HEIGHT = 24, 16
+
+
+def jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+def image(image_id: int, file_name: str | None = None, coco_url: str | None = None) -> Image:
+    name = file_name or f"{image_id:04}.jpg"
+    return Image(id=image_id, file_name=name, width=WIDTH, height=HEIGHT, coco_url=coco_url)
+
+
+def custom(images: str) -> DownloadImagesParams:
+    return DownloadImagesParams(dataset="custom", images=images)
+
+
+def cached_image(cache: Path, server: LoopbackServer, name: str) -> Path:
+    """Where the cache keeps an image of a custom dataset: by its URL and what the server says of its version."""
+    content = server.files[name]
+    version = f"ETag={hashlib.sha256(content).hexdigest()} size={len(content)}"
+    return image_path(cache, f"{server.url}/{name} {version}")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_images_of_a_folder_are_copied_as_they_are(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "mine" / "sub folder" / "b.jpg", jpeg(1))
+    write_bytes(tmp_path / "mine" / "a.jpg", jpeg(2))
+    out = tmp_path / "images"
+
+    rows = download_images([image(7, "sub folder/b.jpg"), image(3, "a.jpg")], custom(f"{tmp_path}/mine"), out)
+
+    assert [(row.image_id, row.status) for row in rows] == [(3, "ok"), (7, "ok")]
+    assert (out / "sub folder" / "b.jpg").read_bytes() == jpeg(1)
+    assert (out / "a.jpg").stat().st_nlink == 1  # a copy: nothing that happens to it reaches the user's own file
+
+
+def test_a_row_tells_what_the_file_is(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "mine" / "a.jpg", jpeg(2))
+    url = "http://images.cocodataset.org/val2017/a.jpg"
+
+    (row,) = download_images([image(3, "a.jpg", url)], custom(f"{tmp_path}/mine"), tmp_path / "images")
+
+    assert (row.width, row.height, row.bytes, row.origin) == (WIDTH, HEIGHT, len(jpeg(2)), "val2017")
+    assert row.sha256 is not None
+    assert len(row.sha256) == 64
+    assert row.phash is not None
+    assert len(row.phash) == 16
+
+
+def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    png = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))[1].tobytes()
+    (mine / "folder.jpg").mkdir(parents=True)
+    for name, data in {"good": jpeg(1), "empty": b"", "text": b"no image", "cut": jpeg(1)[:-9], "wide": png}.items():
+        write_bytes(mine / f"{name}.jpg", data)
+    names = ["good", "empty", "text", "cut", "wide", "gone", "folder"]
+
+    rows = download_images(
+        [image(number, f"{name}.jpg") for number, name in enumerate(names)], custom(str(mine)), tmp_path / "images"
+    )
+
+    assert [row.status for row in rows] == [
+        "ok",
+        "empty",
+        "not_an_image",
+        "truncated",
+        "wrong_size",
+        "missing",
+        "missing",
+    ]
+    assert [(row.width, row.bytes) for row in rows[4:6]] == [(WIDTH + 1, len(png)), (None, None)]
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["good.jpg"]
+
+
+def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(
+        CocosegError, match="mine: none of the 1 images can be used; 0001.jpg is missing; check the par"
+    ):
+        download_images([image(1)], custom(f"{tmp_path}/mine"), tmp_path / "images")
+    with pytest.raises(CocosegError, match="other: not there; expected the folder of the images"):
+        download_images([image(1)], custom(f"{tmp_path}/other"), tmp_path / "images")
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "a\\b.jpg", "nul.jpg"])
+def test_a_name_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CocosegError, match="image 1: file_name .* leaves its folder"):
+        download_images([image(1, name)], custom(f"{tmp_path}"), tmp_path / "images")
+
+
+def test_images_of_a_url_are_fetched_once_and_for_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {f"p/{number:04}.jpg": jpeg(number) for number in range(40)}
+    images = [image(number) for number in range(40)]
+    with LoopbackServer(files) as server:
+        first = download_images(images[:25], custom(f"{server.url}/p"), tmp_path / "one")
+        assert sorted(server.asked_for()) == sorted(files)[:25]
+        server.log.clear()
+
+        # Other classes choose other images, in another folder, such as a queued run's.
+        second = download_images(images[10:], custom(f"{server.url}/p"), tmp_path / "two")
+        assert sorted(server.asked_for()) == sorted(files)[25:]
+
+    assert first[10:] == second[:15]
+    assert (tmp_path / "two" / "0039.jpg").read_bytes() == jpeg(39)
+    assert "30 images, about " in capsys.readouterr().err
+
+
+def test_images_of_a_named_dataset_lie_under_their_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "http://images.cocodataset.org/train2017/0001.jpg"
+    with LoopbackServer({"coco/train2017/0001.jpg": jpeg(1)}) as server:
+        monkeypatch.setenv("COCOSEG_COCO_URL", f"{server.url}/coco")
+        params = DownloadImagesParams(dataset="coco2017", images="")
+        (row,) = download_images([image(1, coco_url=url)], params, tmp_path / "images")
+
+    assert (row.status, row.origin) == ("ok", "train2017")
+
+
+def test_drops_and_busy_servers_are_overcome(tmp_path: Path) -> None:
+    files = {f"{number:04}.jpg": jpeg(number) for number in range(12)}
+    with LoopbackServer(files) as server:
+        server.faults["0003.jpg"] = [CUT, 503]
+        server.faults["0007.jpg"] = [503, CUT]
+        rows = download_images([image(number) for number in range(12)], custom(server.url), tmp_path / "images")
+
+        assert {row.status for row in rows} == {"ok"}
+        assert server.asked_for().count("0003.jpg") == 3
+        assert len(server.log) == 12 + 4
+
+
+def test_an_image_that_the_server_does_not_have_is_missing(tmp_path: Path) -> None:
+    with LoopbackServer({"0001.jpg": jpeg(1), "0003.jpg": jpeg(3)}) as server:
+        server.faults["0003.jpg"] = [403]
+        rows = download_images([image(number) for number in (1, 2, 3)], custom(server.url), tmp_path / "images")
+
+        assert [row.status for row in rows] == ["ok", "missing", "missing"]
+        assert set(server.asked_for()) == {"0001.jpg", "0002.jpg", "0003.jpg"}
+
+
+@pytest.mark.parametrize("damaged", [b"", jpeg(1)[:-9], b"text"], ids=["empty", "truncated", "text"])
+def test_an_image_that_was_damaged_in_the_cache_is_fetched_once_more(
+    tmp_path: Path, cache: Path, damaged: bytes
+) -> None:
+    with LoopbackServer({"0001.jpg": jpeg(1)}) as server:
+        cached = cached_image(cache, server, "0001.jpg")
+        write_bytes(cached, damaged)
+        for out in ("one", "two"):
+            (row,) = download_images([image(1)], custom(server.url), tmp_path / out)
+            assert row.status == "ok"
+        assert server.asked_for() == ["0001.jpg"]
+        assert cached.read_bytes() == jpeg(1)
+
+
+def test_another_image_behind_the_same_url_is_noticed_and_an_unchanged_one_not_asked_for(tmp_path: Path) -> None:
+    with LoopbackServer({"0001.jpg": jpeg(1), "0002.jpg": jpeg(2)}) as server:
+        images = [image(number) for number in (1, 2)]
+        download_images(images, custom(server.url), tmp_path / "one")
+        server.files["0002.jpg"] = jpeg(3)
+        server.log.clear()
+        download_images(images, custom(server.url), tmp_path / "two")
+        assert server.asked_for() == ["0002.jpg"]
+        assert (tmp_path / "two" / "0002.jpg").read_bytes() == jpeg(3)
+
+
+def test_a_network_that_is_down_is_one_line_and_not_a_hundred_missing_images(tmp_path: Path) -> None:
+    with LoopbackServer({}) as server:
+        url = server.url
+    with pytest.raises(CocosegError, match=r"127\.0\.0\.1 cannot be reached .* \(24 of 100 images failed, 0 are there"):
+        download_images([image(number) for number in range(100)], custom(url), tmp_path / "images")
+
+
+def stage_folder(folder: Path, images: Sequence[dict[str, Any]]) -> Path:
+    content = {"images": list(images), "annotations": [], "categories": []}
+    write_bytes(folder / "data" / "filtered" / "instances.json", json.dumps(content).encode())
+    return folder
+
+
+def entries(count: int) -> list[dict[str, Any]]:
+    return [{"id": id_, "file_name": f"{id_:04}.jpg", "width": WIDTH, "height": HEIGHT} for id_ in range(count)]
+
+
+def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Path) -> None:
+    count = 200
+    files = {f"{number:04}.jpg": jpeg(number) for number in range(count)}
+    stage_folder(tmp_path, entries(count))
+    environment = {"COCOSEG_CACHE": str(cache)}
+    with LoopbackServer(files, delay_s=0.1) as server:
+        params = {"dataset": "custom", "images": server.url}
+        with start_stage(tmp_path, "download_images", params, environment) as process:
+            server.wait_for_requests(count * 6 // 10)
+            process.send_signal(signal.SIGKILL)
+        assert not (tmp_path / "data" / "images.csv").exists()
+        arrived = [name for name in files if cached_image(cache, server, name).exists()]
+        assert count * 4 // 10 <= len(arrived) < count
+        server.log.clear()
+
+        status, lines = run_stage(tmp_path, "download_images", params, environment)
+
+        assert (status, len(lines)) == (0, 1)
+        assert f"{count} images, about " in lines[0]
+        assert f"those that have not changed come from {cache}" in lines[0]
+        assert sorted(server.asked_for()) == sorted(set(files) - set(arrived))
+    rows = read_table(tmp_path / "data" / "images.csv", ImageRow)
+    assert [row.image_id for row in rows] == list(range(count))
+    assert all((tmp_path / "data" / "images" / row.file_name).read_bytes() == jpeg(row.image_id) for row in rows)
+
+
+def test_the_stage_draws_the_sample_twice_alike(tmp_path: Path) -> None:
+    assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": ""}, {})[0] == 0
+    content = json.loads((tmp_path / "data/raw/instances.json").read_bytes())
+    stage_folder(tmp_path, content["images"][:12])
+    outputs = []
+    for _ in range(2):
+        status, lines = run_stage(tmp_path, "download_images", {"dataset": "sample", "images": ""}, {})
+        assert (status, lines) == (0, ["download_images: 12 images to draw"])
+        outputs.append({path.name: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()})
+
+    assert outputs[0] == outputs[1]
+    assert {row.status for row in read_table(tmp_path / "data" / "images.csv", ImageRow)} == {"ok"}

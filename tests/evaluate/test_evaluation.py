@@ -1,0 +1,126 @@
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from small_data import BINARY, MULTICLASS, write_pairs
+from torch import Tensor, nn
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.evaluate.evaluation import (
+    EvaluateParams,
+    Evaluation,
+    checked_card,
+    evaluate,
+    evaluation_metrics,
+    iou_rows,
+)
+from cocoseg.images.pairs import read_pair
+from cocoseg.model.preprocessing import Preprocessing, ResizeName
+from cocoseg.model.weights import ModelCard, TrainingData
+from cocoseg.scores.confusion import confusion_matrix
+from cocoseg.scores.per_image import class_pixels
+from cocoseg.tables import ClassIoU
+
+CARD = ModelCard(
+    arch="bright",
+    encoder="none",
+    task="multiclass",
+    classes=MULTICLASS.classes,
+    preprocessing=Preprocessing(image_size_px=64, resize="squash"),
+    epoch=1,
+    val_miou=0.0,
+    params={},
+    data=TrainingData(train_images=0, val_images=0, fingerprint=""),
+    versions={},
+)
+PARAMS = EvaluateParams(bootstrap_samples=100, gallery_images=0, min_effect=0.01, primary_score="miou")
+
+
+class Bright(nn.Module):
+    """Calls every bright pixel a car."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.mean(dim=1)
+        return torch.stack([torch.zeros_like(bright), torch.full_like(bright, -9), bright], dim=1)
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side"])
+def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_path: Path, resize: ResizeName) -> None:
+    pairs = write_pairs(tmp_path, 3) + write_pairs(tmp_path / "larger", 2, size=48)
+    pairs = [msgspec.structs.replace(pair, file_name=f"{number}/a.jpg") for number, pair in enumerate(pairs)]
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=64, resize=resize))
+    result = evaluate(Bright(), card, pairs, tmp_path / "predictions")
+    total = np.zeros((3, 3), np.int64)
+    for number, pair in enumerate(pairs):
+        image, truth = read_pair(pair, 3)
+        written = (tmp_path / "predictions" / str(number) / "a.png").read_bytes()
+        decoded = cv2.imdecode(np.frombuffer(written, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert decoded is not None
+        prediction = decoded.astype(np.uint8)
+        assert prediction.shape == truth.shape
+        # Enlarging and shrinking again may move an edge, but no more.
+        bright = (image.mean(axis=2) > 105) * 2
+        assert (prediction != bright).mean() < 0.08
+        total += confusion_matrix(truth, prediction, 3)
+    assert np.array_equal(result.confusion, total)
+    assert [row.file_name for row in result.per_image if row.class_name == "background"] == [
+        pair.file_name for pair in pairs
+    ]
+
+
+def test_the_confusion_based_iou_can_be_rebuilt_from_the_table(tmp_path: Path) -> None:
+    result = evaluate(Bright(), CARD, write_pairs(tmp_path, 4), tmp_path / "predictions")
+    target, prediction, hit = Counter[str](), Counter[str](), Counter[str]()
+    for row in result.per_image:
+        target[row.class_name] += row.target
+        prediction[row.class_name] += row.prediction
+        hit[row.class_name] += row.hit
+    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "test", {})
+    for name, iou in metrics["iou"].items():
+        assert hit[name] / (target[name] + prediction[name] - hit[name]) == pytest.approx(iou)
+    assert {row.file_name for row in result.per_image} == {f"00{number}.png" for number in range(4)}
+
+
+def test_the_metrics_by_hand() -> None:
+    confusion = np.array([[6, 0, 2], [0, 0, 0], [0, 0, 2]])
+    rows = class_pixels("a.jpg", confusion, MULTICLASS.classes)
+    result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
+    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "val", {"commonest_class": {"miou": 0.4}})
+    assert metrics["split"] == "val"
+    assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
+    assert metrics["foreground_dice"] == pytest.approx(4 / 6)
+    assert metrics["iou"]["person"] is None
+    assert metrics["classes_averaged"] == 2
+    assert metrics["baselines"] == {"commonest_class": {"miou": 0.4}}
+
+
+def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
+    iou = {"background": 0.75, "person": None, "car": 0.5}
+    intervals = {"iou": {"background": {"low": 0.5, "high": 1.0}}}
+    assert iou_rows({"iou": iou, "intervals": intervals}) == [
+        ClassIoU(class_name="background", iou=0.75, low=0.5, high=1.0),
+        ClassIoU(class_name="car", iou=0.5),
+    ]
+
+
+def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -> None:
+    assert checked_card(CARD, MULTICLASS, "data/model") == CARD
+    dog = msgspec.structs.replace(CARD, classes=("background", "person", "dog"))
+    turned = msgspec.structs.replace(CARD, classes=("background", "car", "person"))
+    for card, mapping, found in (
+        (
+            dog,
+            MULTICLASS,
+            "its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks (car)",
+        ),
+        (turned, MULTICLASS, "its classes are not those of the masks: in their order"),
+        (CARD, BINARY, "a model of task multiclass, but the masks are binary"),
+    ):
+        with pytest.raises(CocosegError) as caught:
+            checked_card(card, mapping, "../other/data/model")
+        way_out = "expected a model of these masks, as dvc repro train makes it"
+        assert str(caught.value) == f"../other/data/model: {found}; {way_out}"

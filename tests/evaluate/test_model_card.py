@@ -1,0 +1,133 @@
+from typing import Any
+
+import msgspec
+import pytest
+from model.test_weights import CARD
+
+from cocoseg.evaluate.model_card import Cost, LicensedImage, Results, Source, measured_cost, model_card
+
+COST = Cost(parameters=1_250_000, multiply_adds=330_108_048)
+METRICS: dict[str, Any] = {
+    "split": "test",
+    "images": 7,
+    "miou": 0.61234,
+    "mean_dice": 0.7,
+    "iou": {"background": 0.9, "person": 0.32468, "car": None},
+    "dice": {"background": 0.95, "person": 0.49, "car": None},
+    "intervals": {"miou": {"low": 0.55, "high": 0.66}, "iou": {"background": {"low": 0.85, "high": 0.93}}},
+    "baselines": {"commonest_class": {"miou": 0.3}},
+}
+
+
+def side(images: int, persons: int) -> dict[str, Any]:
+    return {"images": images, "classes": {"person": {"images": persons}}}
+
+
+RESULTS = Results(
+    metrics=METRICS,
+    split={
+        "sides": {"train": side(20, 11), "val": side(3, 2), "test": side(7, 5)},
+        "near_duplicates": {"across_sides": 0},
+    },
+    source=Source(
+        info={"description": "COCO 2017 Dataset", "year": 2017},
+        licenses=[{"id": 4, "name": "Attribution", "url": "http://example.org/by"}],
+        images=[
+            LicensedImage(file_name=name, license=id_) for name, id_ in (("a", 4), ("b", 4), ("c", None), ("d", 9))
+        ],
+    ),
+    learnt_from=frozenset("abc"),
+)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_every_score_stands_with_its_interval_and_one_that_was_not_measured_with_a_dash() -> None:
+    found = rows(model_card(CARD, COST, RESULTS))
+    assert ["mIoU", "0.612", "0.550 to 0.660"] in found
+    assert ["mean Dice", "0.700", "–"] in found
+    assert ["background", "0.900", "0.850 to 0.930", "0.950"] in found
+    assert ["car", "–", "–", "–"] in found
+
+
+def test_images_are_counted_by_side_and_class_and_the_licences_are_of_what_was_learnt_from() -> None:
+    found = rows(model_card(CARD, COST, RESULTS))
+    assert ["all", "20", "3", "7"] in found
+    assert ["person", "11", "2", "5"] in found
+    assert ["car", "0", "0", "0"] in found
+    assert ["Attribution, http://example.org/by", "2"] in found
+    assert ["not stated", "1"] in found
+    assert ["id 9", "1"] not in found
+
+
+def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> None:
+    text = model_card(CARD, COST, RESULTS)
+    assert "- The weakest class is person, with an IoU of 0.325." in text
+    assert "- Not tested, for no scored image shows them: car." in text
+    assert "too good" not in text
+    of_val = msgspec.structs.replace(RESULTS, metrics=METRICS | {"split": "val"})
+    assert "- The scores are of the side that chose the epoch, so they are too good." in model_card(CARD, COST, of_val)
+
+
+def test_source_training_and_cost_are_the_files_own() -> None:
+    text = model_card(CARD, COST, RESULTS)
+    assert "Source: COCO 2017 Dataset, 2017." in text
+    assert "weights of epoch 3, counted from 1: the best in validation (mIoU 0.500)" in text
+    assert ["`lr`", "0.001"] in rows(text)
+    assert "1,250,000 parameters; 5.0 MB" in text
+    assert "0.33 billion multiply-adds for an image of 32 × 32 pixels" in text
+
+
+def test_what_one_machine_measured_is_said_of_that_machine() -> None:
+    training = {
+        "seconds": 144.73, "device": "cpu, 2 threads", "precision": "32-true", "train_images_per_second": 45.0,
+        "peak_memory_mb": 1289,
+    }  # fmt: skip
+    evaluation = {"milliseconds_per_image": 16.13, "device": "cpu, 2 threads", "peak_memory_mb": 921}
+    trained = "Trained in 145 s on cpu, 2 threads in 32-true, 45.0 images/s, at most 1289 MB."
+    used = "One image alone takes 16.13 ms on cpu, 2 threads; predicting the scored images took at most 921 MB."
+    assert measured_cost(training, evaluation) == f"{trained} {used}"
+    assert measured_cost(None, evaluation) == used
+    assert measured_cost(training, None) == trained
+
+
+def test_without_results_the_card_says_which_command_measures_them() -> None:
+    text = model_card(CARD, COST, None)
+    assert "Not measured: `dvc repro evaluate` does." in text
+    assert "2 training and 1 validation images" in text
+
+
+@pytest.mark.parametrize("info", [None, "text", [], {}, {"description": None}])
+def test_a_file_that_says_nothing_of_its_source_is_quoted_as_that(info: Any) -> None:
+    source = msgspec.structs.replace(RESULTS.source, info=info, licenses={"no": "list"})
+    text = model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source))
+    assert "Source: not stated in the annotations file." in text
+    assert ["id 4", "2"] in rows(text)
+
+
+def test_a_strangers_words_cannot_become_markdown() -> None:
+    source = msgspec.structs.replace(RESULTS.source, info={"description": "<img src=x>\n|[b](c)`"})
+    text = model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source))
+    assert "Source: _img src=x____b_(c)_. Fingerprint" in text
+    hostile = "<b>|[a](http://e)"
+    card = msgspec.structs.replace(CARD, classes=("background", hostile, "car"))
+    metrics = METRICS | {
+        "iou": {"background": 0.9, hostile: 0.5, "car": None},
+        "dice": {"background": 0.95, hostile: 0.6, "car": None},
+    }
+    text = model_card(card, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
+    assert hostile not in text
+    assert "Classes: background, _b___a_(http://e), car." in text
+    assert "The weakest class is _b___a_(http://e), with an IoU of 0.500." in text
+
+
+def test_a_licence_without_an_id_is_nobodys_and_one_without_a_name_says_nothing() -> None:
+    licenses = [{"name": "CC BY"}, {"id": 4, "name": "", "url": ""}]
+    source = msgspec.structs.replace(RESULTS.source, licenses=licenses)
+    found = rows(model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source)))
+    assert ["not stated", "2"] in found  # of id 4
+    assert ["not stated", "1"] in found  # without one
+    assert not any("CC BY" in cell for row in found for cell in row)

@@ -1,0 +1,160 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from evaluate.test_evaluation import CARD
+from torch import Tensor, nn
+
+from cocoseg.evaluate import prediction
+from cocoseg.evaluate.prediction import ahead, predict_logits
+from cocoseg.model import preprocessing as geometry
+from cocoseg.model.preprocessing import Preprocessing, _labels_in_parts, original_labels, original_logits, placement
+
+
+class Recording(nn.Module):
+    """Logits are the images' first two channels; remembers how large its batches were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[int, ...]] = []
+        self.threads: set[int] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(tuple(images.shape))
+        self.threads.add(torch.get_num_threads())
+        return images[:, :2]
+
+
+def zeros(*sizes: tuple[int, int]) -> Iterator[tuple[int, "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]"]]:
+    return ((number, np.zeros((*size, 3), np.uint8)) for number, size in enumerate(sizes))
+
+
+def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    model = Recording()
+    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=32, resize="short_side"))
+    sizes = [(32, 32)] * 3 + [(32, 64)] * 2
+    keys = [predicted.key for predicted in predict_logits(model, card, zeros(*sizes), batch_size=2)]
+    assert keys == [0, 1, 2, 3, 4]
+    assert model.batches == [(2, 3, 32, 32), (1, 3, 32, 32), (2, 3, 32, 64)]
+
+
+def test_without_a_size_a_batch_is_as_large_as_in_training_and_at_most_16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    for trained, expected in ((4, [4, 4, 4, 4, 2]), (64, [16, 2])):
+        model = Recording()
+        card = msgspec.structs.replace(CARD, params={"batch_size": trained})
+        assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+        assert [batch[0] for batch in model.batches] == expected
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(2, [3, 3, 3, 3, 3, 3]), (4, [1] * 18), (64, [1] * 18)])
+def test_cores_share_a_batch_and_the_order_stays(
+    cores: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", str(cores))
+    model = Recording()
+    threads = torch.get_num_threads()
+    keys = [predicted.key for predicted in predict_logits(model, CARD, zeros(*[(8, 8)] * 18), batch_size=6)]
+    assert keys == list(range(18))
+    assert [batch[0] for batch in model.batches] == expected
+    assert model.threads == {1}
+    with ThreadPoolExecutor(1) as pool:  # a thread that is new has what was set last
+        assert pool.submit(torch.get_num_threads).result() == threads
+
+
+class Meeting(nn.Module):
+    """Comes to an end if two passes are in it at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=30)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.both.wait()
+        return images
+
+
+def test_two_cores_run_two_passes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "2")
+    assert len(list(predict_logits(Meeting(), CARD, zeros((8, 8), (8, 8)), batch_size=2))) == 2
+
+
+def test_photographs_of_a_phone_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    monkeypatch.setattr(prediction, "_BATCH_PIXELS", 150)
+    model = Recording()
+    assert len(list(predict_logits(model, CARD, zeros(*[(8, 8)] * 5)))) == 5
+    assert [batch[0] for batch in model.batches] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("said", [0, -1, "big", None, 2.5])
+def test_a_batch_size_that_is_none_in_a_strangers_card_is_passed_over(
+    said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    model = Recording()
+    card = msgspec.structs.replace(CARD, params={"batch_size": said})
+    assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+    assert [batch[0] for batch in model.batches] == [16, 2]
+
+
+class Leaning(nn.Module):
+    """The logit of class 1 rises from -1 on the left to 1 on the right, whatever the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        ramp = torch.linspace(-1, 1, images.shape[-1]).expand(images.shape[0], *images.shape[-2:])
+        return torch.stack([torch.zeros_like(ramp), ramp], dim=1)
+
+
+def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
+    (plain,) = predict_logits(Leaning(), CARD, zeros((64, 64)))
+    (flipped,) = predict_logits(Leaning(), CARD, zeros((64, 64)), flips=True)
+    assert plain.logits[1, 0, [0, -1]].tolist() == [-1, 1]
+    assert flipped.logits[1].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_labels_are_the_same_by_plane_as_on_the_cpu_and_in_parts_as_on_an_accelerator(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = placement(40, 60, 16, "letterbox")
+    logits = torch.randn(5, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits[3] = logits[1]  # ties, which the first class wins
+    expected = original_logits(logits, place).argmax(dim=0)
+    monkeypatch.setattr(geometry, "_MOST_VALUES", channels * 40 * 60)
+    labels = original_labels(logits, place)
+    assert labels.dtype == np.uint8
+    assert labels.shape == (40, 60)
+    assert np.array_equal(labels, expected)
+    in_parts = _labels_in_parts(logits, place)
+    assert in_parts.dtype == torch.uint8
+    assert np.array_equal(in_parts, expected)
+
+
+def test_a_binary_model_has_one_channel_by_plane_too() -> None:
+    place = placement(40, 60, 16, "squash")
+    logits = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = original_labels(logits, place)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, original_logits(logits, place)[0] > 0)
+
+
+def test_a_few_are_made_ahead_in_their_order() -> None:
+    asked: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            asked.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        squares = ahead(pool, lambda number: number**2, items(), most=2)
+        assert next(squares) == 0
+        assert asked == [0, 1, 2]
+        assert list(squares) == [1, 4, 9, 16]

@@ -1,0 +1,67 @@
+"""What DVC wrote, as a stranger could have written it: `dvc.lock`, and the lists of the files of a folder."""
+
+import json
+from typing import Any
+
+import pytest
+from clones import Clone, git_repository
+from hostile.test_hostile_annotations import laughs
+from sandbox import Sandbox
+from stage_runs import ROOT
+
+from cocoseg.commands.revisions import stages_of_lock
+from cocoseg.commands.verify.outputs import Output, listed_files
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_bytes
+
+LOCKS = {
+    "a tag that runs code": "stages: !!python/object/apply:os.system [touch ../canary/x]",
+    "lists 2,000 deep": "stages: " + "[" * 2000,
+    "stages that are a list": "stages: [1, 2]",
+    "aliases that multiply": laughs(30).replace("annotations:", "stages:"),
+    "bytes that are no text": "stages: \x01",
+}
+
+
+@pytest.mark.parametrize(("what", "text"), LOCKS.items(), ids=list(LOCKS))
+def test_a_lock_that_dvc_would_not_write_is_one_line(sandbox: Sandbox, what: str, text: str) -> None:
+    git_repository(sandbox.work)
+    for file in ("params.yaml", "dvc.yaml", "metrics/evaluate.json"):
+        write_bytes(sandbox.work / file, (ROOT / file).read_bytes())
+    (sandbox.work / "dvc.lock").write_text(text, encoding="utf-8")
+    work = Clone(sandbox.work)
+    work.git("add", "--all")
+    work.git("-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "--message", "strange")
+
+    status, line = sandbox.command("compare", "HEAD")  # DVC itself reads it first
+
+    assert status == 1
+    assert line.startswith("HEAD: data/evaluation/per_image.csv is neither in the cache nor on the remote (")
+    with pytest.raises(CocosegError, match=r"^dvc\.lock: not what DVC writes; bring it back with git checkout, or run"):
+        stages_of_lock(text.encode(), "dvc.lock")
+    sandbox.tell("dvc.lock", what, line)
+
+
+LISTS: dict[str, tuple[Any, str]] = {
+    "a file that climbs": ([{"md5": "0" * 32, "relpath": "../canary/photo.jpg"}], "'../canary/photo.jpg', outside of"),
+    "an absolute path": ([{"md5": "0" * 32, "relpath": "/etc/passwd"}], "names '/etc/passwd', outside of the folder"),
+    "backslashes": ([{"md5": "0" * 32, "relpath": "..\\a"}], "outside of the folder"),
+    "an object that climbs": ([{"md5": "../../../canary/photo.jpg", "relpath": "a"}], "is no list of files: Expected"),
+    "an object": ({}, "is no list of files: Expected `array`, got `object`"),
+    "lists 100,000 deep": ('[{"a":' + "[" * 100_000, "is no list of files: maximum recursion depth exceeded"),
+}
+
+
+@pytest.mark.parametrize(("what", "content", "line"), [(key, *value) for key, value in LISTS.items()], ids=list(LISTS))
+def test_a_list_of_files_that_leave_their_folder_is_one_line(
+    sandbox: Sandbox, what: str, content: Any, line: str
+) -> None:
+    output = Output("data/images", "d41d8cd98f00b204e9800998ecf8427e.dir", "download_images", True, None, None)
+    text = content if isinstance(content, str) else json.dumps(content)
+
+    with pytest.raises(CocosegError) as caught:
+        listed_files(text.encode(), output)
+
+    assert line in str(caught.value)
+    assert str(caught.value).startswith("data/images: d41d8cd98f00b204e9800998ecf8427e.dir ")
+    sandbox.tell("list of a folder", what, str(caught.value))

@@ -1,0 +1,309 @@
+"""Image files from outside: what is accepted, and under which name the rest goes."""
+
+import json
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cocoseg.images.decode import ImageDefect, check_image, read_image, read_reduced_image
+from cocoseg.images.headers import read_header
+
+COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"
+
+Pixels = NDArray[np.uint8]
+
+
+def noise(height: int = 20, width: int = 30, channels: int = 3) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encoded(extension: str, pixels: NDArray[np.uint8 | np.uint16]) -> bytes:
+    bgr = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]] if pixels.ndim == 3 else pixels
+    return cv2.imencode(extension, bgr)[1].tobytes()
+
+
+def defect(data: bytes, width: int = 30, height: int = 20) -> str:
+    with pytest.raises(ImageDefect) as caught:
+        check_image(data, width, height)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".webp"])
+def test_a_file_that_loses_nothing_gives_its_very_pixels(extension: str) -> None:
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101] if extension == ".webp" else []
+    data = cv2.imencode(extension, noise()[..., ::-1], lossless)[1].tobytes()
+
+    np.testing.assert_array_equal(check_image(data, 30, 20), noise())
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_the_header_tells_the_size_without_decoding(extension: str) -> None:
+    header = read_header(encoded(extension, noise()))
+
+    assert (header.width, header.height, header.complete) == (30, 20, True)
+
+
+@pytest.mark.parametrize(
+    ("extension", "channels", "depth", "converted"),
+    [
+        (".jpg", 1, np.uint8, ("gray",)),
+        (".jpg", 3, np.uint8, ()),
+        (".png", 1, np.uint8, ("gray",)),
+        (".png", 4, np.uint8, ("alpha",)),
+        (".png", 1, np.uint16, ("gray", "16bit")),
+        (".png", 3, np.uint16, ("16bit",)),
+    ],
+)
+def test_the_header_tells_what_decoding_converts(
+    extension: str, channels: int, depth: type, converted: tuple[str, ...]
+) -> None:
+    pixels: NDArray[np.integer[Any]] = np.zeros((20, 30) if channels == 1 else (20, 30, channels), depth)
+    assert read_header(cv2.imencode(extension, pixels)[1].tobytes()).converted == converted
+
+
+def test_a_path_is_read_like_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(".png", noise()))
+
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 30, 20), noise())
+
+
+def test_a_grayscale_image_has_three_equal_channels() -> None:
+    gray = noise()[..., 0]
+
+    np.testing.assert_array_equal(check_image(encoded(".png", gray), 30, 20), np.dstack([gray] * 3))
+
+
+def test_sixteen_bits_keep_their_upper_eight() -> None:
+    deep = np.full((20, 30, 3), (0x1234, 0x80FF, 0xFF00), np.uint16)
+
+    pixels = check_image(encoded(".png", deep), 30, 20)
+
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels[0, 0], (0x12, 0x80, 0xFF))
+
+
+def test_alpha_is_dropped() -> None:
+    with_alpha = noise(channels=4)
+
+    np.testing.assert_array_equal(check_image(encoded(".png", with_alpha), 30, 20), with_alpha[..., :3])
+
+
+def test_a_cmyk_jpeg_shows_its_colours() -> None:
+    image = pytest.importorskip("PIL.Image")
+    file = BytesIO()
+    # No ink but 60 % of magenta: red and blue at full, green at 40 %.
+    image.new("CMYK", (30, 20), (0, 153, 0, 0)).save(file, "JPEG", quality=95)
+
+    pixels = check_image(file.getvalue(), 30, 20)
+
+    assert np.abs(pixels.astype(int) - (255, 102, 255)).max() <= 3
+
+
+def oriented_jpeg(orientation: int) -> bytes:
+    """30×20 stored pixels, the left half black, the right white, and an EXIF orientation."""
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:, 15:] = 255
+    tiff = b"MM\0\x2a\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01" + bytes([0, orientation, 0, 0]) + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    jpeg = encoded(".jpg", pixels)
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + jpeg[2:]
+
+
+def test_an_exif_orientation_is_followed_when_the_annotated_size_is_the_turned_one() -> None:
+    turned = check_image(oriented_jpeg(6), 20, 30)  # 6: turn by 90° to the right, so left becomes top
+
+    assert turned.shape == (30, 20, 3)
+    assert turned[:12].max() < 20
+    assert turned[18:].min() > 235
+
+
+def test_an_exif_orientation_is_ignored_when_the_annotated_size_is_the_stored_one() -> None:
+    for orientation in (3, 6):
+        stored = check_image(oriented_jpeg(orientation), 30, 20)
+        assert stored[:, :12].max() < 20
+        assert stored[:, 18:].min() > 235
+
+
+def test_a_turned_size_without_an_orientation_is_a_wrong_size() -> None:
+    assert defect(encoded(".jpg", noise()), 20, 30) == "wrong_size"
+    assert defect(oriented_jpeg(3), 20, 30) == "wrong_size"  # upside down explains no other size
+
+
+@pytest.mark.parametrize(
+    ("least", "divisor", "shape"),
+    [
+        ((5, 3), 8, (4, 6, 3)),  # 41 / 8 = 5.1 and 30 / 8 = 3.75, rounded up
+        ((6, 3), 4, (8, 11, 3)),
+        ((10, 7), 4, (8, 11, 3)),
+        ((11, 7), 2, (15, 21, 3)),
+        ((20, 15), 2, (15, 21, 3)),
+        ((20, 16), 1, (30, 41, 3)),
+        ((60, 50), 1, (30, 41, 3)),
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_leaves_what_is_asked_for(
+    least: tuple[int, int], divisor: int, shape: tuple[int, int, int]
+) -> None:
+    pixels, divided_by = read_reduced_image(encoded(".jpg", noise(30, 41)), 41, 30, *least)
+
+    assert (divided_by, pixels.shape) == (divisor, shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_reduced_jpeg_has_its_colours_in_order(tmp_path: Path, channels: int) -> None:
+    color = (200, 200, 200) if channels == 1 else (200, 100, 50)
+    stored = np.full((32, 32, channels), color[:channels], np.uint8)
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg", stored[..., 0] if channels == 1 else stored))
+
+    pixels, divisor = read_reduced_image(tmp_path / "a.jpg", 32, 32, 8, 8)
+
+    assert (divisor, pixels.shape) == (4, (8, 8, 3))
+    assert np.abs(pixels.astype(int) - color).max() <= 2
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".webp"])
+def test_only_a_jpeg_is_reduced(extension: str) -> None:
+    data = encoded(extension, noise())
+    pixels, divisor = read_reduced_image(data, 30, 20, 1, 1)
+
+    assert divisor == 1
+    np.testing.assert_array_equal(pixels, read_image(data, 30, 20))
+
+
+def test_a_reduced_jpeg_stays_as_stored_and_a_turned_one_is_not_reduced() -> None:
+    stored, divisor = read_reduced_image(oriented_jpeg(6), 30, 20, 15, 10)
+    assert (divisor, stored.shape) == (2, (10, 15, 3))
+    assert stored[:, :6].max() < 20
+    assert stored[:, 9:].min() > 235
+
+    turned, divisor = read_reduced_image(oriented_jpeg(6), 20, 30, 10, 15)
+    assert divisor == 1
+    np.testing.assert_array_equal(turned, read_image(oriented_jpeg(6), 20, 30))
+
+
+def test_a_size_that_is_off_by_one_shows_even_where_the_reduced_sizes_agree() -> None:
+    for width, height in ((41, 30), (42, 29), (30, 42)):  # 41 / 2 and 42 / 2 are both 21 columns
+        with pytest.raises(ImageDefect, match="wrong_size"):
+            read_reduced_image(encoded(".jpg", noise(30, 42)), width, height, 5, 5)
+
+
+def test_a_broken_jpeg_is_no_reduced_image() -> None:
+    for data in (b"\xff\xd8\xff\xd9" + bytes(50), b"\xff\xd8\xff" + b"x" * 100, b""):
+        with pytest.raises(ImageDefect):
+            read_reduced_image(data, 30, 20, 5, 5)
+
+
+def test_an_empty_file_is_empty() -> None:
+    assert defect(b"") == "empty"
+    with pytest.raises(ImageDefect, match="empty"):
+        read_image(b"", 30, 20)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<html>not found</html>" * 10,
+        b"\xff\xd8\xff\xd9" + bytes(50),
+        b"\xff\xd8\xff" + b"x" * 100 + b"\xff\xd9",
+        b"\x89PNG\r\n\x1a\n" + bytes(60),
+        b"RIFF\x16\0\0\0WEBPVP8Q" + bytes(40),
+        cv2.imencode(".gif", noise())[1].tobytes(),
+    ],
+    ids=["html", "jpeg without a frame", "jpeg of noise", "png without a header", "webp of no kind", "gif"],
+)
+def test_what_is_no_still_image_is_not_an_image(data: bytes) -> None:
+    assert defect(data) == "not_an_image"
+
+
+def test_an_animation_is_not_an_image() -> None:
+    frames = cv2.Animation()
+    frames.frames = [noise(), noise()[::-1].copy()]
+    frames.durations = [100, 100]
+    for extension in (".webp", ".png"):
+        assert defect(cv2.imencodeanimation(extension, frames)[1].tobytes()) == "not_an_image"
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp"])
+def test_a_file_cut_anywhere_is_never_taken_for_whole(extension: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(extension, noise(64, 64))
+
+    for size in range(1, len(data), 37):
+        assert defect(data[:size], 64, 64) in ("truncated", "not_an_image")
+    for size in (len(data) // 2, len(data) - 2, len(data) - 1):
+        assert defect(data[:size], 64, 64) == "truncated"
+    assert capfd.readouterr().err == ""  # the decoders, which would complain, never saw them
+
+
+def test_a_progressive_jpeg_is_whole_only_with_its_last_scan() -> None:
+    data = cv2.imencode(".jpg", noise(64, 64), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1]
+    jpeg = data.tobytes()
+
+    assert check_image(jpeg, 64, 64).shape == (64, 64, 3)
+    for size in range(len(jpeg) // 4, len(jpeg) - 1, 101):
+        assert defect(jpeg[:size], 64, 64) == "truncated"
+
+
+def test_a_preview_inside_a_jpeg_does_not_count_as_its_end() -> None:
+    jpeg, preview = encoded(".jpg", noise(64, 64)), encoded(".jpg", noise(8, 8))
+    segment = b"\xff\xe2" + (len(preview) + 2).to_bytes(2) + preview
+    with_preview = jpeg[:2] + segment + jpeg[2:]
+
+    assert check_image(with_preview + b"more behind its end", 64, 64).shape == (64, 64, 3)
+    assert defect(with_preview[:-500], 64, 64) == "truncated"
+
+
+def test_a_zero_filled_tail_is_truncated() -> None:
+    jpeg = encoded(".jpg", noise(64, 64))
+
+    assert defect(jpeg[: len(jpeg) // 2] + bytes(len(jpeg) // 2), 64, 64) == "truncated"
+
+
+def test_a_damaged_png_is_not_an_image(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded(".png", noise()))
+    data[len(data) // 2] ^= 0xFF
+
+    assert defect(bytes(data)) == "not_an_image"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_bomb_is_refused_by_what_it_declares() -> None:
+    header = b"IHDR" + (60_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"
+    end = b"IEND"
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) for chunk in (header, end)
+    )
+
+    assert defect(bomb, 30, 20) == "wrong_size"
+    assert defect(bomb, 60_000, 60_000) == "wrong_size"  # even where the annotations agree
+
+
+@given(
+    extension=st.sampled_from([".jpg", ".png", ".bmp", ".webp"]),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8),
+)
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_do_more_than_raise_a_defect(extension: str, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(encoded(extension, noise()))
+    for position, value in changes:
+        data[position % len(data)] = value
+    with suppress(ImageDefect):
+        assert check_image(bytes(data), 30, 20).shape == (20, 30, 3)
+
+
+@pytest.mark.skipif(not COCO_REAL.is_dir(), reason="real images are not at hand")
+def test_real_photographs_are_whole_and_of_their_annotated_size() -> None:
+    images = json.loads((COCO_REAL / "instances.json").read_bytes())["images"]
+    for image in images:
+        data = (COCO_REAL / "images" / image["file_name"]).read_bytes()
+        pixels = check_image(data, image["width"], image["height"])
+        assert pixels.shape == (image["height"], image["width"], 3)
+        assert defect(data[:-1000], image["width"], image["height"]) == "truncated"

@@ -1,0 +1,25 @@
+"""From annotations in the file to annotations painted, as bars."""
+
+import numpy as np
+
+from cocoseg.mask.funnel import funnel
+
+
+def test_each_bar_takes_its_share_from_what_was_left() -> None:
+    accounts = [
+        ("filter", {"input": 8, "dropped": {"crowd": 2}}),
+        ("mask", {"input": 6, "dropped": {"zero_area": 4}}),
+    ]
+    picture = funnel("annotations", accounts)
+    kept = (picture == (0, 114, 178)).all(axis=2).sum(axis=1)
+    dropped = (picture == (213, 94, 0)).all(axis=2).sum(axis=1)
+    # of 320 pixels: all 8, then 2 of 8 go, then 4 of 8, and 2 of 8 are left
+    assert [int(width) for width in dict.fromkeys(kept[kept > 0])] == [320, 80]
+    assert [int(width) for width in dict.fromkeys(dropped[dropped > 0])] == [80, 160]
+    columns = np.flatnonzero((picture == (213, 94, 0)).all(axis=2).any(axis=0))
+    assert columns[-1] - columns[0] + 1 == 240  # they follow each other: from 8 down to 2
+
+
+def test_a_reason_too_rare_for_a_pixel_still_shows() -> None:
+    picture = funnel("images", [("filter", {"input": 100_000, "dropped": {"licence": 1}})])
+    assert (picture == (213, 94, 0)).all(axis=2).any()

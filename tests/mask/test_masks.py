@@ -1,0 +1,185 @@
+"""From filtered annotations to masks on disk, with every annotation accounted for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from cocoseg.coco.categories import map_categories
+from cocoseg.coco.format import Category, Instances
+from cocoseg.core.errors import CocosegError
+from cocoseg.mask.masks import MaskParams, Masks, priority_ranks, write_masks
+from cocoseg.tables import ImageRow
+
+PARAMS = MaskParams(
+    task="multiclass",
+    overlap="last",
+    priority=(),
+    crowd="ignore",
+    out_of_bounds="clip",
+    gallery_images=2,
+    instance_masks=False,
+    max_skipped=0.5,
+    on_defect="count",
+)
+CATEGORIES = [Category(id=17, name="cat"), Category(id=18, name="dog")]
+LEFT = [[0, 0, 2, 0, 2, 4, 0, 4]]  # the left half of an image of 4×4: 8 pixels
+MIDDLE = [[1, 0, 3, 0, 3, 4, 1, 4]]  # 8 pixels, 4 of them in LEFT
+
+
+def annotation(annotation_id: int, image_id: int, segmentation: Any, category_id: int = 17, iscrowd: int = 0) -> Any:
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "iscrowd": iscrowd,
+        "segmentation": segmentation,
+    }
+
+
+def write(
+    folder: Path, annotations: list[Any], images: int = 1, status: dict[int, str] | None = None, **changes: Any
+) -> Masks:
+    params = msgspec.structs.replace(PARAMS, **changes)
+    file = {
+        "images": [{"id": n, "file_name": f"sub/{n}.jpg", "width": 4, "height": 4} for n in range(1, images + 1)],
+        "annotations": annotations,
+        "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
+    }
+    instances = msgspec.json.decode(json.dumps(file).encode(), type=Instances)
+    rows = [
+        ImageRow(image_id=n, file_name=f"sub/{n}.jpg", status=(status or {}).get(n, "ok")) for n in range(1, images + 1)
+    ]
+    mapping = map_categories(instances.categories, params.task)
+    masks = write_masks(instances, rows, mapping, params, folder / "masks", folder / "instance_masks")
+    for noun, entries in (("images", images), ("annotations", len(annotations))):
+        account = masks.metrics[noun]
+        assert account["input"] == entries == account["kept"] + sum(account["dropped"].values())
+    return masks
+
+
+def read(path: Path) -> list[list[int]]:
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    rows: list[list[int]] = pixels.tolist()
+    return rows
+
+
+def test_a_mask_holds_class_indices_at_the_images_own_size_and_its_table_counts_them(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, MIDDLE, 18)])
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 2, 2, 0]] * 4
+    assert [(row.class_name, row.instances, row.pixels) for row in masks.rows] == [
+        ("background", 0, 4),
+        ("cat", 1, 4),
+        ("dog", 1, 8),
+    ]
+    assert masks.mask_of_image == {"sub/1.jpg": "sub/1.png"}
+    assert masks.metrics["contested_share"] == 0.25
+    assert masks.metrics["ignored_share"] == 0
+
+
+def test_binary_is_the_union_of_all_classes(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, MIDDLE, 18)], task="binary")
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 1, 0]] * 4
+    assert [row.class_name for row in masks.rows] == ["background", "foreground"]
+    assert masks.metrics["contested_share"] == 0
+
+
+@pytest.mark.parametrize(("crowd", "expected"), [("ignore", [1, 1, 255, 0]), ("keep", [1, 2, 2, 0])])
+def test_a_crowd_is_255_under_others_or_an_annotation_like_any_other(
+    tmp_path: Path, crowd: str, expected: list[int]
+) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, MIDDLE, 18, iscrowd=1)], crowd=crowd)
+    assert read(tmp_path / "masks/sub/1.png") == [expected] * 4
+    assert masks.metrics["annotations"]["kept"] == 2
+
+
+def test_instance_maps_are_16_bit_and_their_table_names_the_annotations(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(70, 1, LEFT), annotation(80, 1, MIDDLE)], instance_masks=True)
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 1, 0]] * 4
+    instances = cv2.imread(str(tmp_path / "instance_masks/sub/1.png"), cv2.IMREAD_UNCHANGED)
+    assert instances is not None
+    assert instances.dtype == np.uint16
+    assert instances.tolist() == [[1, 2, 2, 0]] * 4
+    assert [(row.number, row.annotation_id) for row in masks.instance_rows] == [(1, 70), (2, 80)]
+
+
+def test_without_instance_masks_their_folder_is_empty(tmp_path: Path) -> None:
+    write(tmp_path, [annotation(1, 1, LEFT)])
+    assert list((tmp_path / "instance_masks").iterdir()) == []
+
+
+def test_a_broken_annotation_is_counted_and_the_good_ones_stay_as_they_are(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, [[0, 0, 1]]), annotation(3, 1, "x")])
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 0, 0]] * 4
+    assert masks.metrics["annotations"]["dropped"] == {"odd_polygon": 1, "segmentation_of_wrong_type": 1}
+
+
+def test_an_image_left_without_a_painted_class_goes_and_its_annotations_with_it(tmp_path: Path) -> None:
+    masks = write(
+        tmp_path,
+        [annotation(1, 1, LEFT), annotation(2, 2, [[9, 9, 12, 9, 12, 12]]), annotation(3, 2, LEFT, iscrowd=1)],
+        images=2,
+    )
+    assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}
+    assert masks.metrics["annotations"]["dropped"] == {"image_no_painted_class": 1, "outside_image": 1}
+    assert not (tmp_path / "masks/sub/2.png").exists()
+
+
+def test_missing_and_broken_images_go_by_name_up_to_the_share_that_is_allowed(tmp_path: Path) -> None:
+    annotations = [annotation(n, n, LEFT) for n in (1, 2, 3, 4)]
+    status = {2: "missing", 3: "truncated"}
+    masks = write(tmp_path, annotations, images=4, status=status)
+    assert masks.metrics["images"]["dropped"] == {"missing": 1, "truncated": 1}
+    assert masks.metrics["annotations"]["dropped"] == {"image_missing": 1, "image_truncated": 1}
+    with pytest.raises(CocosegError, match=r"2 of 4 images are missing or broken, first sub/2.jpg \(missing\)"):
+        write(tmp_path, annotations, images=4, status=status, max_skipped=0.4)
+
+
+def test_nothing_painted_at_all_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(CocosegError, match=r"no mask is left of 1 images \(1 no_painted_class, 1 odd_polygon\)"):
+        write(tmp_path, [annotation(1, 1, [[0, 0, 1]])])
+
+
+def test_on_defect_fail_stops_at_the_first_and_names_it(tmp_path: Path) -> None:
+    with pytest.raises(CocosegError, match=r"sub/1.jpg: annotation 2: odd_polygon; mend it, or set on_defect: count"):
+        write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, [[0, 0, 1]])], on_defect="fail")
+
+
+def test_many_images_in_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = [annotation(n, n, LEFT if n % 2 else MIDDLE, 17 + n % 2) for n in range(1, 151)]
+    results = {}
+    for workers in ("1", "2"):
+        monkeypatch.setenv("COCOSEG_WORKERS", workers)
+        masks = write(tmp_path / workers, annotations, images=150)
+        files = {path.name: path.read_bytes() for path in (tmp_path / workers / "masks/sub").iterdir()}
+        results[workers] = (msgspec.json.encode(masks), files)
+    assert results["1"] == results["2"]
+    assert len(results["1"][1]) == 150
+
+
+def test_an_unknown_class_in_priority_is_an_error() -> None:
+    mapping = map_categories(CATEGORIES, "multiclass")
+    assert priority_ranks(mapping, ["dog"]) == {18: 0, 17: 1}
+    with pytest.raises(CocosegError, match="priority names 'dgo', which is not among the classes; did you mean dog?"):
+        priority_ranks(mapping, ["dgo"])
+
+
+def test_only_an_instance_map_has_a_limit_of_annotations_and_it_costs_the_image_alone(tmp_path: Path) -> None:
+    many = [annotation(n, 1, [[0, 0, 1, 0, 1, 1, 0, 1]]) for n in range(1, 65_537)]
+    entries = [*many, annotation(70_000, 2, LEFT)]
+    assert write(tmp_path / "a", entries, images=2).metrics["images"]["dropped"] == {}
+    masks = write(tmp_path / "b", entries, images=2, instance_masks=True)
+    assert masks.metrics["images"]["dropped"] == {"too_many_instances": 1}
+    assert masks.metrics["annotations"]["dropped"] == {"image_too_many_instances": 65_536}
+
+
+def test_what_was_clipped_is_counted_in_an_image_that_goes_too(tmp_path: Path) -> None:
+    crowd = annotation(2, 2, [[2, 0, 9, 0, 9, 2, 2, 2], [0, 0, 1, 1]], iscrowd=1)
+    masks = write(tmp_path, [annotation(1, 1, LEFT), crowd], images=2)
+    assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}
+    assert (masks.metrics["annotations"]["clipped"], masks.metrics["annotations"]["ignored_parts"]) == (1, 1)

@@ -1,0 +1,53 @@
+"""A look at the masks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cocoseg.core.files import write_bytes
+from cocoseg.images.png import encode_png
+from cocoseg.mask.previews import ClassShare, class_shares, most_defective, preview
+from cocoseg.pictures.palette import palette
+from cocoseg.tables import MaskRow
+
+
+def row(image_id: int, class_index: int, instances: int, pixels: int) -> MaskRow:
+    return MaskRow(
+        image_id=image_id,
+        file_name=f"{image_id}.png",
+        class_index=class_index,
+        class_name=("background", "cat")[class_index],
+        instances=instances,
+        pixels=pixels,
+    )
+
+
+def test_shares_are_percent_of_all_pixels_and_a_hidden_object_is_in_no_image() -> None:
+    rows = [row(1, 0, 0, 60), row(1, 1, 2, 20), row(2, 0, 0, 120), row(2, 1, 1, 0)]
+    assert class_shares(rows) == [
+        ClassShare(class_name="background", images=2, instances=0, pixel_share=90.0),
+        ClassShare(class_name="cat", images=1, instances=3, pixel_share=10.0),
+    ]
+
+
+def test_a_preview_shows_the_image_and_the_colour_of_its_class(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 1
+    write_bytes(tmp_path / "images/1.png", encode_png(np.full((40, 40, 3), (200, 10, 10), np.uint8)))
+    write_bytes(tmp_path / "masks/1.png", encode_png(mask))
+    names = ("background", "cat")
+    picture = preview({"1.png": "a cat"}, {"1.png": "1.png"}, tmp_path / "images", tmp_path / "masks", names, "all")
+    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+    assert tuple(palette()[1].tolist()) in colours
+    assert any(red > 190 and green < 20 for red, green, _ in colours)
+
+
+def test_the_images_with_most_defects_come_first_and_say_which() -> None:
+    defects = {"a.png": {"clipped": 9}, "b.png": {"odd_polygon": 2, "clipped": 1}, "c.png": {"zero_area": 1}}
+    assert list(most_defective(defects, 3)) == ["b.png", "c.png", "a.png"]
+    assert most_defective(defects, 1) == {"b.png": "b.png: 1 clipped, 2 odd_polygon"}
+
+
+def test_a_preview_of_nothing_says_so(tmp_path: Path) -> None:
+    picture = preview({}, {}, tmp_path, tmp_path, ("background", "cat"), "the images with most defects")
+    assert picture.min() < 100  # there is text

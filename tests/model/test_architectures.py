@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.architectures import build_model, check_model, parameter_count, with_synchronised_norm
+
+ENCODER = "tu-mobilenetv3_small_050"
+
+
+@pytest.mark.parametrize("arch", ["unet", "fastscnn", "deeplabv3_mobilenet", "segformer", "unetplusplus"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (70, 97)])
+def test_logits_have_the_size_of_the_input_whatever_it_is(arch: str, height: int, width: int) -> None:
+    model = build_model(arch, ENCODER, "none", classes=81).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, height, width)).shape == (1, 81, height, width)
+
+
+def test_deeplabv3_gives_both_heads_in_training_and_one_in_evaluation() -> None:
+    model = build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3).train()
+    output = model(torch.zeros(2, 3, 32, 32))
+    assert [logits.shape for logits in output] == [(2, 3, 32, 32)] * 2
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_batch_norm_follows_fast_enough_for_a_short_run_from_scratch() -> None:
+    model = build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3)
+    assert {module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "pretrained", "message"),
+    [
+        ("unett", ENCODER, "none", "arch is 'unett'; did you mean unet?"),
+        ("unet", "resnet19", "none", "encoder is 'resnet19'; did you mean resnet18?"),
+        ("unet", "tu-mobilenetv3_smal_050", "none", "did you mean tu-mobilenetv3_small_050?"),
+        ("unet", ENCODER, "coco", "unet has no COCO weights; expected none or imagenet"),
+        ("fastscnn", ENCODER, "imagenet", "fastscnn has no published weights; expected none"),
+        ("dpt", "resnet18", "none", "encoder resnet18 does not go with arch dpt"),
+    ],
+)
+def test_a_combination_that_does_not_exist_is_one_line(arch: str, encoder: str, pretrained: str, message: str) -> None:
+    with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
+        build_model(arch, encoder, pretrained, classes=3)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_weights_out_of_reach_say_what_is_missing_where_it_belongs_and_how_to_go_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
+        build_model("deeplabv3_mobilenet", ENCODER, "coco", classes=3)
+    for part in ("deeplabv3_mobilenet_v3_large-", str(tmp_path / "hub" / "checkpoints"), "pretrained: none"):
+        assert part in str(caught.value)
+
+
+def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None:
+    with pytest.raises(CocosegError, match="image_size_px 16 does not fit this architecture"):
+        check_model(build_model("pan", ENCODER, "none", classes=3), 16, smallest_batch=2)
+    with pytest.raises(CocosegError, match="batch_size leaves one image per device"):
+        check_model(build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3), 32, smallest_batch=1)
+
+
+def test_the_trial_run_leaves_no_trace() -> None:
+    model = build_model("unet", ENCODER, "none", classes=3).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_model(model, 64, smallest_batch=1)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_parameter_that_no_gradient_reaches_is_frozen_and_no_other() -> None:
+    model = build_model("pspnet", "resnet18", "none", classes=3)
+    check_model(model, 64, smallest_batch=2)
+    frozen = {name.split(".")[2] for name, value in model.named_parameters() if not value.requires_grad}
+    assert frozen == {"layer3", "layer4"}  # PSPNet's decoder takes the features of an eighth of the size
+    model = build_model("unet", ENCODER, "none", classes=3)
+    check_model(model, 64, smallest_batch=2)
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_parameters_are_counted() -> None:
+    assert parameter_count(nn.Linear(3, 2)) == 8
+
+
+def test_coco_weights_are_kept_but_for_the_last_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The file that torchvision would download, with its 21 classes, made here.
+    import torchvision
+
+    torch.manual_seed(0)
+    published = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
+    )
+    name = Path(torchvision.models.segmentation.DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.url).name
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    torch.save(published.state_dict(), checkpoints / name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    model = build_model("deeplabv3_mobilenet", ENCODER, "coco", classes=6)
+    kept = {key.removeprefix("network."): value for key, value in model.state_dict().items()}
+    fresh = {key for key, value in published.state_dict().items() if not torch.equal(kept[key], value)}
+    assert fresh == {f"{head}.4.{part}" for head in ("classifier", "aux_classifier") for part in ("weight", "bias")}
+    assert kept["classifier.4.weight"].shape == (6, 256, 1, 1)
+    assert kept["aux_classifier.4.weight"].shape == (6, 10, 1, 1)
+
+
+@pytest.mark.parametrize("arch", ["unet", "deeplabv3_mobilenet", "fastscnn"])
+def test_synchronised_norm_changes_no_logit(arch: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(arch, "tu-mobilenetv3_small_050", "none", 3).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = model(images)
+        torch.testing.assert_close(with_synchronised_norm(model)(images), before)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in with_synchronised_norm(model).modules())

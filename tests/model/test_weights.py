@@ -1,0 +1,119 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_json, write_json
+from cocoseg.model.architectures import build_model
+from cocoseg.model.preprocessing import Preprocessing
+from cocoseg.model.weights import (
+    ModelCard,
+    TrainingData,
+    data_fingerprint,
+    library_versions,
+    load_checkpoint,
+    output_channels,
+    save_checkpoint,
+)
+
+CARD = ModelCard(
+    arch="fastscnn",
+    encoder="none",
+    task="multiclass",
+    classes=("background", "person", "car"),
+    preprocessing=Preprocessing(image_size_px=32, resize="letterbox"),
+    epoch=3,
+    val_miou=0.5,
+    params={"lr": 0.001},
+    data=TrainingData(train_images=2, val_images=1, fingerprint="f"),
+    versions=library_versions(),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path, build_model("fastscnn", "none", "none", 3), CARD)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"encoder": "x\n\n## Use"}, "'x.n.n## Use' is no name or version"),
+        ({"versions": {"a\nb": "1"}}, "is no name or version"),
+        ({"params": {"": 1}}, "'' is no name or version"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 99}]}, "class_index 99 of a category"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 0}]}, "class_index 0 of a category"),
+        ({"preprocessing": {"image_size_px": 32, "resize": "squash", "std": [0, 1, 1]}}, "Expected `float` > 0.0"),
+    ],
+)  # fmt: skip
+def test_a_card_that_says_what_cannot_be_is_one_line(folder: Path, change: dict[str, Any], line: str) -> None:
+    card = folder / "model.json"
+    write_json(card, read_json(card, dict[str, Any]) | change)
+    with pytest.raises(CocosegError, match=line):
+        load_checkpoint(folder)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    model = build_model("fastscnn", "none", "none", 3).eval()
+    save_checkpoint(tmp_path, model.to(memory_format=torch.channels_last), CARD)
+    loaded, card = load_checkpoint(tmp_path)
+    images = torch.rand(1, 3, 40, 40)
+    with torch.inference_mode():
+        assert torch.allclose(loaded(images), model(images), atol=1e-5)
+    assert card == msgspec.structs.replace(CARD, weights_sha256=card.weights_sha256)
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    model = build_model("fastscnn", "none", "none", 3)
+    for name in ("one", "two"):
+        save_checkpoint(tmp_path / name, model, CARD)
+    for file in ("model.safetensors", "model.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "opened"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (trap,)  # type: ignore[return-value]
+
+    data = pickle.dumps(Trap())
+    (folder / "model.safetensors").write_bytes(data)
+    with pytest.raises(CocosegError, match="not safetensors, and nothing else is opened, since a pickle"):
+        load_checkpoint(folder)
+    assert not trap.exists()
+
+
+def test_a_missing_file_a_strange_card_and_foreign_weights_are_one_line_each(folder: Path) -> None:
+    card = read_json(folder / "model.json", ModelCard)
+    write_json(folder / "model.json", msgspec.structs.replace(card, classes=("background", "person")))
+    with pytest.raises(CocosegError, match="no weights of fastscnn"):
+        load_checkpoint(folder)
+    write_json(folder / "model.json", {"format": 2})
+    with pytest.raises(CocosegError, match=r"model\.json"):
+        load_checkpoint(folder)
+    write_json(folder / "model.json", card)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CocosegError, match=r"model\.safetensors: not there"):
+        load_checkpoint(folder)
+
+
+def test_binary_needs_one_channel_and_multiclass_one_a_class() -> None:
+    assert output_channels("binary", ("background", "foreground")) == 1
+    assert output_channels("multiclass", ("background", *"abc")) == 4
+
+
+def test_a_fingerprint_changes_with_any_file(tmp_path: Path) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_bytes(b"x")
+    before = data_fingerprint(files)
+    assert data_fingerprint(files) == before
+    files[1].write_bytes(b"y")
+    assert data_fingerprint(files) != before

@@ -1,0 +1,197 @@
+"""Which image trains, validates or tests."""
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.split.sides import SIDES, Side, SplitParams, exact_counts, split_images, split_metrics
+from cocoseg.tables import ImageRow, MaskRow
+
+PARAMS = SplitParams(data_seed=0, split_rule="stable", train_share=0.7, val_share=0.1, test_share=0.2)
+
+
+def tables(
+    classes: dict[int, set[int]], phashes: dict[int, str] | None = None, origin: str | None = None
+) -> tuple[list[ImageRow], list[MaskRow]]:
+    images = [
+        ImageRow(
+            image_id=image_id,
+            file_name=f"{image_id:05}.jpg",
+            status="ok",
+            phash=(phashes or {}).get(image_id, f"{image_id * 0x9E3779B97F4A7C15 % 2**64:016x}"),
+            origin=origin,
+        )
+        for image_id in classes
+    ]
+    rows = [
+        MaskRow(
+            image_id=image_id,
+            file_name=f"{image_id:05}.jpg",
+            class_index=index,
+            class_name=f"class {index}",
+            instances=1,
+            pixels=10,
+        )
+        for image_id, present in classes.items()
+        for index in sorted(present)
+    ]
+    return images, rows
+
+
+def split(classes: dict[int, set[int]], **changes: Any) -> dict[Side, list[int]]:
+    images, rows = tables(classes, changes.pop("phashes", None), changes.pop("origin", None))
+    return split_images(images, rows, msgspec.structs.replace(PARAMS, **changes))
+
+
+def test_a_stable_image_never_changes_sides_when_others_come_or_go() -> None:
+    few = split({image_id: {1} for image_id in range(0, 300, 3)})
+    many = split({image_id: {1} for image_id in range(300)})
+    assert all(set(few[side]) <= set(many[side]) for side in SIDES)
+
+
+def test_stable_counts_come_near_the_shares() -> None:
+    counts: Counter[str] = Counter()
+    for data_seed in range(10):
+        sides = split({image_id: {1} for image_id in range(1000)}, data_seed=data_seed)
+        counts.update({side: len(image_ids) for side, image_ids in sides.items()})
+    # three standard deviations of a binomial with 10,000 draws: 137, 90 and 120
+    assert abs(counts["train"] - 7000) < 137
+    assert abs(counts["val"] - 1000) < 90
+    assert abs(counts["test"] - 2000) < 120
+
+
+def test_without_a_test_share_every_other_image_validates() -> None:
+    sides = split({image_id: {1} for image_id in range(100)}, train_share=0.8, val_share=0.2, test_share=0.0)
+    assert sides["test"] == []
+    assert len(sides["train"]) + len(sides["val"]) == 100
+
+
+def test_another_data_seed_is_another_split() -> None:
+    classes = {image_id: {1} for image_id in range(100)}
+    assert split(classes)["test"] != split(classes, data_seed=1)["test"]
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"), [(10, (7, 1, 2)), (11, (8, 1, 2)), (13, (9, 1, 3)), (30, (21, 3, 6)), (3, (2, 0, 1))]
+)
+def test_exact_counts_are_the_largest_remainders(images: int, expected: tuple[int, int, int]) -> None:
+    # 11: 7.7, 1.1, 2.2 -> 7, 1, 2 and the one left goes to .7; 13: 9.1, 1.3, 2.6 -> to .6; 3: 2.1, .3, .6 -> to .6
+    counts = exact_counts(images, {"train": 0.7, "val": 0.1, "test": 0.2})
+    assert tuple(counts[side] for side in SIDES) == expected
+
+
+def test_exact_keeps_its_counts_and_gives_each_side_every_class() -> None:
+    # class 2 is in three images only, class 3 in four: a draw by shares would leave validation without them
+    classes = {image_id: {1} for image_id in range(100)}
+    classes |= {image_id: {1, 2} for image_id in (3, 40, 77)} | {image_id: {1, 3} for image_id in (8, 9, 10, 11)}
+    sides = split(classes, split_rule="exact")
+    assert [len(sides[side]) for side in SIDES] == [70, 10, 20]
+    for side in SIDES:
+        assert set().union(*(classes[image_id] for image_id in sides[side])) == {1, 2, 3}
+
+
+def test_exact_gives_each_side_its_share_of_each_class() -> None:
+    classes = {image_id: {1 + image_id % 2} for image_id in range(200)}
+    sides = split(classes, split_rule="exact")
+    for side, expected in zip(SIDES, (70, 10, 20), strict=True):
+        assert Counter(min(classes[image_id]) for image_id in sides[side]) == {1: expected, 2: expected}
+
+
+def test_exact_keeps_near_duplicates_together_and_its_counts() -> None:
+    phashes = dict.fromkeys((4, 17, 60), "00000000000000ff") | {
+        5: "ffffffff00000000",
+        50: "fffffff700000000",
+    }
+    sides = split({image_id: {1} for image_id in range(100)}, split_rule="exact", phashes=phashes)
+    assert [len(sides[side]) for side in SIDES] == [70, 10, 20]
+    side_of = {image_id: side for side in SIDES for image_id in sides[side]}
+    assert side_of[4] == side_of[17] == side_of[60]
+    assert side_of[5] == side_of[50]
+
+
+def test_official_tests_on_images_of_cocos_val_and_on_nothing_else() -> None:
+    train_images, train_rows = tables({image_id: {1} for image_id in range(80)}, origin="train2017")
+    val_images, val_rows = tables({image_id: {1} for image_id in range(80, 100)}, origin="val2017")
+    params = msgspec.structs.replace(PARAMS, split_rule="official")
+    sides = split_images(train_images + val_images, train_rows + val_rows, params)
+    assert sides["test"] == list(range(80, 100))
+    assert 60 <= len(sides["train"]) < 80  # 7/8 of 80 is 70
+
+
+def test_official_without_a_val_image_is_an_error() -> None:
+    with pytest.raises(CocosegError, match="none of the images comes from COCO's val; use dataset: coco2017"):
+        split({1: {1}}, split_rule="official")
+
+
+def test_an_empty_side_whose_share_is_not_0_is_an_error() -> None:
+    with pytest.raises(CocosegError, match=r"the val side is empty: val_share is 0\.1 of 2 images; raise it, or keep"):
+        split({1: {1}, 2: {1}}, split_rule="exact")
+
+
+def test_a_side_that_near_duplicates_or_the_hash_leave_empty_is_an_error_that_says_so() -> None:
+    alike = dict.fromkeys((1, 2, 3), "00000000000000ff")
+    with pytest.raises(CocosegError, match="of 4 images, which are 2 without near-duplicates, and split_rule: exact"):
+        split({image_id: {1} for image_id in range(4)}, split_rule="exact", phashes=alike)
+    training = split({image_id: {1} for image_id in range(100)})["train"][:20]
+    with pytest.raises(
+        CocosegError, match="of 20 images, none of which its hash deals there; .*or set split_rule: exact"
+    ):
+        split({image_id: {1} for image_id in training})
+
+
+def test_shares_must_sum_to_1() -> None:
+    with pytest.raises(ValueError, match="is 0.9; expected 1"):
+        SplitParams(data_seed=0, split_rule="exact", train_share=0.7, val_share=0.1, test_share=0.1)
+
+
+@pytest.mark.parametrize("rule", ["stable", "exact"])
+def test_every_image_can_test_a_model_that_needs_no_training(rule: str) -> None:
+    sides = split({number: {1} for number in range(9)}, split_rule=rule, train_share=0, val_share=0, test_share=1)
+    assert sides == {"train": [], "val": [], "test": list(range(9))}
+
+
+def test_official_with_nothing_for_cocos_train_images_is_an_error() -> None:
+    with pytest.raises(ValueError, match="test_share is 1 and split_rule official, .*; expected a test_share below 1"):
+        SplitParams(data_seed=0, split_rule="official", train_share=0, val_share=0, test_share=1)
+
+
+def test_near_duplicates_on_different_sides_are_reported() -> None:
+    images, rows = tables({1: {0, 1}, 2: {1}, 3: {1}}, {1: "0" * 16, 2: "0" * 16, 3: "f" * 16})
+    metrics = split_metrics({"train": [1, 3], "val": [2], "test": []}, images, rows, PARAMS)
+    assert metrics["near_duplicates"] == {"pairs": 1, "across_sides": 1, "examples": [["00001.jpg", "00002.jpg"]]}
+    assert metrics["sides"]["train"]["images"] == 2
+    assert metrics["sides"]["train"]["classes"]["class 1"] == {"images": 2, "instances": 2, "pixels": 20}
+    assert metrics["sides"]["val"]["classes"]["class 0"] == {"images": 0, "instances": 0, "pixels": 0}
+
+
+def test_exact_does_not_count_an_object_that_others_cover_as_its_class() -> None:
+    images, rows = tables({image_id: {1} for image_id in range(100)})
+    for image_id, pixels in ((3, 5), (40, 5), (77, 5), (8, 0), (9, 0), (10, 0)):
+        rows.append(
+            MaskRow(
+                image_id=image_id,
+                file_name=f"{image_id:05}.jpg",
+                class_index=2,
+                class_name="class 2",
+                instances=1,
+                pixels=pixels,
+            )
+        )
+    sides = split_images(images, rows, msgspec.structs.replace(PARAMS, split_rule="exact"))
+    for side in SIDES:
+        assert set(sides[side]) & {3, 40, 77}
+
+
+def test_exact_leaves_no_side_empty_when_groups_are_large() -> None:
+    phashes = {0: "0" * 16, 1: "0" * 16, 2: "0" * 16, 3: f"{255:016x}", 4: "f" * 16, 5: "f" * 16, 6: "f" * 16}
+    phashes |= {7: f"{255 << 16:016x}", 8: "00ff00ff00ff00ff", 9: "00ff00ff00ff00ff", 10: "00ff00ff00ff00ff"}
+    sides = split({image_id: {1} for image_id in range(11)}, split_rule="exact", phashes=phashes)
+    assert [len(sides[side]) for side in SIDES] == [9, 1, 1]
+
+
+def test_official_with_nothing_but_val_images_says_so() -> None:
+    with pytest.raises(CocosegError, match="all images come from COCO's val, the test side; use dataset: coco2017"):
+        split({image_id: {1} for image_id in range(9)}, split_rule="official", origin="val2017")

@@ -1,0 +1,243 @@
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+import torch
+from clones import git_repository
+from small_data import BINARY, MULTICLASS, write_pairs
+
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_json
+from cocoseg.images.pairs import Pair
+from cocoseg.model.weights import load_checkpoint
+from cocoseg.train.loop import TrainParams, train
+from cocoseg.train.losses import LossName
+from cocoseg.train.validation import counted
+
+PARAMS = TrainParams(
+    task="multiclass",
+    arch="fastscnn",
+    encoder="tu-mobilenetv3_small_050",
+    pretrained="none",
+    image_size_px=32,
+    resize="squash",
+    augment="none",
+    loss="auto",
+    class_weights="none",
+    optimizer="adamw",
+    lr=0.01,
+    weight_decay=0.01,
+    schedule="poly",
+    warmup_epochs=1,
+    batch_size=4,
+    accumulate_batches=1,
+    clip_grad_norm=None,
+    epochs=2,
+    patience=None,
+    ema_decay=None,
+    compile=False,
+    seed=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a commit: dvclive asks git for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
+    git_repository(tmp_path)
+    return tmp_path
+
+
+def run(params: TrainParams, pairs: Sequence[Pair], mapping: CategoryMapping = MULTICLASS, name: str = "run") -> Path:
+    folder = Path(name)
+    train(params, mapping, pairs, pairs[:4], None, "fingerprint", folder / "model", folder / "live")
+    return folder
+
+
+def metrics(folder: Path) -> dict[str, str]:
+    """Every file of the log, by name."""
+    live = folder / "live"
+    return {str(path.relative_to(live)): path.read_text() for path in sorted(live.rglob("*.[tj]s*"))}
+
+
+def test_a_few_images_are_learnt_and_the_best_epoch_is_kept(repository: Path) -> None:
+    pairs = write_pairs(repository, 8)
+    folder = run(msgspec.structs.replace(PARAMS, epochs=30), pairs)
+    model, card = load_checkpoint(folder / "model")
+    assert card.val_miou > 0.6
+    curve = [float(line.split("\t")[1]) for line in metrics(folder)["plots/metrics/val/miou.tsv"].splitlines()[1:]]
+    assert len(curve) == 30
+    assert card.val_miou == pytest.approx(max(curve), rel=1e-5)
+    assert card.epoch == 1 + int(np.argmax(curve))
+    assert not model.training
+
+
+def test_the_log_has_a_point_an_epoch_and_a_summary(repository: Path) -> None:
+    folder = run(PARAMS, write_pairs(repository, 8))
+    log = metrics(folder)
+    names = ["train/loss", "val/loss", "val/miou", "val/dice", "val/pixel_accuracy", "lr"]
+    names += [f"val/{score}/{name}" for score in ("iou", "dice") for name in MULTICLASS.classes]
+    for name in names:
+        assert len(log[f"plots/metrics/{name}.tsv"].splitlines()) == 1 + PARAMS.epochs
+    summary = read_json(folder / "live" / "metrics.json", dict[str, object])
+    assert {"best", "train", "val", "lr", "step"} <= summary.keys()
+    assert (folder / "live" / "plots" / "images" / "validation.png").stat().st_size < 400_000
+
+
+def test_the_same_seed_gives_the_same_metrics_and_another_does_not(repository: Path) -> None:
+    pairs = write_pairs(repository, 8)
+    params = msgspec.structs.replace(PARAMS, augment="strong")
+    first, second = run(params, pairs, name="first"), run(params, pairs, name="second")
+    other = run(msgspec.structs.replace(params, seed=1), pairs, name="other")
+    assert metrics(first) == metrics(second)
+    assert (first / "model" / "model.safetensors").read_bytes() == (second / "model" / "model.safetensors").read_bytes()
+    assert metrics(first) != metrics(other)
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "short_side"])
+def test_binary_trains_on_one_channel_under_every_resize(repository: Path, resize: str) -> None:
+    pairs = write_pairs(repository, 6, BINARY)
+    params = msgspec.structs.replace(
+        PARAMS, task="binary", resize=resize, optimizer="sgd", lr=1e-4, schedule="constant"
+    )
+    folder = run(params, pairs, BINARY)
+    model, card = load_checkpoint(folder / "model")
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+    assert card.classes == ("background", "foreground")
+
+
+def test_a_loss_that_is_no_number_stops_with_epoch_and_batch(repository: Path) -> None:
+    params = msgspec.structs.replace(PARAMS, lr=1e30, warmup_epochs=0, optimizer="sgd", epochs=5)
+    with pytest.raises(CocosegError, match=r"^the loss is no longer a number in epoch \d+, batch \d+"):
+        run(params, write_pairs(repository, 8))
+
+
+def test_an_empty_side_is_named(repository: Path) -> None:
+    pairs = write_pairs(repository, 2)
+    for train_pairs, val_pairs, side in (([], pairs, "train"), (pairs, [], "val")):
+        with pytest.raises(CocosegError, match=rf"splits/{side}\.txt: holds no image"):
+            train(
+                PARAMS,
+                MULTICLASS,
+                train_pairs,
+                val_pairs,
+                None,
+                "fingerprint",
+                repository / "model",
+                repository / "live",
+            )
+
+
+def test_validation_without_a_pixel_that_counts_is_named(repository: Path) -> None:
+    pairs = write_pairs(repository, 6)
+    for pair in pairs[:4]:
+        pair.mask.write_bytes(cv2.imencode(".png", np.full((32, 32), 255, np.uint8))[1].tobytes())
+    with pytest.raises(CocosegError, match="no pixel that counts"):
+        run(PARAMS, pairs)
+
+
+def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = tmp_path / "fresh"
+    (fresh / ".dvc").mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", str(fresh)], check=True)
+    monkeypatch.chdir(fresh)
+    with pytest.raises(CocosegError, match="no commit yet"):
+        run(PARAMS, write_pairs(fresh, 4))
+
+
+def test_bce_for_several_classes_is_refused_with_the_alternatives() -> None:
+    with pytest.raises(msgspec.ValidationError, match="loss is bce, which knows two classes; expected ce, dice"):
+        msgspec.convert({**msgspec.to_builtins(PARAMS), "loss": "bce"}, TrainParams)
+
+
+def test_the_confusion_matrix_of_a_batch_leaves_out_255() -> None:
+    target = torch.tensor([[[0, 1, 1, 255]]], dtype=torch.uint8)
+    prediction = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
+    assert counted(target, prediction, 2).tolist() == [[1, 0], [1, 1]]
+
+
+def curve(folder: Path, name: str) -> list[float]:
+    return [float(line.split("\t")[1]) for line in metrics(folder)[f"plots/metrics/{name}.tsv"].splitlines()[1:]]
+
+
+def test_patience_stops_a_run_that_no_longer_gets_better(repository: Path) -> None:
+    params = msgspec.structs.replace(PARAMS, lr=1e-12, schedule="constant", warmup_epochs=0, epochs=30, patience=3)
+    folder = run(params, write_pairs(repository, 8))
+    _, card = load_checkpoint(folder / "model")
+    assert len(curve(folder, "val/miou")) == card.epoch + 3 < 30
+
+
+@pytest.mark.parametrize(("together", "steps"), [(1, 6), (2, 4), (5, 2)])
+def test_so_many_batches_make_one_step(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, together: int, steps: int
+) -> None:
+    taken: list[int] = []
+    step = torch.optim.AdamW.step
+
+    def counting(optimizer: torch.optim.AdamW, *rest: Any) -> Any:
+        taken.append(1)
+        return step(optimizer, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counting)
+    # 12 images in batches of 4 are 3 batches an epoch, in 2 epochs
+    run(msgspec.structs.replace(PARAMS, accumulate_batches=together), write_pairs(repository, 12))
+    assert len(taken) == steps
+
+
+def test_clipped_gradients_move_the_weights_no_further_than_their_norm_times_lr(repository: Path) -> None:
+    pairs = write_pairs(repository, 4)
+    still = msgspec.structs.replace(
+        PARAMS, optimizer="sgd", weight_decay=0, schedule="constant", warmup_epochs=0, epochs=1
+    )
+    moved = {}
+    for name, changes in (("start", {"lr": 1e-30}), ("clipped", {"lr": 1.0, "clip_grad_norm": 0.001})):
+        params = msgspec.structs.replace(still, **changes)
+        model, _ = load_checkpoint(run(params, pairs, name=name) / "model")
+        moved[name] = torch.cat([parameter.flatten() for parameter in model.parameters()])
+    # one batch of four images, so one step of SGD, at lr 1
+    assert torch.linalg.norm(moved["clipped"] - moved["start"]).item() == pytest.approx(0.001, rel=0.01)
+
+
+def test_the_average_of_weights_is_what_is_kept(repository: Path) -> None:
+    pairs = write_pairs(repository, 4)
+    weights = {}
+    for name, decay in (("last", None), ("average", 0.5)):
+        params = msgspec.structs.replace(PARAMS, epochs=1, optimizer="sgd", ema_decay=decay)
+        model, _ = load_checkpoint(run(params, pairs, name=name) / "model")
+        weights[name] = torch.cat([parameter.flatten() for parameter in model.parameters()])
+    # After its first step an average is that step's weights.
+    torch.testing.assert_close(weights["average"], weights["last"])
+    params = msgspec.structs.replace(PARAMS, epochs=4, ema_decay=0.999)
+    model, _ = load_checkpoint(run(params, pairs, name="slow") / "model")
+    assert all(parameter.isfinite().all() for parameter in model.state_dict().values())
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice", "focal", "lovasz", "tversky"])
+@pytest.mark.parametrize("rule", [None, (0.5, 1.0, 1.5)])
+def test_every_loss_trains_with_and_without_class_weights(
+    repository: Path, loss: LossName, rule: tuple[float, ...] | None
+) -> None:
+    pairs = write_pairs(repository, 4)
+    params = msgspec.structs.replace(PARAMS, epochs=1, loss=loss)
+    train(params, MULTICLASS, pairs, pairs, rule, "fingerprint", Path("model"), Path("live"))
+    assert load_checkpoint(Path("model"))[1].params["loss"] == loss
+
+
+def test_memory_that_does_not_suffice_is_one_line_with_a_smaller_batch(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("cocoseg.train.loop.segmentation_loss", full)
+    with pytest.raises(CocosegError, match=r"batch_size 4 .* try batch_size: 2 with accumulate_batches: 2") as caught:
+        run(PARAMS, write_pairs(repository, 8))
+    assert "\n" not in str(caught.value)

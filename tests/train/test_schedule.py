@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from cocoseg.train.schedule import ScheduleName, lr_factor
+
+
+def rates(scheduler: LRScheduler, steps: int) -> list[float]:
+    """The learning rate at each step, as torch sets it."""
+    seen: list[float] = []
+    for _ in range(steps):
+        seen.append(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def optimizer(lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def test_the_warm_up_rises_in_equal_steps_to_the_full_rate() -> None:
+    assert [lr_factor(step, 10, 4, "constant") for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_poly_starts_full_after_the_warm_up_and_falls_as_the_power_of_what_is_left() -> None:
+    assert lr_factor(4, 10, 4, "poly") == 1
+    assert lr_factor(7, 10, 4, "poly") == pytest.approx(0.5**0.9)
+    assert lr_factor(9, 10, 4, "poly") == pytest.approx((1 / 6) ** 0.9)
+
+
+def test_cosine_starts_full_after_the_warm_up_and_falls_as_half_a_cosine() -> None:
+    # cos 0, cos 60°, cos 90° and cos 120° of the six steps after four.
+    factors = [lr_factor(step, 10, 4, "cosine") for step in (4, 6, 7, 8)]
+    assert factors == pytest.approx([1, 3 / 4, 1 / 2, 1 / 4])
+
+
+def test_cosine_is_torchs_own() -> None:
+    expected = rates(CosineAnnealingLR(optimizer(0.1), T_max=20), 20)
+    assert [0.1 * lr_factor(step, 20, 0, "cosine") for step in range(20)] == pytest.approx(expected)
+
+
+def test_onecycle_rises_to_full_over_three_tenths_of_the_run_and_falls_to_almost_nothing() -> None:
+    # 10 steps: the third is the top, the second half way up from 1/25.
+    factors = [lr_factor(step, 10, 0, "onecycle") for step in range(10)]
+    assert factors[:3] == pytest.approx([0.04, 0.52, 1])
+    assert factors[9] == pytest.approx(0.04 / 10_000)
+    assert factors == sorted(factors[:3]) + sorted(factors[3:], reverse=True)
+
+
+@pytest.mark.parametrize("steps", [4, 10, 11, 17, 1000])
+def test_onecycle_is_torchs_own(steps: int) -> None:
+    expected = rates(OneCycleLR(optimizer(0.1), max_lr=0.1, total_steps=steps, cycle_momentum=False), steps)
+    assert [0.1 * lr_factor(step, steps, 0, "onecycle") for step in range(steps)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("warmup_steps", [2, 5, 10])
+def test_the_warm_up_of_onecycle_is_its_rise(warmup_steps: int) -> None:
+    share = warmup_steps / 20
+    torchs = OneCycleLR(optimizer(0.1), max_lr=0.1, total_steps=20, pct_start=share, cycle_momentum=False)
+    factors = [lr_factor(step, 20, warmup_steps, "onecycle") for step in range(20)]
+    assert [0.1 * factor for factor in factors] == pytest.approx(rates(torchs, 20))
+    assert factors[warmup_steps - 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "constant", "cosine"])
+def test_a_run_that_is_all_warm_up_works(schedule: ScheduleName) -> None:
+    assert [lr_factor(step, 2, 2, schedule) for step in range(2)] == [0.5, 1.0]
+
+
+def test_a_onecycle_that_is_all_warm_up_ends_at_the_top() -> None:
+    assert [lr_factor(step, 3, 3, "onecycle") for step in range(3)] == pytest.approx([0.04, 0.52, 1])
+
+
+def test_the_shortest_onecycles_start_at_the_top() -> None:
+    assert lr_factor(0, 1, 0, "onecycle") == 1
+    assert lr_factor(0, 1, 1, "onecycle") == 1
+    assert [lr_factor(step, 2, 0, "onecycle") for step in range(2)] == pytest.approx([1, 0.04 / 10_000])
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 1, 7])
+@pytest.mark.parametrize("schedule", ["poly", "constant", "cosine", "onecycle"])
+def test_every_factor_lies_above_zero_and_at_most_at_one(schedule: ScheduleName, warmup_steps: int) -> None:
+    factors = [lr_factor(step, steps, warmup_steps, schedule) for steps in range(7, 40) for step in range(steps)]
+    assert 0 < min(factors) <= max(factors) <= 1
