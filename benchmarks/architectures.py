@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-from train import DATA, sides
+from train import DATA, run_data, sides
 
 from cocoseg.coco.categories import IGNORE, CategoryMapping, Task
 from cocoseg.core.files import read_json, read_lines, write_bytes
@@ -27,7 +27,8 @@ from cocoseg.images.pairs import Pair, pairs
 from cocoseg.images.png import encode_png
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.scores.confusion import scores
-from cocoseg.train.loop import TrainParams, train
+from cocoseg.train.loop import train
+from cocoseg.train.params import TrainParams
 
 ARCHITECTURES = (
     "unet", "deeplabv3_mobilenet", "deeplabv3_resnet50", "fastscnn", "segformer", "unetplusplus", "fpn",
@@ -68,7 +69,7 @@ def main() -> None:
                 chosen = [as_binary(side, folder / "binary") for side in chosen]
             for arch in only:
                 params = msgspec.structs.replace(base, arch=arch, task=task, epochs=1, warmup_epochs=0)
-                cost = train(params, own, chosen[0], chosen[1], None, "table", folder / "model", folder / "live")
+                cost = train(params, run_data(own, chosen[0], chosen[1]), folder / "model", folder / "live")
                 if cost is None:
                     sys.exit()
                 model, card = load_checkpoint(folder / "model")

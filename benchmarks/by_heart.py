@@ -13,11 +13,14 @@ from pathlib import Path
 import msgspec
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src")]
+from train import run_data
+
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json
 from cocoseg.core.params import load_params
 from cocoseg.images.pairs import pairs
-from cocoseg.train.loop import TrainParams, train
+from cocoseg.train.loop import train
+from cocoseg.train.params import TrainParams
 
 DATA = Path("data")
 SETTINGS = {
@@ -48,7 +51,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             os.environ["COCOSEG_CACHE"] = str(folder / "cache")
-            if train(params, mapping, chosen, chosen, None, "by heart", folder / "model", folder / "live") is None:
+            if train(params, run_data(mapping, chosen, chosen), folder / "model", folder / "live") is None:
                 sys.exit()
             lines = (folder / "live/plots/metrics/val/miou.tsv").read_text().splitlines()[1:]
         curve = [float(line.split("\t")[1]) for line in lines]

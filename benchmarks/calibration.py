@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-from train import DATA, sides
+from train import DATA, run_data, sides
 
 from cocoseg.commands.compare.claims import change_claim, checkpoint_claim
 from cocoseg.core.files import read_json, read_lines
@@ -37,7 +37,8 @@ from cocoseg.model.weights import load_checkpoint
 from cocoseg.scores.bootstrap import interval, resampled
 from cocoseg.scores.confusion import summary_scores
 from cocoseg.scores.per_image import image_totals
-from cocoseg.train.loop import TrainParams, train
+from cocoseg.train.loop import train
+from cocoseg.train.params import TrainParams
 
 Counts = NDArray[np.int64]
 
@@ -59,7 +60,7 @@ def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Co
                 os.environ["COCOSEG_CACHE"] = str(folder / "cache")
                 params = msgspec.structs.replace(base, seed=seed)
                 chosen = (train_pairs[:images], val_pairs[:32])
-                cost = train(params, mapping, *chosen, None, "calibration", folder / "model", folder / "live")
+                cost = train(params, run_data(mapping, *chosen), folder / "model", folder / "live")
                 if cost is None:
                     sys.exit()
                 model, card = load_checkpoint(folder / "model")

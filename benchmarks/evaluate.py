@@ -26,12 +26,13 @@ from cocoseg.core.files import read_json, read_lines
 from cocoseg.core.params import load_params
 from cocoseg.evaluate.evaluation import EvaluateParams, evaluate, evaluation_metrics, iou_rows
 from cocoseg.evaluate.galleries import galleries
+from cocoseg.evaluate.iou_bars import iou_bars
+from cocoseg.evaluate.restore import original_logits
 from cocoseg.images.pairs import pairs, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.model.preprocessing import normalised, original_logits, placed_image, placement, predicted_labels
+from cocoseg.model.preprocessing import normalised, placed_image, placement, predicted_labels
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.scores.bootstrap import resampled
-from cocoseg.scores.charts import iou_bars
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.train.validation import counted
 

@@ -26,8 +26,9 @@ from cocoseg.commands.export.onnx import onnx_bytes
 from cocoseg.commands.predict.photos import read_photo
 from cocoseg.commands.predict.predict import predict
 from cocoseg.evaluate.prediction import BATCH_SIZE
+from cocoseg.evaluate.restore import original_labels
 from cocoseg.model.architectures import build_model
-from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, original_labels, placed_image, placement
+from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
 from cocoseg.model.weights import ModelCard, TrainingData
 
 CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")

@@ -36,10 +36,12 @@ from cocoseg.model.preprocessing import Preprocessing, normalised, predicted_lab
 from cocoseg.model.weights import output_channels
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import Samples
-from cocoseg.train.loop import TrainParams, _precision, train
+from cocoseg.train.devices import precision
+from cocoseg.train.loop import train
 from cocoseg.train.losses import resolved_loss, segmentation_loss
-from cocoseg.train.optimizer import make_optimizer, set_lr
-from cocoseg.train.schedule import lr_factor
+from cocoseg.train.optimizer import lr_factor, make_optimizer, set_lr
+from cocoseg.train.params import TrainParams
+from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import counted
 
 DATA = Path("data")
@@ -55,6 +57,11 @@ def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
     return read_json(DATA / "category_mapping.json", CategoryMapping), train_pairs, val_pairs
 
 
+def run_data(mapping: CategoryMapping, train_side: list[Pair], val_side: list[Pair]) -> RunData:
+    """What a run of these sides learns from, without class weights."""
+    return RunData(mapping=mapping, train=train_side, val=val_side, class_weights=None, fingerprint="benchmark")
+
+
 def ours(params: TrainParams) -> dict[str, Any]:
     """What the stage does, into a folder that is thrown away."""
     mapping, train_pairs, val_pairs = sides()
@@ -62,7 +69,8 @@ def ours(params: TrainParams) -> dict[str, Any]:
         os.environ["COCOSEG_CACHE"] = f"{name}/cache"
         live = Path(name) / "live"
         started = time.perf_counter()
-        cost = train(params, mapping, train_pairs, val_pairs, None, "benchmark", Path(name) / "model", live)
+        data = RunData(mapping=mapping, train=train_pairs, val=val_pairs, class_weights=None, fingerprint="benchmark")
+        cost = train(params, data, Path(name) / "model", live)
         if cost is None:
             sys.exit()
         lines = (live / "plots/metrics/val/miou.tsv").read_text().splitlines()[1:]
@@ -94,7 +102,7 @@ def bare(params: TrainParams) -> dict[str, Any]:
         for start in range(0, len(ready) - params.batch_size + 1, params.batch_size)
     ]
     loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
-    bf16 = _precision() == "bf16-mixed"
+    bf16 = precision() == "bf16-mixed"
 
     def step(images: Tensor, target: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

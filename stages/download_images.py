@@ -1,22 +1,17 @@
 """Bring the chosen images here, each checked, and note of every one whether it is there."""
 
-from pathlib import Path
-
+from cocoseg import paths
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, write_table
 from cocoseg.core.stage import run
 from cocoseg.download.images import DownloadImagesParams, download_images
 from cocoseg.tables import ImageRow
 
-FILTERED = Path("data/filtered/instances.json")
-IMAGES = Path("data/images")
-TABLE = Path("data/images.csv")
-
 
 def main(params: DownloadImagesParams) -> None:
     """From the filtered annotations to the files of their images."""
-    images = read_json(FILTERED, Instances).images
-    write_table(TABLE, download_images(images, params, IMAGES), ImageRow)
+    images = read_json(paths.FILTERED, Instances).images
+    write_table(paths.IMAGE_TABLE, download_images(images, params, paths.IMAGES), ImageRow)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Score the model on the test side, or on the validation side where there is no test side."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cocoseg import paths
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json, read_lines, read_table, write_bytes, write_json, write_table
 from cocoseg.core.stage import run, say
@@ -21,70 +21,58 @@ from cocoseg.evaluate.evaluation import (
     iou_rows,
 )
 from cocoseg.evaluate.galleries import galleries
+from cocoseg.evaluate.iou_bars import iou_bars
 from cocoseg.evaluate.model_card import Cost, Results, Source, model_card
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, pairs, read_pair
 from cocoseg.images.png import encode_png
 from cocoseg.model.weights import load_checkpoint
-from cocoseg.scores.charts import iou_bars
 from cocoseg.tables import ClassIoU, ClassPixels, ImageRow
-
-MODEL = Path("data/model")
-FILTERED = Path("data/filtered/instances.json")
-IMAGES = Path("data/images")
-IMAGE_TABLE = Path("data/images.csv")
-MASKS = Path("data/masks")
-MAPPING = Path("data/category_mapping.json")
-MASK_MAP = Path("data/image_mask_map.json")
-SPLITS = Path("data/splits")
-SPLIT_METRICS = Path("metrics/split.json")
-METRICS = Path("metrics/evaluate.json")
-MODEL_CARD = Path("metrics/model_card.md")
-PER_IMAGE = Path("data/evaluation/per_image.csv")
-PREDICTIONS = Path("data/evaluation/predictions")
-PLOTS = Path("plots/evaluate")
 
 
 def main(params: EvaluateParams) -> Mapping[str, Any]:
     """Predict, count, and write numbers and pictures."""
-    mapping = read_json(MAPPING, CategoryMapping)
-    model, card = load_checkpoint(MODEL)
-    card = checked_card(card, mapping, str(MODEL))
-    mask_map = read_json(MASK_MAP, dict[str, str])
+    mapping = read_json(paths.CATEGORY_MAPPING, CategoryMapping)
+    model, card = load_checkpoint(paths.MODEL)
+    card = checked_card(card, mapping, str(paths.MODEL))
+    mask_map = read_json(paths.IMAGE_MASK_MAP, dict[str, str])
     sides = {
-        side: pairs(read_lines(SPLITS / f"{side}.txt"), mask_map, IMAGES, MASKS) for side in ("train", "val", "test")
+        side: pairs(read_lines(paths.SPLITS / f"{side}.txt"), mask_map, paths.IMAGES, paths.MASKS)
+        for side in ("train", "val", "test")
     }
     split = "test" if sides["test"] else "val"
     scored = sides[split]
-    PREDICTIONS.mkdir(parents=True, exist_ok=True)
-    result = evaluate(model, card, scored, PREDICTIONS)
+    paths.PREDICTIONS.mkdir(parents=True, exist_ok=True)
+    result = evaluate(model, card, scored, paths.PREDICTIONS)
     cost = model_cost(model, card.preprocessing.image_size_px)
 
     classes = len(mapping.classes)
     train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
     baselines = baseline_scores(train, val, test, classes)
-    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], read_table(IMAGE_TABLE, ImageRow))
+    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], read_table(paths.IMAGE_TABLE, ImageRow))
     for warning in seen.warnings(len(scored)) if seen else ():
         say(warning)
     metrics = evaluation_metrics(result, params, mapping.classes, split, baselines, seen)
-    write_json(METRICS, metrics)
+    write_json(paths.EVALUATE_METRICS, metrics)
     results = Results(
         metrics=metrics,
-        split=read_json(SPLIT_METRICS, dict[str, Any]),
-        source=read_json(FILTERED, Source),
+        split=read_json(paths.SPLIT_METRICS, dict[str, Any]),
+        source=read_json(paths.FILTERED, Source),
         learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides[side]),
     )
     fixed_cost = Cost(parameters=cost["parameters"], multiply_adds=cost["multiply_adds"])
-    write_bytes(MODEL_CARD, model_card(card, fixed_cost, results).encode())
-    write_table(PER_IMAGE, result.per_image, ClassPixels)
+    write_bytes(paths.MODEL_CARD, model_card(card, fixed_cost, results).encode())
+    write_table(paths.PER_IMAGE, result.per_image, ClassPixels)
     bars = iou_rows(metrics)
-    write_table(PLOTS / "iou.csv", bars, ClassIoU)
-    write_bytes(PLOTS / "confusion.png", encode_png(confusion_picture(result.confusion, mapping.classes)))
-    write_bytes(PLOTS / "iou.png", encode_png(iou_bars(bars)))
+    write_table(paths.EVALUATE_PLOTS / "iou.csv", bars, ClassIoU)
+    write_bytes(
+        paths.EVALUATE_PLOTS / "confusion.png", encode_png(confusion_picture(result.confusion, mapping.classes))
+    )
+    write_bytes(paths.EVALUATE_PLOTS / "iou.png", encode_png(iou_bars(bars)))
     if params.gallery_images:
-        shown = galleries(scored, PREDICTIONS, result.per_image, mapping.classes, params.gallery_images)
+        shown = galleries(scored, paths.PREDICTIONS, result.per_image, mapping.classes, params.gallery_images)
         for name, picture in shown:
-            write_bytes(PLOTS / f"{name}.png", encode_png(picture))
+            write_bytes(paths.EVALUATE_PLOTS / f"{name}.png", encode_png(picture))
     return {"images_per_second": round(len(scored) / result.seconds, 1), **cost}
 
 

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from ruamel.yaml import YAML
 
+import cocoseg.paths
+
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
 STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
@@ -29,7 +31,10 @@ def imported_modules(script: Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(script.read_text(encoding="utf-8"))))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     from_ = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    return {module for module in plain | from_ if module.partition(".")[0] == "cocoseg"}
+    below = {
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    return ((plain | from_) & GRAPH.modules) | (below & GRAPH.modules)
 
 
 def closure(stage: str) -> set[str]:
@@ -37,8 +42,33 @@ def closure(stage: str) -> set[str]:
     modules = imported_modules(ROOT / "stages" / f"{stage}.py")
     for module in set(modules):
         modules |= GRAPH.find_upstream_modules(module)
-    packages = {module.rpartition(".")[0] for module in modules} - {""} | {"cocoseg"}
+    packages = {".".join(module.split(".")[:depth]) for module in modules for depth in range(1, module.count(".") + 1)}
     return {source(module) for module in modules | packages} | {f"stages/{stage}.py"}
+
+
+def code(stage: str) -> set[str]:
+    """The source files among the `deps` of a stage, those in folders among them."""
+    found: set[str] = set()
+    for dep in STAGES[stage]["deps"]:
+        path = ROOT / dep
+        if dep.startswith("src/") and path.is_dir():
+            found |= {inside.relative_to(ROOT).as_posix() for inside in path.rglob("*.py")}
+        elif dep.endswith(".py"):
+            found.add(dep)
+    return found
+
+
+def is_code(dep: str) -> bool:
+    return dep.startswith(("src/", "stages/"))
+
+
+def named_paths(script: Path) -> set[Path]:
+    """The paths of `cocoseg.paths` that a script names."""
+    return {
+        getattr(cocoseg.paths, node.attr)
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "paths"
+    }
 
 
 def paths(entries: list[Any]) -> set[str]:
@@ -60,15 +90,20 @@ def load(stage: str) -> ModuleType:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage: str) -> None:
-    declared = {path for path in STAGES[stage]["deps"] if path.endswith(".py")}
-    assert declared == closure(stage)
+    assert code(stage) == closure(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_code_stands_twice_among_the_deps_of_a_stage(stage: str) -> None:
+    declared = [Path(dep) for dep in STAGES[stage]["deps"] if is_code(dep)]
+    assert not [path for path in declared for other in declared if other in path.parents]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_every_path_that_its_script_names(stage: str) -> None:
     declared = paths(STAGES[stage]["deps"]) | written(stage)
-    data = {Path(path) for path in declared if not path.endswith(".py") and "${" not in path}
-    named = {value for value in vars(load(stage)).values() if isinstance(value, Path)}
+    data = {Path(path) for path in declared if not is_code(path) and "${" not in path}
+    named = named_paths(ROOT / "stages" / f"{stage}.py")
     for path in named:
         assert data & {path, *path.parents}, f"{stage} names {path}, which dvc.yaml does not declare"
     for path in data:
@@ -76,8 +111,9 @@ def test_a_stage_declares_every_path_that_its_script_names(stage: str) -> None:
 
 
 def test_no_module_that_a_stage_imports_names_a_path_of_the_data() -> None:
-    # The commands beside the stages read what stages left, and say where.
-    for path in sorted(set().union(*(closure(stage) - {f"stages/{stage}.py"} for stage in STAGES))):
+    # Stage scripts and commands say where; it stands in one place.
+    modules = set().union(*(closure(stage) - {f"stages/{stage}.py"} for stage in STAGES))
+    for path in sorted(modules - {"src/cocoseg/paths.py"}):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         named = {
             node.args[0].value

@@ -20,9 +20,9 @@ from released_weights import write_released_weights
 from ruamel.yaml import YAML
 
 from cocoseg.cli import main
+from cocoseg.commands.released import VOC_CLASSES, released_model
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.params import load_params
-from cocoseg.model.architectures import VOC_CLASSES, released_model
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "../shared/data/coco-real"

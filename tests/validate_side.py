@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from small_data import MULTICLASS
+from train.test_loop import PARAMS
 
-from cocoseg.hardware import device_count, node_count
 from cocoseg.images.pairs import Pair
-from cocoseg.model.architectures import build_model
-from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.train.dataset import Samples, ValidationBatches, loader
+from cocoseg.train.devices import device_count, node_count
+from cocoseg.train.learner import Learner
+from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import validate
 
 
@@ -22,15 +23,15 @@ def main(folder: Path) -> None:
     fabric.launch()
     names = sorted(path.name for path in (folder / "images").iterdir())
     pairs = [Pair(file_name=name, image=folder / "images" / name, mask=folder / "masks" / name) for name in names]
-    preprocessing = Preprocessing(image_size_px=32, resize="squash")
     torch.manual_seed(0)
-    model = build_model("fastscnn", "", "none", 3)
-    for buffer in model.buffers():
+    data = RunData(mapping=MULTICLASS, train=pairs, val=pairs, class_weights=None, fingerprint="")
+    learner = Learner(PARAMS, data, fabric)
+    for buffer in learner.model.buffers():
         if fabric.global_rank:
             buffer.zero_()  # the running statistics of the first process count
-    samples = Samples(pairs, 3, preprocessing, None, 0)
+    samples = Samples(pairs, 3, learner.preprocessing, None, 0)
     batches = loader(samples, ValidationBatches(len(samples), 4, fabric.global_rank, fabric.world_size), 0, False)
-    validation = validate(fabric, model, batches, len(MULTICLASS.classes), "ce", None, preprocessing)
+    validation = validate(learner, batches)
     if fabric.is_global_zero:
         print(json.dumps([fabric.world_size, validation.loss, validation.confusion.tolist()]))
 

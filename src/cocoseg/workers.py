@@ -2,9 +2,12 @@
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from threading import Thread
+from typing import TypeVar
 
 from cocoseg.core.errors import CocosegError
 
@@ -46,3 +49,18 @@ def _begin_worker() -> None:
 def _end_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+    """What `task` makes of each item, in order, at most `most` of them before they are asked for."""
+    started: deque[Future[Result]] = deque()
+    for item in items:
+        started.append(pool.submit(task, item))
+        if len(started) > most:
+            yield started.popleft().result()
+    while started:
+        yield started.popleft().result()

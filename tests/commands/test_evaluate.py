@@ -15,9 +15,10 @@ from small_data import MULTICLASS, write_pairs
 from cocoseg.cli import main
 from cocoseg.coco.categories import CategoryMapping, MappedCategory
 from cocoseg.commands.evaluate import score_model
+from cocoseg.commands.released import VOC_CLASSES
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json, write_lines, write_table
-from cocoseg.model.architectures import VOC_CLASSES, build_model
+from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import ModelCard, TrainingData, data_fingerprint, library_versions, save_checkpoint
 from cocoseg.tables import ImageRow

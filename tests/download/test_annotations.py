@@ -22,7 +22,7 @@ from cocoseg.download.annotations import (
     read_member,
     verify_instances,
 )
-from cocoseg.download.catalog import Archive, NamedDataset
+from cocoseg.download.remote.catalog import Archive, NamedDataset
 
 
 def instances(*image_ids: int, categories: tuple[str, ...] = ("person",)) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from stage_runs import run_stage, start_stage
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
-from cocoseg.download.cache import image_path
 from cocoseg.download.images import DownloadImagesParams, download_images
+from cocoseg.download.remote.cache import image_path
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 24, 16

@@ -11,9 +11,11 @@ from evaluate.test_evaluation import CARD
 from torch import Tensor, nn
 
 from cocoseg.evaluate import prediction
-from cocoseg.evaluate.prediction import ahead, predict_logits
+from cocoseg.evaluate.prediction import predict_logits
+from cocoseg.evaluate.restore import _labels_in_parts, original_labels, original_logits
 from cocoseg.model import preprocessing as geometry
-from cocoseg.model.preprocessing import Preprocessing, _labels_in_parts, original_labels, original_logits, placement
+from cocoseg.model.preprocessing import Preprocessing, placement
+from cocoseg.workers import ahead
 
 
 class Recording(nn.Module):

@@ -19,10 +19,10 @@ from sandbox import Sandbox
 
 from cocoseg.core.files import read_table, write_json
 from cocoseg.core.redaction import holds_secret
-from cocoseg.download import http as web
-from cocoseg.download.catalog import NAMED, Archive, NamedDataset
-from cocoseg.download.http import redirect_defect
-from cocoseg.download.source import Source, TooLargeError
+from cocoseg.download.remote import http as web
+from cocoseg.download.remote.catalog import NAMED, Archive, NamedDataset
+from cocoseg.download.remote.http import redirect_defect
+from cocoseg.download.remote.source import Source, TooLargeError
 from cocoseg.tables import ImageRow
 
 METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"

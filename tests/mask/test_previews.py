@@ -7,7 +7,7 @@ import numpy as np
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.previews import ClassShare, class_shares, most_defective, preview
-from cocoseg.pictures.palette import palette
+from cocoseg.pictures.overlay import palette
 from cocoseg.tables import MaskRow
 
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from cocoseg.evaluate.restore import original_logits
 from cocoseg.model.preprocessing import (
     BORDER_RGB,
     Preprocessing,
     ResizeName,
     normalised,
-    original_logits,
     placed_image,
     placed_mask,
     placement,

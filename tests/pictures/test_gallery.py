@@ -3,20 +3,9 @@ import numpy as np
 from pictures.test_palette import least_distance
 
 from cocoseg.images.png import encode_png
-from cocoseg.pictures.gallery import (
-    ERRORS,
-    PANEL_HEIGHT_PX,
-    Pixels,
-    Row,
-    colour_map,
-    error_map,
-    gallery,
-    outline,
-    overlay,
-    resized,
-    text_width,
-)
-from cocoseg.pictures.palette import palette
+from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, Row, gallery, resized
+from cocoseg.pictures.layout import Pixels, text_width
+from cocoseg.pictures.overlay import ERRORS, colour_map, error_map, outline, overlay, palette
 
 NAMES = ("background", "person", "car")
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cocoseg.pictures.palette import palette
+from cocoseg.pictures.overlay import palette
 
 # Machado, Oliveira and Fernandes 2009, severity 1: what protan, deutan and tritan eyes see, in linear RGB.
 BLINDNESS = {

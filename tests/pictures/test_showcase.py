@@ -1,6 +1,7 @@
 """Which images people get to see."""
 
-from cocoseg.pictures.showcase import Ranked, chosen_images, ranked_images
+from cocoseg.evaluate.galleries import Ranked, ranked_images
+from cocoseg.pictures.gallery import chosen_images
 
 NAMES = [f"{number}.jpg" for number in range(50)]
 

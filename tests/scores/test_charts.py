@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cocoseg.scores.charts import WIDTH_PX, best_epoch, iou_bars, learning_curves
+from cocoseg.evaluate.iou_bars import iou_bars
+from cocoseg.scores.charts import WIDTH_PX
 from cocoseg.tables import ClassIoU
+from cocoseg.train.curves import best_epoch, learning_curves
 
 BLUE, INK = (0, 114, 178), (32, 34, 38)
 EPOCHS = [

@@ -16,8 +16,10 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
-from cocoseg.train.loop import TrainParams, train
+from cocoseg.train.loop import train
 from cocoseg.train.losses import LossName
+from cocoseg.train.params import TrainParams
+from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import counted
 
 PARAMS = TrainParams(
@@ -55,9 +57,18 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def run_data(
+    train: Sequence[Pair],
+    val: Sequence[Pair],
+    mapping: CategoryMapping = MULTICLASS,
+    class_weights: Sequence[float] | None = None,
+) -> RunData:
+    return RunData(mapping=mapping, train=train, val=val, class_weights=class_weights, fingerprint="fingerprint")
+
+
 def run(params: TrainParams, pairs: Sequence[Pair], mapping: CategoryMapping = MULTICLASS, name: str = "run") -> Path:
     folder = Path(name)
-    train(params, mapping, pairs, pairs[:4], None, "fingerprint", folder / "model", folder / "live")
+    train(params, run_data(pairs, pairs[:4], mapping), folder / "model", folder / "live")
     return folder
 
 
@@ -124,16 +135,7 @@ def test_an_empty_side_is_named(repository: Path) -> None:
     pairs = write_pairs(repository, 2)
     for train_pairs, val_pairs, side in (([], pairs, "train"), (pairs, [], "val")):
         with pytest.raises(CocosegError, match=rf"splits/{side}\.txt: holds no image"):
-            train(
-                PARAMS,
-                MULTICLASS,
-                train_pairs,
-                val_pairs,
-                None,
-                "fingerprint",
-                repository / "model",
-                repository / "live",
-            )
+            train(PARAMS, run_data(train_pairs, val_pairs), repository / "model", repository / "live")
 
 
 def test_validation_without_a_pixel_that_counts_is_named(repository: Path) -> None:
@@ -227,7 +229,7 @@ def test_every_loss_trains_with_and_without_class_weights(
 ) -> None:
     pairs = write_pairs(repository, 4)
     params = msgspec.structs.replace(PARAMS, epochs=1, loss=loss)
-    train(params, MULTICLASS, pairs, pairs, rule, "fingerprint", Path("model"), Path("live"))
+    train(params, run_data(pairs, pairs, class_weights=rule), Path("model"), Path("live"))
     assert load_checkpoint(Path("model"))[1].params["loss"] == loss
 
 

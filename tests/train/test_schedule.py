@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from cocoseg.train.schedule import ScheduleName, lr_factor
+from cocoseg.train.optimizer import ScheduleName, lr_factor
 
 
 def rates(scheduler: LRScheduler, steps: int) -> list[float]:

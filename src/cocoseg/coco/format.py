@@ -1,10 +1,13 @@
 """COCO's instances format, as it is on disk. https://cocodataset.org/#format-data"""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+
+from cocoseg.core.files import Mapped
 
 _PIECE = 10_000  # annotations
 
@@ -61,3 +64,14 @@ def encoded(instances: Instances) -> Iterator[bytes]:
         piece = encode(instances.annotations[start : start + _PIECE])
         yield b"," * bool(start) + piece[1:-1]
     yield b'],"categories":%b}' % encode(instances.categories)
+
+
+# What msgspec raises for an entry that is not of its type, or holds bytes that are no text.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# The words that Python's json writes for what JSON has no number for, after anything but them: strings are passed over.
+_NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)', re.DOTALL)
+
+
+def without_non_finite(raw: Mapped) -> bytes:
+    """The JSON with a number beyond all floats where Python's json wrote NaN or Infinity, which are no JSON."""
+    return _NON_FINITE.sub(rb"\g<1>1e999", raw)

@@ -9,18 +9,16 @@ import msgspec
 from torch import nn
 
 from cocoseg.coco.categories import CategoryMapping
+from cocoseg.commands.released import RELEASED, released_checkpoint
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
 from cocoseg.evaluate.evaluation import EvaluateParams, checked_card, evaluate, evaluation_metrics
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, pairs
-from cocoseg.model.architectures import released_model
-from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
     CARD,
     ModelCard,
-    TrainingData,
     data_fingerprint,
     library_versions,
     load_checkpoint,
@@ -29,10 +27,7 @@ from cocoseg.model.weights import (
 from cocoseg.tables import ImageRow
 
 DATA = Path("data")
-RELEASED = "torchvision:"
 _LIST = "expected a text file with the file name of an image on each line"
-# The size that torchvision evaluates its released models at: https://pytorch.org/vision, «Semantic segmentation».
-_RELEASED_PREPROCESSING = Preprocessing(image_size_px=520, resize="short_side")
 
 
 def score_model(model: str, side: str | None, split: Path | None, predictions: Path | None) -> str:
@@ -46,7 +41,7 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
         raise CocosegError("--side and --split name two sides; expected one of them")
     params = load_params(EvaluateParams)
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
-    network, card = _released(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
+    network, card = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
     card = checked_card(card, mapping, model)
     name, scored = _side(side, split)
     images = read_table(DATA / "images.csv", ImageRow)
@@ -92,26 +87,6 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
             f"{folder}: holds no {CARD}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
         )
     return load_checkpoint(folder)
-
-
-def _released(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelCard]:
-    arch = model.removeprefix(RELEASED)
-    if mapping.task == "binary":
-        raise CocosegError(f"{model} tells 20 classes apart, but the masks are binary; set task: multiclass")
-    network = released_model(arch, mapping.classes)
-    card = ModelCard(
-        arch=arch,
-        encoder="",
-        task=mapping.task,
-        classes=mapping.classes,
-        preprocessing=_RELEASED_PREPROCESSING,
-        epoch=0,
-        val_miou=0.0,
-        params={"pretrained": "coco"},
-        data=TrainingData(train_images=0, val_images=0, fingerprint=""),
-        versions={},
-    )
-    return network, card
 
 
 def _side(side: str | None, split: Path | None) -> tuple[str, list[Pair]]:

@@ -10,8 +10,7 @@ from typing import Any
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json
 from cocoseg.core.params import Params, load_params
-
-TIMING = Path("metrics/timing")
+from cocoseg.paths import TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have written new entries, and `dvc checkout` follows it.

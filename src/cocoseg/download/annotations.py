@@ -12,14 +12,15 @@ import msgspec
 from msgspec import Raw
 from tqdm import tqdm
 
+from cocoseg.coco.format import without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
-from cocoseg.download.cache import archive_path, cache_folder, gigabytes, require_room
-from cocoseg.download.catalog import NAMED, DatasetName, NamedDataset, coco_url
+from cocoseg.download.remote.cache import archive_path, gigabytes, require_room
+from cocoseg.download.remote.catalog import NAMED, DatasetName, NamedDataset, coco_url
+from cocoseg.download.remote.source import MOST_BYTES, Source, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_annotations
-from cocoseg.download.source import MOST_BYTES, Source, local_path, refuse_secrets
-from cocoseg.filter.entries import without_non_finite
+from cocoseg.user_cache import cache_folder
 
 _LISTS = ("images", "annotations", "categories")
 _TEXT_CHUNK_BYTES = 16 * 2**20

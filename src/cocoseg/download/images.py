@@ -19,14 +19,15 @@ from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular, write_bytes
 from cocoseg.core.redaction import without_secrets
-from cocoseg.download.cache import cache_folder, gigabytes, image_path, require_room
-from cocoseg.download.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
 from cocoseg.download.perceptual_hash import perceptual_hash
+from cocoseg.download.remote.cache import gigabytes, image_path, require_room
+from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
+from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_image
-from cocoseg.download.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.images.decode import MOST_PIXELS, check_image, most_bytes
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow
+from cocoseg.user_cache import cache_folder
 from cocoseg.workers import process_pool, worker_count
 
 _AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.pictures.gallery import INK, Pixels, beside, framed, paper, stacked, text_line, text_width
+from cocoseg.pictures.layout import INK, Pixels, beside, framed, paper, stacked, text_line, text_width
 
 _FULL = (8, 48, 107)  # the blue of a share of 1; 0 is paper
 _NOTHING = (235, 235, 235)

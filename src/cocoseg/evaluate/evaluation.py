@@ -17,18 +17,18 @@ from cocoseg.coco.categories import CategoryMapping, class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
-from cocoseg.evaluate.prediction import BATCH_SIZE, ahead, predict_logits
+from cocoseg.evaluate.prediction import BATCH_SIZE, predict_logits
 from cocoseg.evaluate.pretraining import Seen
+from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.model.preprocessing import original_labels
 from cocoseg.model.weights import ModelCard
-from cocoseg.pictures.showcase import GalleryImages
+from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.scores.bootstrap import interval, resampled
 from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores
 from cocoseg.scores.per_image import class_pixels, image_totals
 from cocoseg.tables import ClassIoU, ClassPixels
-from cocoseg.workers import worker_count
+from cocoseg.workers import ahead, worker_count
 
 
 class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.file_names import mask_name
 from cocoseg.images.pairs import Pair, read_mask, read_pair
-from cocoseg.pictures.gallery import Pixels, Row, gallery
-from cocoseg.pictures.showcase import chosen_images, ranked_images
+from cocoseg.pictures.gallery import Row, chosen_images, gallery
+from cocoseg.pictures.layout import Pixels
 from cocoseg.scores.confusion import iou
 from cocoseg.scores.per_image import image_iou, image_totals
 from cocoseg.tables import ClassPixels
@@ -62,3 +62,19 @@ def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequ
     predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
     prediction = read_mask(predicted, len(classes), stage="evaluate")
     return Row(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))
+
+
+class Ranked(msgspec.Struct, frozen=True, kw_only=True):
+    """File names from the best score down; the worst from the lowest score up."""
+
+    best: list[str]
+    median: list[str]
+    worst: list[str]
+
+
+def ranked_images(scores: Mapping[str, float], count: int) -> Ranked:
+    """`count` names of each kind, or all if there are fewer; of equal scores the name that sorts first comes first."""
+    falling = sorted(scores, key=lambda name: (-scores[name], name))
+    rising = sorted(scores, key=lambda name: (scores[name], name))
+    first = max(0, (len(scores) - count) // 2)
+    return Ranked(best=falling[:count], median=falling[first : first + count], worst=rising[:count])

@@ -1,8 +1,7 @@
 """Images through a trained network: decoded ahead, in batches, on the accelerator where there is one."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,14 +12,12 @@ from torch import Tensor, nn
 
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
 from cocoseg.model.weights import ModelCard
-from cocoseg.workers import worker_count
+from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
 _BATCH_PIXELS = 2**26  # of the images' own, 200 MB: photographs of a phone come in smaller batches
 
 Key = TypeVar("Key")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 _Batch = list[tuple[Key, NDArray[np.uint8], Placement]]
 
 
@@ -77,17 +74,6 @@ def sharing_cores(count: int) -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         torch.set_num_threads(cores)  # of threads that are yet to come
-
-
-def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """What `task` makes of each item, in order, at most `most` of them before they are asked for."""
-    started: deque[Future[Result]] = deque()
-    for item in items:
-        started.append(pool.submit(task, item))
-        if len(started) > most:
-            yield started.popleft().result()
-    while started:
-        yield started.popleft().result()
 
 
 def _batches(

@@ -12,10 +12,10 @@ from msgspec import UNSET, Meta, Raw
 
 from cocoseg.accounts import account
 from cocoseg.coco.file_names import mask_name, same_name
-from cocoseg.coco.format import Annotation, Category, Image, Instances, encoded
+from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, encoded
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, mapped, release, whole_file
-from cocoseg.filter.entries import UNREADABLE, Ledger, OnDefect, read_entries, readable_or_null, sound_entries
+from cocoseg.filter.entries import Ledger, OnDefect, read_entries, readable_or_null, sound_entries
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]

@@ -3,7 +3,6 @@
 A bad entry costs itself and nothing else of the file.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from cocoseg.coco.file_names import is_plain, is_safe
-from cocoseg.coco.format import Annotation, Category, Image
+from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
 
@@ -22,12 +21,6 @@ AnnotationEntry = TypeVar("AnnotationEntry", Annotation, Raw)
 OnDefect = Literal["count", "fail"]
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
-
-# What msgspec raises for an entry that is not of its type, or holds bytes that are no text.
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-# The words that Python's json writes for what JSON has no number for, after anything but them: strings are passed over.
-_NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)', re.DOTALL)
 
 
 class Entries(msgspec.Struct, Generic[AnnotationEntry]):
@@ -77,11 +70,6 @@ def read_entries(raw: Mapped, place: Path) -> Entries[Annotation] | Entries[Raw]
         raise CocosegError(f"{place}: {error}; expected a COCO instances file; run: dvc repro -f download") from None
     finally:
         release(raw)
-
-
-def without_non_finite(raw: Mapped) -> bytes:
-    """The JSON with a number beyond all floats where Python's json wrote NaN or Infinity, which are no JSON."""
-    return _NON_FINITE.sub(rb"\g<1>1e999", raw)
 
 
 def _decoded(raw: Mapped) -> Entries[Annotation] | Entries[Raw]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import read_json, read_lines
 from cocoseg.images.decode import read_reduced_image
 from cocoseg.images.headers import ImageDefect
 
@@ -33,6 +34,23 @@ def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, 
             raise CocosegError(f"{images / file_name}: has no mask in the map; make the masks with: dvc repro -f mask")
         found.append(Pair(file_name=file_name, image=images / file_name, mask=masks / mask_map[file_name]))
     return found
+
+
+class Sides(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the lists of a split lie, and the images and masks that they name."""
+
+    splits: Path
+    mask_map: Path
+    images: Path
+    masks: Path
+
+    def pairs(self, side: str) -> list[Pair]:
+        """Return the pairs of `side`: train, val or test. Raises `CocosegError` for a file that is missing."""
+        return self.listed(read_lines(self.splits / f"{side}.txt"))
+
+    def listed(self, file_names: Sequence[str]) -> list[Pair]:
+        """Return the pairs of the images that `file_names` names."""
+        return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks)
 
 
 def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cocoseg.pictures.gallery import Pixels, beside, framed, paper, stacked, text_line, text_width
+from cocoseg.pictures.layout import Pixels, beside, framed, paper, stacked, text_line, text_width
 
 _BAR_PX = 320
 _BAR_HEIGHT_PX = 16

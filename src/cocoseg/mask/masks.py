@@ -20,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, shapes_of
-from cocoseg.pictures.showcase import GalleryImages
+from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_totals
 from cocoseg.workers import process_pool, worker_count
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from cocoseg.images.pairs import pairs, read_pair
-from cocoseg.pictures.gallery import Pixels, Row, gallery
+from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.layout import Pixels
 from cocoseg.tables import MaskRow, class_totals
 
 

@@ -8,7 +8,7 @@ import copy
 import difflib
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +23,6 @@ PretrainedName = Literal["none", "imagenet", "coco"]
 
 TORCHVISION_ARCHITECTURES = ("deeplabv3_mobilenet", "deeplabv3_resnet50")
 
-# By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.
-VOC_CLASSES = (
-    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
-    "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
-)  # fmt: skip
 
 # Libraries import lazily here: smp and timm cost seconds that a run of another architecture need not pay.
 
@@ -74,33 +69,11 @@ def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: in
             raise CocosegError(f"pretrained is {pretrained}, but fastscnn has no published weights; expected none")
         model: nn.Module = FastSCNN(classes)
     elif arch in TORCHVISION_ARCHITECTURES:
-        model = _torchvision_model(arch, pretrained, classes)
+        model = torchvision_model(arch, pretrained, classes)
     else:
         model = _smp_model(arch, encoder, pretrained, classes)
     if pretrained == "none":
         _quicken_batch_norm(model)
-    return model
-
-
-def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
-    """torchvision's released model of `arch`, which knows VOC's 20 classes, its channels in the order of `class_names`.
-
-    These are COCO's names, background first. Raises `CocosegError` for other classes, an architecture without released
-    weights, or weights out of reach.
-    """
-    if arch not in TORCHVISION_ARCHITECTURES:
-        raise CocosegError(
-            f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
-        )
-    if sorted(class_names[1:]) != sorted(VOC_CLASSES):
-        settings = "-S dataset=coco2017-val -S train_share=0 -S val_share=0 -S test_share=1"
-        raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
-                           f"dvc exp run {settings} -S 'classes=[{','.join(VOC_CLASSES)}]' split")  # fmt: skip
-    model = _torchvision_model(arch, "coco", None)
-    order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])
-    classifier: Any = model.network.classifier
-    last = classifier[-1]
-    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
     return model
 
 
@@ -204,7 +177,7 @@ def _smp_weights(encoder: str) -> str:
     )
 
 
-def _torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> "TwoHeads":
+def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> "TwoHeads":
     """`classes` of `None` keeps the last layers, which speak of VOC's classes."""
     from torchvision import models
     from torchvision.models import segmentation

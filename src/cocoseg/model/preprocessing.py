@@ -4,16 +4,12 @@ Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
-import cv2
 import msgspec
-import numpy as np
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cocoseg.coco.categories import IGNORE
@@ -27,8 +23,6 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # A border of the mean colour is 0 to the network, as its own padding is.
 BORDER_RGB = (124, 116, 104)
-# Of enlarged logits at a time, 256 MB: a photograph of 48 megapixels times 81 classes would be 16 GB.
-_MOST_VALUES = 2**26
 
 
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,16 +99,6 @@ def placed_mask(mask: Tensor, place: Placement) -> Tensor:
     return canvas
 
 
-def original_logits(logits: Tensor, place: Placement) -> Tensor:
-    """Logits (C, input_height, input_width) brought back to the image's own size, (C, height, width)."""
-    bottom, right = place.top + place.content_height, place.left + place.content_width
-    content = logits[:, place.top : bottom, place.left : right]
-    if content.shape[1:] == (place.height, place.width):
-        return content
-    # Logits and not labels are enlarged, so that edges come out smooth.
-    return F.interpolate(content[None], (place.height, place.width), mode="bilinear", align_corners=False)[0]
-
-
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 images (N, 3, H, W) as the float32 that the network expects, on their device, channels last."""
     mean = torch.tensor(preprocessing.mean, device=images.device)[None, :, None, None] * 255
@@ -128,47 +112,6 @@ def predicted_labels(logits: Tensor) -> Tensor:
         return (logits[..., 0, :, :] > 0).to(torch.uint8)  # sigmoid(0) is one half
     # Not argmax, which takes twelve times as long over a dimension that is not the last; of equals both name the first.
     return logits.max(dim=-3).indices.to(torch.uint8)
-
-
-def original_labels(logits: Tensor, place: Placement) -> NDArray[np.uint8]:
-    """Class indices (height, width) at the image's own size, of the logits that `original_logits` takes."""
-    if logits.device.type == "cpu":
-        return _labels_by_plane(logits.numpy(), place)
-    labels: NDArray[np.uint8] = _labels_in_parts(logits, place).cpu().numpy()
-    return labels
-
-
-def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[np.uint8]:
-    """One class after the other, which a CPU's cache holds: in a quarter of the time of all of them together."""
-    bottom, right = place.top + place.content_height, place.left + place.content_width
-    size = (place.width, place.height)
-    planes: Iterator[NDArray[np.float32]] = (
-        cv2.resize(plane[place.top : bottom, place.left : right], size) for plane in logits
-    )
-    best = next(planes)
-    if len(logits) == 1:
-        return (best > 0).astype(np.uint8)
-    labels = np.zeros(best.shape, np.uint8)
-    for index, plane in enumerate(planes, start=1):
-        # Of equal logits the first stays, as argmax has it; of the labels so far none is as high as this one.
-        np.maximum(labels, (plane > best) * np.uint8(index), out=labels)
-        np.maximum(best, plane, out=best)
-    return labels
-
-
-def _labels_in_parts(logits: Tensor, place: Placement) -> Tensor:
-    """As many classes together as memory holds."""
-    channels = max(1, _MOST_VALUES // (place.height * place.width))
-    if len(logits) <= channels:
-        return predicted_labels(original_logits(logits, place))
-    best, labels = original_logits(logits[:channels], place).max(dim=0)
-    labels = labels.to(torch.uint8)
-    for start in range(channels, len(logits), channels):
-        value, index = original_logits(logits[start : start + channels], place).max(dim=0)
-        higher = value > best  # of equal ones the first stays, as argmax has it
-        best = torch.where(higher, value, best)
-        labels = torch.where(higher, (index + start).to(torch.uint8), labels)
-    return labels
 
 
 def stored_size_px(height: int, width: int, image_size_px: int, zoom: float) -> int:

@@ -3,23 +3,26 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.cache import cache_folder
-from cocoseg.hardware import free_memory_bytes, node_count
 from cocoseg.images.pairs import Pair, read_mask, read_reduced
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, AugmentName, augmentation, augmented
+from cocoseg.train.devices import node_count
+from cocoseg.train.memory import free_memory_bytes
+from cocoseg.train.params import TrainParams
 from cocoseg.train.sample_cache import Shelves
+from cocoseg.user_cache import cache_folder
 from cocoseg.workers import worker_count
 
 # Decoded images may take this share of the memory that is free when training starts.
@@ -177,6 +180,41 @@ class _Batches(DataLoader[tuple[Tensor, Tensor]]):
         except CocosegError as error:
             # From a worker it comes with a traceback in its text, whose last line is what was said.
             raise CocosegError(str(error).splitlines()[-1].removeprefix("cocoseg.core.errors.CocosegError: ")) from None
+
+
+class Side(NamedTuple):
+    """One side of a run: its samples, the batches that each epoch makes of them, and those batches loaded."""
+
+    samples: Samples
+    plan: Any
+    batches: DataLoader[tuple[Tensor, Tensor]]
+
+
+def training_side(
+    pairs: Sequence[Pair], preprocessing: Preprocessing, classes: Sequence[str], params: TrainParams, fabric: Fabric
+) -> Side:
+    """Return the training side: augmented, in another order each epoch."""
+    samples = Samples(pairs, len(classes), preprocessing, params.augment, params.seed)
+    plan = TrainingBatches(len(samples), params.batch_size, params.seed, fabric.global_rank, fabric.world_size)
+    return _side(samples, plan, "training images", fabric)
+
+
+def validation_side(
+    pairs: Sequence[Pair], preprocessing: Preprocessing, classes: Sequence[str], params: TrainParams, fabric: Fabric
+) -> Side:
+    """Return the validation side: each image once, placed as in evaluation."""
+    samples = Samples(pairs, len(classes), preprocessing, None, params.seed)
+    # Images of unequal size go through alone: in a batch a border would change their edges.
+    batch_size = 1 if params.resize == "short_side" else params.batch_size
+    plan = ValidationBatches(len(samples), batch_size, fabric.global_rank, fabric.world_size)
+    return _side(samples, plan, "validation images", fabric)
+
+
+def _side(samples: Samples, plan: Sampler[list[tuple[int, int]]], description: str, fabric: Fabric) -> Side:
+    kept = samples.keep(description)
+    on_cpu = fabric.device.type == "cpu"
+    workers = 0 if kept and on_cpu else min(-(-worker_count() // processes_here()), 16)
+    return Side(samples, plan, loader(samples, plan, workers, pin_memory=fabric.device.type == "cuda"))
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

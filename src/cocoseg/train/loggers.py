@@ -20,7 +20,7 @@ from scmrepo.exceptions import SCMError
 
 from cocoseg.coco.file_names import is_safe
 from cocoseg.core.errors import CocosegError
-from cocoseg.scores.charts import learning_curves
+from cocoseg.train.curves import learning_curves
 
 STRIP, CURVES = "validation", "curves"
 

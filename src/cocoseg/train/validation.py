@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cocoseg.coco.categories import IGNORE
-from cocoseg.model.preprocessing import Preprocessing, normalised, predicted_labels
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.preprocessing import normalised, predicted_labels
 from cocoseg.pictures.gallery import Row, gallery
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import Samples
+from cocoseg.train.learner import Learner
 from cocoseg.train.loggers import curve_name
-from cocoseg.train.losses import LossName, segmentation_loss
+from cocoseg.train.losses import segmentation_loss
 
 # With more classes than this a curve for each would bury the others.
 MOST_CLASSES_WITH_CURVES = 20
@@ -36,16 +38,9 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @torch.no_grad()
-def validate(
-    fabric: Fabric,
-    model: nn.Module,
-    batches: Batches,
-    classes: int,
-    loss_name: LossName,
-    class_weights: Tensor | None,
-    preprocessing: Preprocessing,
-) -> Validation:
-    """Loss and confusion matrix of the validation side, the same in every process."""
+def validate(learner: Learner, batches: Batches) -> Validation:
+    """Return loss and confusion matrix of the validation side, the same in every process."""
+    fabric, model, classes = learner.fabric, learner.scored, len(learner.classes)
     model.eval()
     if fabric.world_size > 1:
         for buffer in model.buffers():
@@ -56,8 +51,8 @@ def validate(
     for images, target in batches:
         images, target = on_device(images, target, fabric)
         with fabric.autocast():
-            logits = model(normalised(images, preprocessing))
-        loss = segmentation_loss(logits, target, loss_name, class_weights)
+            logits = model(normalised(images, learner.preprocessing))
+        loss = segmentation_loss(logits, target, learner.loss_name, learner.class_weights)
         losses.append(loss * len(images))  # on the device: looking at it would make a GPU wait
         images_seen += len(images)
         confusion += counted(target, predicted_labels(logits), classes)
@@ -83,19 +78,28 @@ def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[s
     return {name: value for name, value in metrics.items() if value is not None}
 
 
+def validation_miou(validation: Validation, classes: Sequence[str]) -> float:
+    """Return the mIoU. Raises `CocosegError` where no pixel of the validation side counts."""
+    miou = scores(validation.confusion, classes).miou
+    if miou is None:
+        raise CocosegError(
+            "data/splits/val.txt: the masks of these images have no pixel that counts; choose more images or a "
+            "larger val_share"
+        )
+    return miou
+
+
 @torch.no_grad()
-def strip(
-    model: nn.Module, samples: Samples, classes: Sequence[str], preprocessing: Preprocessing, fabric: Fabric
-) -> NDArray[np.uint8]:
-    """The same few validation images after every epoch, as the network sees them."""
-    model.eval()
+def strip(learner: Learner, samples: Samples) -> NDArray[np.uint8]:
+    """Return a picture of the same few validation images after every epoch, as the network sees them."""
+    learner.scored.eval()
     rows = []
     for index in range(min(STRIP_IMAGES, len(samples))):
         image, truth = samples[0, index]
-        logits = model(normalised(image[None].to(fabric.device), preprocessing))
+        logits = learner.scored(normalised(image[None].to(learner.fabric.device), learner.preprocessing))
         prediction = predicted_labels(logits)[0].cpu().numpy()
         rows.append(Row(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
-    return gallery(rows, classes)
+    return gallery(rows, learner.classes)
 
 
 def counted(target: Tensor, prediction: Tensor, classes: int) -> Tensor:

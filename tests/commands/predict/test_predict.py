@@ -28,7 +28,7 @@ from cocoseg.core.files import read_json
 from cocoseg.evaluate.evaluation import evaluate
 from cocoseg.model.architectures import build_model
 from cocoseg.model.weights import save_checkpoint
-from cocoseg.pictures.palette import palette
+from cocoseg.pictures.overlay import palette
 
 OUT = Path("out")
 # What calls every bright pixel a car, at 64 × 64 pixels.

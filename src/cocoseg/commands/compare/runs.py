@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cocoseg import paths
 from cocoseg.commands.revisions import Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_table
@@ -14,14 +15,15 @@ from cocoseg.scores.confusion import ScoreName, iou
 from cocoseg.scores.per_image import image_totals
 from cocoseg.tables import ClassPixels
 
-METRICS = "metrics/evaluate.json"
-CURVES = "metrics/train/metrics.json"
-PER_IMAGE = "data/evaluation/per_image.csv"
-PREDICTIONS = "data/evaluation/predictions"
-MODEL = "data/model"
-MASKS = "data/masks"
-IMAGES = "data/images"
-SPLITS = "data/splits"
+# As git and DVC name them in a revision.
+METRICS = paths.EVALUATE_METRICS.as_posix()
+PER_IMAGE = paths.PER_IMAGE.as_posix()
+PREDICTIONS = paths.PREDICTIONS.as_posix()
+CURVES = (paths.TRAIN_METRICS / "metrics.json").as_posix()
+MODEL = paths.MODEL.as_posix()
+MASKS = paths.MASKS.as_posix()
+IMAGES = paths.IMAGES.as_posix()
+SPLITS = paths.SPLITS.as_posix()
 
 
 class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):

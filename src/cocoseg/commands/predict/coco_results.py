@@ -13,7 +13,7 @@ from torch import Tensor
 from cocoseg.coco.categories import BACKGROUND
 from cocoseg.model.preprocessing import Placement
 from cocoseg.model.weights import ModelCard
-from cocoseg.pictures.palette import palette
+from cocoseg.pictures.overlay import palette
 
 # COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
 _NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")

@@ -28,14 +28,16 @@ from cocoseg.commands.predict.coco_results import (
 from cocoseg.commands.predict.photos import Photo, find_photos, overlay_name, read_photo
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes, write_json
-from cocoseg.evaluate.prediction import Predicted, ahead, predict_logits, sharing_cores
+from cocoseg.evaluate.prediction import Predicted, predict_logits, sharing_cores
+from cocoseg.evaluate.restore import original_labels
 from cocoseg.hardware import out_of_memory
 from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
-from cocoseg.model.preprocessing import Preprocessing, original_labels, placement
+from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.model.weights import ModelCard
-from cocoseg.pictures.gallery import legend, overlay
-from cocoseg.workers import worker_count
+from cocoseg.pictures.gallery import legend
+from cocoseg.pictures.overlay import overlay
+from cocoseg.workers import ahead, worker_count
 
 _JPEG_QUALITY = 90
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels

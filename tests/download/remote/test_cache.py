@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.cache import cache_folder, gigabytes, image_path, require_room
+from cocoseg.download.remote.cache import gigabytes, image_path, require_room
+from cocoseg.user_cache import cache_folder
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

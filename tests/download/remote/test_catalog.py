@@ -6,7 +6,7 @@ import pytest
 
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.catalog import NAMED, DatasetName, coco_url, image_url_path, origin
+from cocoseg.download.remote.catalog import NAMED, DatasetName, coco_url, image_url_path, origin
 
 
 def image(coco_url: str | None, file_name: str = "000000000139.jpg") -> Image:

@@ -4,27 +4,11 @@ It is a cache only: deleting it loses time, never a result.
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
-
 from cocoseg.core.errors import CocosegError
-
-
-def cache_folder() -> Path:
-    """The cache, made if it is not there: the user's cache folder, or what `COCOSEG_CACHE` says."""
-    asked = os.environ.get("COCOSEG_CACHE")
-    folder = Path(asked).expanduser().absolute() if asked else Path(platformdirs.user_cache_dir("cocoseg", False))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CocosegError(
-            f"{folder}: {error.strerror}; expected a folder for downloads; name another one with COCOSEG_CACHE"
-        ) from None
-    return folder
 
 
 def archive_path(folder: Path, name: str) -> Path:

@@ -14,8 +14,8 @@ from loopback import CUT, FLIP, RESET, SHORT, STALL, LoopbackServer
 from stage_runs import ROOT
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.http import said_md5
-from cocoseg.download.source import AbsentError, Source, TransferError, local_path
+from cocoseg.download.remote.http import said_md5
+from cocoseg.download.remote.source import AbsentError, Source, TransferError, local_path
 
 AT_ONCE = (0.0, 0.0, 0.0)  # three more attempts, without a wait
 CHUNK = 8 * 2**20
@@ -229,7 +229,7 @@ def test_a_damaged_part_is_fetched_afresh(tmp_path: Path) -> None:
 DOWNLOAD = """
     import sys
     from pathlib import Path
-    from cocoseg.download.source import Source
+    from cocoseg.download.remote.source import Source
     with Source(sys.argv[1]) as source:
         source.download("a.zip", Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """

@@ -65,9 +65,9 @@ class Source:
                 f"{without_secrets(prefix)}: a chain of addresses; fetch and unpack it, and name the local path"
             )
         if self._is_http:
-            from cocoseg.download import http as web
+            from cocoseg.download.remote import http
 
-            options = {"client_kwargs": web.client_settings(read_timeout_s)}
+            options = {"client_kwargs": http.client_settings(read_timeout_s)}
         try:
             # A file system of our own: fsspec's shared ones keep their connections until the process ends.
             self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
@@ -127,9 +127,9 @@ class Source:
         if self._is_http:
             from fsspec.asyn import sync
 
-            from cocoseg.download import http as web
+            from cocoseg.download.remote import http
 
-            content: bytes = sync(self._files.loop, web.read, self._files, address, start, end, most_bytes)
+            content: bytes = sync(self._files.loop, http.read, self._files, address, start, end, most_bytes)
         else:
             with self._files.open(address, "rb") as file:
                 file.seek(start or 0)

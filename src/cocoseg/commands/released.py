@@ -1,0 +1,70 @@
+"""torchvision's released weights, as models that `cocoseg evaluate` can score."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cocoseg.coco.categories import CategoryMapping
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.architectures import TORCHVISION_ARCHITECTURES, torchvision_model
+from cocoseg.model.preprocessing import Preprocessing
+from cocoseg.model.weights import (
+    ModelCard,
+    TrainingData,
+)
+
+RELEASED = "torchvision:"
+# The size that torchvision evaluates its released models at: https://pytorch.org/vision, «Semantic segmentation».
+_RELEASED_PREPROCESSING = Preprocessing(image_size_px=520, resize="short_side")
+
+
+def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelCard]:
+    """Return torchvision's model that `model` names as `torchvision:ARCH`, and what there is to say of it."""
+    arch = model.removeprefix(RELEASED)
+    if mapping.task == "binary":
+        raise CocosegError(f"{model} tells 20 classes apart, but the masks are binary; set task: multiclass")
+    network = released_model(arch, mapping.classes)
+    card = ModelCard(
+        arch=arch,
+        encoder="",
+        task=mapping.task,
+        classes=mapping.classes,
+        preprocessing=_RELEASED_PREPROCESSING,
+        epoch=0,
+        val_miou=0.0,
+        params={"pretrained": "coco"},
+        data=TrainingData(train_images=0, val_images=0, fingerprint=""),
+        versions={},
+    )
+    return network, card
+
+
+# By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.
+VOC_CLASSES = (
+    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
+)  # fmt: skip
+
+
+def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
+    """torchvision's released model of `arch`, which knows VOC's 20 classes, its channels in the order of `class_names`.
+
+    These are COCO's names, background first. Raises `CocosegError` for other classes, an architecture without released
+    weights, or weights out of reach.
+    """
+    if arch not in TORCHVISION_ARCHITECTURES:
+        raise CocosegError(
+            f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
+        )
+    if sorted(class_names[1:]) != sorted(VOC_CLASSES):
+        settings = "-S dataset=coco2017-val -S train_share=0 -S val_share=0 -S test_share=1"
+        raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
+                           f"dvc exp run {settings} -S 'classes=[{','.join(VOC_CLASSES)}]' split")  # fmt: skip
+    model = torchvision_model(arch, "coco", None)
+    order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])
+    classifier: Any = model.network.classifier
+    last = classifier[-1]
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    return model

@@ -1,0 +1,37 @@
+"""Where stages leave what later stages and commands read, from the root of the project.
+
+Only stage scripts and commands import this: a module that a stage runs is told where to read and write.
+"""
+
+from pathlib import Path
+
+RAW = Path("data/raw/instances.json")
+
+FILTERED = Path("data/filtered/instances.json")
+FILTER_METRICS = Path("metrics/filter.json")
+
+IMAGES = Path("data/images")
+IMAGE_TABLE = Path("data/images.csv")
+
+MASKS = Path("data/masks")
+MASK_TABLE = Path("data/masks.csv")
+INSTANCE_MASKS = Path("data/instance_masks")
+CATEGORY_MAPPING = Path("data/category_mapping.json")
+IMAGE_MASK_MAP = Path("data/image_mask_map.json")
+MASK_METRICS = Path("metrics/mask.json")
+MASK_PLOTS = Path("plots/mask")
+
+SPLITS = Path("data/splits")
+SPLIT_METRICS = Path("metrics/split.json")
+
+MODEL = Path("data/model")
+TRAIN_METRICS = Path("metrics/train")
+
+EVALUATION = Path("data/evaluation")
+PER_IMAGE = EVALUATION / "per_image.csv"
+PREDICTIONS = EVALUATION / "predictions"
+EVALUATE_METRICS = Path("metrics/evaluate.json")
+EVALUATE_PLOTS = Path("plots/evaluate")
+MODEL_CARD = Path("metrics/model_card.md")
+
+TIMING = Path("metrics/timing")

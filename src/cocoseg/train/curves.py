@@ -1,0 +1,73 @@
+"""The curves of a training run."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocoseg.scores.charts import BLUE, FAINT_INK, VERMILION, drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_MARKERS = 40  # above so many epochs their points touch
+
+
+def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
+    """Loss on the left, scores of the validation side on the right, an epoch a point: RGB (H, W, 3).
+
+    `epochs`: the metrics of each epoch, from the first.
+    """
+    best = best_epoch(epochs)
+
+    def draw(figure: "Figure") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        loss, score = figure.subplots(1, 2)
+        _curve(loss, epochs, "train/loss", "training", VERMILION, "--")
+        _curve(loss, epochs, "val/loss", "validation", BLUE, "-")
+        _curve(score, epochs, "val/dice", "mean Dice", VERMILION, "--")
+        _curve(score, epochs, "val/miou", "mean IoU", BLUE, "-")
+        if best is not None:
+            value = epochs[best - 1]["val/miou"]
+            score.plot(best, value, "o", color=BLUE, markersize=9, markerfacecolor="none", label=f"best: {value:.3f}")
+        loss.set(title="loss")
+        _spread(loss, [metrics[name] for metrics in epochs for name in ("train/loss", "val/loss") if name in metrics])
+        score.set(title="scores in validation", ylim=(0, 1))
+        for axes in (loss, score):
+            if best is not None:
+                axes.axvline(best, color=FAINT_INK, linewidth=1.2, linestyle=":", label=f"best epoch: {best}")
+            axes.set(xlabel="epoch", xlim=(0.5, max(1, len(epochs)) + 0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(frameon=False)
+
+    return drawn(draw, height_px=340)
+
+
+def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
+    """The number, from 1, of the first epoch with the highest `val/miou`; `None` if no epoch has one."""
+    scored = [number for number, metrics in enumerate(epochs, 1) if "val/miou" in metrics]
+    return max(scored, key=lambda number: epochs[number - 1]["val/miou"], default=None)
+
+
+def _curve(
+    axes: "Axes", epochs: Sequence[Mapping[str, float]], name: str, label: str, colour: str, line_style: str
+) -> None:
+    points = [(number, metrics[name]) for number, metrics in enumerate(epochs, 1) if name in metrics]
+    if points:
+        marker = "o" if len(points) <= _MOST_MARKERS else ""
+        axes.plot(*zip(*points, strict=True), line_style, color=colour, label=label, marker=marker, markersize=3.5)
+
+
+def _spread(axes: "Axes", losses: Sequence[float]) -> None:
+    """A logarithmic scale where the largest is over ten times the smallest: a wild epoch would flatten all others."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    if losses and 0 < 10 * min(losses) < max(losses):
+        axes.set(title="loss, on a logarithmic scale", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())

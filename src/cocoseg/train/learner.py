@@ -1,0 +1,141 @@
+"""The model while it learns, and how far a run has come."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from cocoseg.model.architectures import (
+    build_model,
+    check_model,
+    with_synchronised_norm,
+)
+from cocoseg.model.preprocessing import Preprocessing
+from cocoseg.model.weights import (
+    ModelCard,
+    TrainingData,
+    library_versions,
+    output_channels,
+)
+from cocoseg.train.losses import resolved_loss
+from cocoseg.train.optimizer import averaged, make_optimizer
+from cocoseg.train.params import TrainParams
+from cocoseg.train.run_data import RunData
+
+
+class Progress:
+    """How far a run has come."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.best: ModelCard | None = None
+        self.train_seconds: list[float] = []
+        self.val_seconds: list[float] = []
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Return whether validation has not improved for `patience` epochs."""
+        return patience is not None and self.best is not None and self.epochs - self.best.epoch >= patience
+
+    def ended_epoch(self, train_seconds: float, val_seconds: float) -> None:
+        """Count an epoch and what it took."""
+        self.epochs += 1
+        self.train_seconds.append(train_seconds)
+        self.val_seconds.append(val_seconds)
+
+    def improved(self, learner: "Learner", miou: float) -> bool:
+        """Return whether the last epoch is the best so far, and remember it if it is."""
+        if self.best is not None and miou <= self.best.val_miou:
+            return False
+        self.best = learner.info(self.epochs, miou)
+        return True
+
+    @property
+    def kept(self) -> ModelCard:
+        """What there is to say of the best epoch; there is one after the first."""
+        assert self.best is not None
+        return self.best
+
+
+class Learner:
+    """The model, and all that changes it."""
+
+    def __init__(self, params: TrainParams, data: RunData, fabric: Fabric) -> None:
+        """Build the model and its optimizer on the devices of `fabric`.
+
+        Raises `CocosegError` for a model that cannot be built or cannot take this size or batch.
+        """
+        mapping, class_weights = data.mapping, data.class_weights
+        self.fabric = fabric
+        self.params = params
+        self.classes = mapping.classes
+        self._data = data
+        self.preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+        self.loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
+        channels = output_channels(mapping.task, mapping.classes)
+        model = build_model(params.arch, params.encoder, params.pretrained, channels)
+        synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
+        check_model(model, params.image_size_px, params.batch_size // (1 if synchronised else fabric.world_size))
+        if synchronised:
+            model = with_synchronised_norm(model)
+        self.model = model.to(memory_format=torch.channels_last)
+        self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
+        trained: Any = torch.compile(self.model) if params.compile else self.model
+        self.network, self.optimizer = fabric.setup(trained, self._optimizer)
+        self.average: AveragedModel | None = None
+        if params.ema_decay is not None:
+            self.average = averaged(self.model, params.ema_decay)
+
+    def step(self) -> None:
+        """Change the weights by their gradients, which are cleared."""
+        if self.params.clip_grad_norm is not None:
+            norm = self.params.clip_grad_norm
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The model that is validated and kept: the average of weights where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """What has been learnt, and what the optimizer remembers."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a `state()`."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if state["precision"]:
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+
+    def info(self, epoch: int, miou: float) -> ModelCard:
+        """Return what `model.json` says of the weights after `epoch`, from 1, with this mIoU in validation."""
+        data, mapping = self._data, self._data.mapping
+        return ModelCard(
+            arch=self.params.arch,
+            encoder=self.params.encoder,
+            task=mapping.task,
+            classes=mapping.classes,
+            categories=mapping.categories,
+            preprocessing=self.preprocessing,
+            epoch=epoch,
+            val_miou=miou,
+            params=msgspec.to_builtins(self.params),
+            data=TrainingData(train_images=len(data.train), val_images=len(data.val), fingerprint=data.fingerprint),
+            versions=library_versions(),
+        )

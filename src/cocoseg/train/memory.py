@@ -1,0 +1,34 @@
+"""The memory that training may still use."""
+
+import os
+from pathlib import Path
+
+# Limit and use of a container's memory, and what of it are cached files, under the second and the first kind of
+# control groups.
+_CGROUP_MEMORY = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def free_memory_bytes() -> int:
+    """Memory that can still be used: of the machine, or of the container if that has less."""
+    free = _machine_memory_bytes()
+    for folder, limit_file, used_file, cached in _CGROUP_MEMORY:
+        try:
+            limit, used = int((folder / limit_file).read_text()), int((folder / used_file).read_text())
+            parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no container, or «max»
+            continue
+        # Cached files count as used, though they give way to whoever asks.
+        free = min(free, limit - used + int(parts.get(cached, 0)))
+    return max(0, free)
+
+
+def _machine_memory_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        # Not Linux: half of what is built in, a guess on the safe side.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**30
