@@ -257,7 +257,7 @@ def findings(folder: Path) -> Iterator[Finding]:
             yield from missing_objects(repo, remote)
     except DvcException as error:
         text = one_line(error, {})
-        yield Finding(f"{text}; mend or delete it, then {REPRO}" if lock.name in text else text)
+        yield Finding(f"{text}; fix or delete it, then {REPRO}" if lock.name in text else text)
 
 
 def main() -> int:

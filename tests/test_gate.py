@@ -238,7 +238,7 @@ def test_a_lock_that_cannot_be_read_is_one_line(fresh: Clone, text: str) -> None
     says = judged(fresh)
     assert says.count("\n") == 1
     assert "dvc.lock" in says
-    assert says.endswith(f"; mend or delete it, then {REPRO}")
+    assert says.endswith(f"; fix or delete it, then {REPRO}")
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])

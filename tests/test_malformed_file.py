@@ -282,21 +282,19 @@ BROKEN = [
 
 @pytest.mark.parametrize(("entry", "reason"), BROKEN)
 def test_on_defect_fail_stops_at_any_broken_annotation_and_names_it(tmp_path: Path, entry: str, reason: str) -> None:
-    with pytest.raises(
-        CocosegError, match=rf"annotation (9|at position 1): {reason}; mend it, or set on_defect: count"
-    ):
+    with pytest.raises(CocosegError, match=rf"annotation (9|at position 1): {reason}; fix it, or set on_defect: count"):
         paint([image(1)], [annotation(1, 1), entry], {}, tmp_path)
 
 
 @pytest.mark.parametrize(("fields", "reason"), BAD_IMAGES)
 def test_on_defect_fail_stops_at_any_broken_image_entry(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(CocosegError, match=rf"image at position 1: {reason}; mend it"):
+    with pytest.raises(CocosegError, match=rf"image at position 1: {reason}; fix it"):
         paint([image(1), image(0) | fields], [annotation(1, 1)], {}, tmp_path)
 
 
 @pytest.mark.parametrize("status", IMAGE_DEFECTS.values())
 def test_on_defect_fail_stops_at_any_broken_image_file(tmp_path: Path, status: str) -> None:
-    with pytest.raises(CocosegError, match=rf"^1.jpg: {status}; mend it, or set on_defect: count"):
+    with pytest.raises(CocosegError, match=rf"^1.jpg: {status}; fix it, or set on_defect: count"):
         paint([image(1)], [annotation(1, 1)], {1: status}, tmp_path)
 
 
@@ -324,4 +322,4 @@ def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1
-    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; mend it, or set on_defect: count (the last")
+    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; fix it, or set on_defect: count (the last")

@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cocoseg",
         description="Compare runs of this repository, score and use models, verify data. dvc repro runs the pipeline "
         "itself.",
-        epilog="cocoseg COMMAND --help has examples. exit status: 0; 1 after a line on what to mend; 2 for a command "
+        epilog="cocoseg COMMAND --help has examples. exit status: 0; 1 after a line on what to fix; 2 for a command "
         "line that means nothing; 130 when interrupted",
     )
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
@@ -144,7 +144,7 @@ def _verify(options: argparse.Namespace) -> None:
 
     from cocoseg.commands.verify.verify import verify, verify_text
 
-    report = verify(options.remote, with_remote=not options.no_remote, mend=options.repair, jobs=options.jobs or None)
+    report = verify(options.remote, with_remote=not options.no_remote, fix=options.repair, jobs=options.jobs or None)
     as_json = options.format == "json"
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() if as_json else verify_text(report))
     sys.exit(report.exit_status)

@@ -1,4 +1,4 @@
-"""`params.yaml` is read strictly, and each mistake is one line that says how to mend it."""
+"""`params.yaml` is read strictly, and each mistake is one line that says how to fix it."""
 
 import shutil
 from pathlib import Path

@@ -58,7 +58,7 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
     [
         ("2", "the place: what was found; the way out"),
         ("fast", "params.yaml: lr is 'fast'; expected a number"),
-        ("3", "{folder}: No space left on device; mend that, then: dvc repro"),
+        ("3", "{folder}: No space left on device; fix that, then: dvc repro"),
         (
             "4",
             "a worker process was killed, as by a system that runs out of memory; fewer of them need less: "

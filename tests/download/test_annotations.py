@@ -168,7 +168,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(cache: Path, monkeypatch: py
     cache.mkdir()
     (cache / "archives").touch()  # a file where the folder should be
     monkeypatch.setenv("COCOSEG_COCO_URL", "http://127.0.0.1:1")
-    with pytest.raises(CocosegError, match=r"archives/a\.zip: .*; mend that, or name another cache with COCOSEG_CACHE"):
+    with pytest.raises(CocosegError, match=r"archives/a\.zip: .*; fix that, or name another cache with COCOSEG_CACHE"):
         named_instances(dataset_of(b"data", "val2017"))
 
 

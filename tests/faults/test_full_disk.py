@@ -63,7 +63,7 @@ def test_a_full_disk_is_a_line_and_with_room_again_the_run_gives_what_it_would_h
     ended = run(disk, "dvc", "repro", stage)
     assert ended.status == 0, ended.said
     needed = disk.used_bytes - used
-    mended, lines = [], set()
+    repaired, lines = [], set()
 
     def same_with_room_again(room: int) -> None:
         disk.resize(ROOMY_BYTES)
@@ -79,7 +79,7 @@ def test_a_full_disk_is_a_line_and_with_room_again_the_run_gives_what_it_would_h
         ended = run(disk, "dvc", "repro", stage)
         if ended.status and any(line in ended.said for line in BROKEN_NOTES):
             run(disk, "cocoseg", "verify", "--repair", "--no-remote")
-            mended.append(room)
+            repaired.append(room)
             ended = run(disk, "dvc", "repro", stage)
         assert ended.status == 0, ended.said
         assert sandbox.content() == after
@@ -93,4 +93,4 @@ def test_a_full_disk_is_a_line_and_with_room_again_the_run_gives_what_it_would_h
     for line in sorted(lines):
         record_property("figures", f"{stage}, disk full: {line.replace(str(disk.folder), '…')}")
     said = f"{stage}: {needed} bytes needed, full at {len(rooms)} points, all as undisturbed with room again"
-    record_property("figures", f"{said}; after {len(mended)} of them DVC needed cocoseg verify --repair")
+    record_property("figures", f"{said}; after {len(repaired)} of them DVC needed cocoseg verify --repair")

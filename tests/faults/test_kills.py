@@ -35,7 +35,7 @@ def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_ha
     sandbox.dvc("repro", stage, environment=sandbox.counted(EVERYWHERE))
     as_undisturbed(sandbox, after)
     operations = sandbox.operations
-    points, killed, mended = chosen(operations, 2, stage), [], []
+    points, killed, repaired = chosen(operations, 2, stage), [], []
 
     def same_after_a_kill(point: int) -> None:
         sandbox.become(before)
@@ -45,14 +45,14 @@ def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_ha
         if ended.status == KILLED:
             killed.append(point)
         if again(sandbox, "repro", stage):
-            mended.append(point)
+            repaired.append(point)
         as_undisturbed(sandbox, after)
 
     assert each(points, same_after_a_kill) == {}
     assert killed
     said = f"{stage}: {operations} operations, {len(killed)} kills, all as undisturbed"
     record_property(
-        "figures", said + (f"; after {len(mended)} of them DVC needed cocoseg verify --repair" if mended else "")
+        "figures", said + (f"; after {len(repaired)} of them DVC needed cocoseg verify --repair" if repaired else "")
     )
 
 
@@ -66,7 +66,7 @@ def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_h
     assert sandbox.dvc("repro", "split").status == 0
     seconds = time.monotonic() - started
     moments = random.Random("moments")
-    rounds, kills, mended = 30 if ALL else 1, 0, 0
+    rounds, kills, repaired = 30 if ALL else 1, 0, 0
     for _ in range(rounds):
         sandbox.become(start)
         while (
@@ -74,7 +74,7 @@ def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_h
             and kills < 3 * rounds
         ):
             kills += 1
-        mended += again(sandbox, "repro", "split")
+        repaired += again(sandbox, "repro", "split")
         as_undisturbed(sandbox, end)
     assert kills
     record_property("figures", f"random moments of the data stages: {kills} kills in {rounds} runs, all as undisturbed")
@@ -126,7 +126,7 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
     ended = run(*command.split(), environment=sandbox.counted(EVERYWHERE))
     assert ended.status == 0, ended.said
     operations = sandbox.operations
-    points, killed, mended = chosen(operations, 2, command), [], []
+    points, killed, repaired = chosen(operations, 2, command), [], []
 
     def is_complete() -> bool:
         return not sandbox.broken_objects() and sandbox.objects() >= Sandbox(pushed).objects()
@@ -145,7 +145,7 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
         # Before DVC copies to a folder, it makes and removes the file to see whether the disk can do better: killed
         # in between, it leaves an empty object, which the next `dvc push` takes for whole, or breaks down over.
         if not command.startswith("verify") and (ended.status or not is_complete()):
-            mended.append(point)
+            repaired.append(point)
             ended = sandbox.cocoseg("verify", "--repair")
         assert ended.status == 0, ended.said
         assert is_complete()
@@ -154,4 +154,4 @@ def test_a_transfer_killed_at_a_file_operation_and_made_again_is_complete(
     assert each(points, complete_after_a_kill) == {}
     assert killed
     said = f"{command}: {operations} operations, {len(killed)} kills, all complete after the next"
-    record_property("figures", said + (f"; or, {len(mended)} of them, cocoseg verify --repair" if mended else ""))
+    record_property("figures", said + (f"; or, {len(repaired)} of them, cocoseg verify --repair" if repaired else ""))

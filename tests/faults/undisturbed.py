@@ -55,7 +55,7 @@ class Undisturbed:
 
 def again(sandbox: Sandbox, *arguments: str) -> bool:
     """Run a command that was killed once more. Returns whether DVC first failed on its own notes, which
-    `cocoseg verify --repair` mends.
+    `cocoseg verify --repair` repairs.
     """
     ended = sandbox.dvc(*arguments)
     if ended.status and any(line in ended.said for line in BROKEN_NOTES):

@@ -196,7 +196,7 @@ def test_a_segmentation_keeps_its_bytes() -> None:
         ({"classes": ("zebra",)}, "it has: cat, dog, toothbrush"),
         ({"classes": ("cat", "cat")}, "names 'cat' twice"),
         ({"licenses": (9,)}, r"no image is left of 1 \(dropped: 1 licence; .*loosen"),
-        ({"on_defect": "fail"}, "annotation 6: unknown_image; mend it, or set on_defect: count"),
+        ({"on_defect": "fail"}, "annotation 6: unknown_image; fix it, or set on_defect: count"),
     ],
 )
 def test_what_cannot_go_on_is_one_line_with_a_way_out(changes: dict[str, Any], message: str) -> None:

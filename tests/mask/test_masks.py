@@ -146,7 +146,7 @@ def test_nothing_painted_at_all_is_an_error_with_the_reasons(tmp_path: Path) -> 
 
 
 def test_on_defect_fail_stops_at_the_first_and_names_it(tmp_path: Path) -> None:
-    with pytest.raises(CocosegError, match=r"sub/1.jpg: annotation 2: odd_polygon; mend it, or set on_defect: count"):
+    with pytest.raises(CocosegError, match=r"sub/1.jpg: annotation 2: odd_polygon; fix it, or set on_defect: count"):
         write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, [[0, 0, 1]])], on_defect="fail")
 
 

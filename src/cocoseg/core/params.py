@@ -1,6 +1,5 @@
 """`params.yaml`, read strictly: every key known, every value of its type and in its range."""
 
-import difflib
 import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +9,7 @@ from msgspec import inspect
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.redaction import without_secrets
 
 PARAMS = Path("params.yaml")
@@ -74,8 +73,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 def _refuse_unknown_keys(values: dict[str, Any], declared: set[str], path: Path) -> None:
     for key in values:
         if key not in declared:
-            near = difflib.get_close_matches(str(key), sorted(declared), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(declared))}"
+            hint = did_you_mean(str(key), sorted(declared), f"known: {', '.join(sorted(declared))}")
             raise CocosegError(f"{path}: unknown parameter {key}; {hint}")
 
 
@@ -83,10 +81,8 @@ def _check(key: str, value: Any, type_: Any, path: Path) -> None:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError:
-        hint = ""
-        if isinstance(value, str):
-            near = difflib.get_close_matches(value, _words(inspect.type_info(type_)), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+        near = did_you_mean(value, _words(inspect.type_info(type_)), "") if isinstance(value, str) else ""
+        hint = f"; {near}" if near else ""
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else _SHORT.repr(value)
         raise CocosegError(f"{path}: {key} is {without_secrets(shown)}; expected {allowed(type_)}{hint}") from None
 

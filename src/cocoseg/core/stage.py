@@ -37,7 +37,7 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
     except OSError as error:  # such as a disk that filled up
         if error.errno is None:  # a library's own, which is no word of the system
             raise
-        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; mend that, then: dvc repro ({_WAY_BACK})")
+        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; fix that, then: dvc repro ({_WAY_BACK})")
     except BrokenExecutor:
         sys.exit(
             f"{name}: a worker process was killed, as by a system that runs out of memory; fewer of them need less: "

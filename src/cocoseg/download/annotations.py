@@ -86,7 +86,7 @@ def named_instances(dataset: NamedDataset) -> bytes:
         with Source(coco_url()) as source:
             source.download(archive.path, target, archive.bytes, archive.sha256)
     except OSError as error:  # such as a disk that filled up
-        raise CocosegError(f"{target}: {error.strerror}; mend that, or name another cache with COCOSEG_CACHE") from None
+        raise CocosegError(f"{target}: {error.strerror}; fix that, or name another cache with COCOSEG_CACHE") from None
     parts = [read_member(target, member) for member in dataset.members()]
     if len(parts) > 1:
         return merge_instances(parts, dataset.members())

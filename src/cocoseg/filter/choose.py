@@ -1,19 +1,17 @@
 """Which annotations and images stay, and under which name each of the others went."""
 
-import difflib
 import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
-from cocoseg.accounts import account
 from cocoseg.coco.file_names import mask_name, same_name
 from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, encoded
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import Mapped, mapped, release, whole_file
 from cocoseg.filter.entries import Ledger, OnDefect, read_entries, readable_or_null, sound_entries
 from cocoseg.unit_hash import unit_hash
@@ -60,72 +58,31 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     """
     file = read_entries(raw, place)
     _refuse_shared_ids(file.categories, place)
-    category_ledger = Ledger(place, "category", len(file.categories), params.on_defect)
-    every_category = list(sound_entries(file.categories, Category, category_ledger))
+    ledgers = _Ledgers(
+        categories=Ledger(place, "category", len(file.categories), params.on_defect),
+        images=Ledger(place, "image", len(file.images), params.on_defect),
+        annotations=Ledger(place, "annotation", len(file.annotations), params.on_defect),
+    )
+    every_category = list(sound_entries(file.categories, Category, ledgers.categories))
     categories = chosen_categories(every_category, params.classes, place)
-    image_ledger = Ledger(place, "image", len(file.images), params.on_defect)
-    images = list(sound_entries(file.images, Image, image_ledger))
-    annotation_ledger = Ledger(place, "annotation", len(file.annotations), params.on_defect)
-
-    chosen_ids = {category.id for category in categories}
-    category_ids = {category.id for category in every_category}
-    kept_of_image: dict[int, list[Annotation]] = {image.id: [] for image in images}
-    annotated_ids: set[int | None] = set()
-    for annotation in sound_entries(file.annotations, Annotation, annotation_ledger):
-        own = kept_of_image.get(annotation.image_id)
-        if own is None:
-            lost = image_ledger.dropped_ids.get(annotation.image_id)
-            reason = f"image_{lost}" if lost else "unknown_image"
-        elif annotation.category_id not in chosen_ids:
-            annotated_ids.add(annotation.image_id)
-            lost = category_ledger.dropped_ids.get(annotation.category_id)
-            reason = (
-                "class_not_chosen"
-                if annotation.category_id in category_ids
-                else f"category_{lost}"
-                if lost
-                else "unknown_category"
-            )
-        else:
-            annotated_ids.add(annotation.image_id)
-            reason = _annotation_reason(annotation, params)
-            if not reason:
-                own.append(annotation)
-                continue
-        if reason in DEFECTS:
-            annotation_ledger.count_defect(str(annotation.id), reason)
-        else:
-            annotation_ledger.dropped[reason] += 1
-
-    annotated_ids |= annotation_ledger.images_of_dropped
-    available: list[Image] = []
-    for image in images:
-        lacking = _image_reason(image, kept_of_image[image.id], annotated_ids, params)
-        if lacking is None:
-            available.append(image)
-        else:
-            image_ledger.dropped[lacking] += 1
-            annotation_ledger.dropped[f"image_{lacking}"] += len(kept_of_image.pop(image.id))
-
-    if params.max_images is not None:
-        available.sort(key=lambda image: (unit_hash(params.data_seed, "select", image.id), image.id))
-        for image in available[params.max_images :]:
-            image_ledger.dropped["beyond_max_images"] += 1
-            annotation_ledger.dropped["image_beyond_max_images"] += len(kept_of_image.pop(image.id))
-    chosen = sorted(available[: params.max_images], key=lambda image: image.id)
+    images = list(sound_entries(file.images, Image, ledgers.images))
+    kept_of_image, annotated_ids = _annotations_by_image(
+        sound_entries(file.annotations, Annotation, ledgers.annotations),
+        [image.id for image in images],
+        _Categories({one.id for one in every_category}, {one.id for one in categories}),
+        ledgers,
+        params,
+    )
+    available = _available_images(images, kept_of_image, annotated_ids, ledgers, params)
+    chosen = _first_images(available, kept_of_image, ledgers, params)
     if not chosen:
-        raise CocosegError(_nothing_left(place, image_ledger, annotation_ledger))
+        raise CocosegError(_nothing_left(place, ledgers.images, ledgers.annotations))
     _refuse_shared_masks(chosen, place)
-
     kept = [annotation for image in chosen for annotation in kept_of_image[image.id]]
     metrics = {
-        "images": {
-            "requested": params.max_images,
-            "available": len(available),
-            **account(image_ledger.input, image_ledger.dropped),
-        },
-        "annotations": account(annotation_ledger.input, annotation_ledger.dropped),
-        "categories": account(category_ledger.input, category_ledger.dropped),
+        "images": {"requested": params.max_images, "available": len(available), **ledgers.images.account()},
+        "annotations": ledgers.annotations.account(),
+        "categories": ledgers.categories.account(),
         "classes": _class_counts(categories, kept),
     }
     instances = Instances(
@@ -138,6 +95,89 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     return instances, metrics
 
 
+class _Ledgers(NamedTuple):
+    categories: Ledger
+    images: Ledger
+    annotations: Ledger
+
+
+class _Categories(NamedTuple):
+    """Category ids: of the file, and of those that were chosen."""
+
+    known: set[int]
+    chosen: set[int]
+
+
+def _annotations_by_image(
+    annotations: Iterable[Annotation],
+    image_ids: Sequence[int],
+    categories: _Categories,
+    ledgers: _Ledgers,
+    params: FilterParams,
+) -> tuple[dict[int, list[Annotation]], set[int | None]]:
+    """Return the kept annotations of each image, and the ids of all images that had any; count the others."""
+    kept_of_image: dict[int, list[Annotation]] = {image_id: [] for image_id in image_ids}
+    annotated_ids: set[int | None] = set()
+    for annotation in annotations:
+        own = kept_of_image.get(annotation.image_id)
+        if own is None:
+            reason = _without_its("image", annotation.image_id, ledgers.images)
+        else:
+            annotated_ids.add(annotation.image_id)
+            if annotation.category_id in categories.chosen:
+                reason = _annotation_reason(annotation, params)
+            elif annotation.category_id in categories.known:
+                reason = "class_not_chosen"
+            else:
+                reason = _without_its("category", annotation.category_id, ledgers.categories)
+            if not reason:
+                own.append(annotation)
+                continue
+        if reason in DEFECTS:
+            ledgers.annotations.count_defect(str(annotation.id), reason)
+        else:
+            ledgers.annotations.dropped[reason] += 1
+    return kept_of_image, annotated_ids | ledgers.annotations.images_of_dropped
+
+
+def _without_its(noun: str, id_: int, ledger: Ledger) -> str:
+    """Return the reason of an annotation whose image or category went, or never was."""
+    lost = ledger.dropped_ids.get(id_)
+    return f"{noun}_{lost}" if lost else f"unknown_{noun}"
+
+
+def _available_images(
+    images: Sequence[Image],
+    kept_of_image: dict[int, list[Annotation]],
+    annotated_ids: set[int | None],
+    ledgers: _Ledgers,
+    params: FilterParams,
+) -> list[Image]:
+    """Return the images that may be chosen; count the others, which leave `kept_of_image`."""
+    available: list[Image] = []
+    for image in images:
+        lacking = _image_reason(image, kept_of_image[image.id], annotated_ids, params)
+        if lacking is None:
+            available.append(image)
+        else:
+            ledgers.images.dropped[lacking] += 1
+            ledgers.annotations.dropped[f"image_{lacking}"] += len(kept_of_image.pop(image.id))
+    return available
+
+
+def _first_images(
+    available: Sequence[Image], kept_of_image: dict[int, list[Annotation]], ledgers: _Ledgers, params: FilterParams
+) -> list[Image]:
+    """Return the first `max_images` in the order of a hash, sorted by id; count the others as `_available_images`."""
+    if params.max_images is None:
+        return sorted(available, key=lambda image: image.id)
+    ordered = sorted(available, key=lambda image: (unit_hash(params.data_seed, "select", image.id), image.id))
+    for image in ordered[params.max_images :]:
+        ledgers.images.dropped["beyond_max_images"] += 1
+        ledgers.annotations.dropped["image_beyond_max_images"] += len(kept_of_image.pop(image.id))
+    return sorted(ordered[: params.max_images], key=lambda image: image.id)
+
+
 def chosen_categories(categories: Sequence[Category], classes: Sequence[str], place: Path) -> list[Category]:
     """The categories named by `classes`, in that order; all of them in the order of their ids for an empty list."""
     by_name: dict[str, Category] = {}
@@ -147,8 +187,7 @@ def chosen_categories(categories: Sequence[Category], classes: Sequence[str], pl
         by_name[category.name] = category
     for name in classes:
         if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {_listed(sorted(by_name))}"
+            hint = did_you_mean(name, by_name, f"it has: {_listed(sorted(by_name))}")
             raise CocosegError(f"params.yaml: classes names {name!r}, which is no category of {place}; {hint}")
     repeated = [name for name, count in Counter(classes).items() if count > 1]
     if repeated:

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
+from cocoseg.accounts import account
 from cocoseg.coco.file_names import is_plain, is_safe
 from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, without_non_finite
 from cocoseg.core.errors import CocosegError
@@ -45,13 +46,17 @@ class Ledger:
         self._place = place
         self._noun = noun
 
+    def account(self) -> dict[str, Any]:
+        """Return the counts for the metrics: input = kept + dropped."""
+        return account(self.input, self.dropped)
+
     def count_defect(self, name: str, reason: str, entry_id: int | None = None) -> None:
         """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is «fail»."""
         self.dropped[reason] += 1
         if entry_id is not None:
             self.dropped_ids.setdefault(entry_id, reason)
         if self._on_defect == "fail":
-            raise CocosegError(f"{self._place}: {self._noun} {name}: {reason}; mend it, or set on_defect: count")
+            raise CocosegError(f"{self._place}: {self._noun} {name}: {reason}; fix it, or set on_defect: count")
 
 
 def read_entries(raw: Mapped, place: Path) -> Entries[Annotation] | Entries[Raw]:

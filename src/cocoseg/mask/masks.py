@@ -1,9 +1,8 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
-import difflib
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +14,14 @@ from cocoseg.accounts import account
 from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping, Task
 from cocoseg.coco.file_names import mask_name
 from cocoseg.coco.format import Annotation, Image, Instances
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
-from cocoseg.mask.segmentation import SegmentationDefect, shapes_of
+from cocoseg.mask.segmentation import SegmentationDefect, Shape, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_totals
-from cocoseg.workers import process_pool, worker_count
+from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
@@ -88,8 +87,7 @@ def priority_ranks(mapping: CategoryMapping, priority: Sequence[str]) -> dict[in
     names = [category.name for category in mapping.categories]
     for name in priority:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected some of {', '.join(names)}"
+            hint = did_you_mean(name, names, f"expected some of {', '.join(names)}")
             raise CocosegError(f"params.yaml: priority names {name!r}, which is not among the classes; {hint}")
     return {
         category.category_id: priority.index(category.name) if category.name in priority else len(priority)
@@ -136,8 +134,54 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
     params = painter.params
     if status != "ok":
         if params.on_defect == "fail":
-            raise CocosegError(f"{image.file_name}: {status}; mend it, or set on_defect: count")
+            raise CocosegError(f"{image.file_name}: {status}; fix it, or set on_defect: count")
         return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
+    checked = _checked(painter, image, annotations)
+    if params.instance_masks and len(checked.paints) > _MOST_INSTANCES:
+        return checked.without_mask("too_many_instances")
+    maps = paint(checked.paints, image.height, image.width, params.overlap, instance_map=params.instance_masks)
+    pixels = label_pixels(maps.labels)
+    if not pixels.keys() - {BACKGROUND, IGNORE}:
+        return checked.without_mask("no_painted_class")
+    name = mask_name(image.file_name)
+    write_bytes(painter.masks / name, encode_png(maps.labels))
+    if maps.instances is not None:
+        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+    return PaintedImage(
+        dropped=None,
+        dropped_annotations=dict(checked.dropped),
+        pixels=pixels,
+        instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
+        numbered=tuple(checked.ids[index] for index in maps.numbered) if params.instance_masks else (),
+        contested=maps.contested,
+        clipped=checked.clipped,
+        ignored_parts=checked.ignored_parts,
+    )
+
+
+class _Checked(msgspec.Struct, kw_only=True):
+    """The annotations of one image: what they paint, with their ids, and why the others paint nothing."""
+
+    paints: list[Paint] = []
+    ids: list[int] = []
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
+    clipped: int = 0
+    ignored_parts: int = 0
+
+    def without_mask(self, reason: str) -> PaintedImage:
+        """Return the outcome of an image that goes for this reason, and with it what could be painted."""
+        self.dropped[f"image_{reason}"] += len(self.paints)
+        return PaintedImage(
+            dropped=reason,
+            dropped_annotations=dict(self.dropped),
+            clipped=self.clipped,
+            ignored_parts=self.ignored_parts,
+        )
+
+
+def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) -> _Checked:
+    """Check the shape of each annotation. Raises `CocosegError` at the first defect with `on_defect: fail`."""
+    params, found = painter.params, _Checked()
     shapes = shapes_of(
         # `filter` dropped those without one
         [annotation.segmentation for annotation in annotations if annotation.segmentation is not UNSET],
@@ -145,28 +189,19 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
         image.width,
         drop_out_of_bounds=params.out_of_bounds == "drop",
     )
-    paints: list[Paint] = []
-    kept: list[Annotation] = []
-    dropped: Counter[str] = Counter()
-    clipped = ignored_parts = 0
     for annotation, shape in zip(annotations, shapes, strict=True):
-        if isinstance(shape, SegmentationDefect):
-            reason = str(shape)
-            if params.on_defect == "fail" and reason != "out_of_bounds":
-                raise CocosegError(
-                    f"{image.file_name}: annotation {annotation.id}: {reason}; mend it, or set on_defect: count"
-                )
-            dropped[reason] += 1
-            continue
-        if shape.ignored_parts and params.on_defect == "fail":
+        defect = _defect(shape)
+        if defect and params.on_defect == "fail":
             raise CocosegError(
-                f"{image.file_name}: annotation {annotation.id}: a part has under three points; mend it, or set "
-                "on_defect: count"
+                f"{image.file_name}: annotation {annotation.id}: {defect}; fix it, or set on_defect: count"
             )
-        clipped += shape.clipped
-        ignored_parts += shape.ignored_parts
-        kept.append(annotation)
-        paints.append(
+        if isinstance(shape, SegmentationDefect):
+            found.dropped[str(shape)] += 1
+            continue
+        found.clipped += shape.clipped
+        found.ignored_parts += shape.ignored_parts
+        found.ids.append(annotation.id)
+        found.paints.append(
             Paint(
                 span=shape.span,
                 class_index=painter.class_of_category[annotation.category_id],
@@ -174,28 +209,14 @@ def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation
                 ignored=annotation.iscrowd == 1 and params.crowd == "ignore",
             )
         )
-    notes: dict[str, Any] = {"clipped": clipped, "ignored_parts": ignored_parts}
-    if params.instance_masks and len(paints) > _MOST_INSTANCES:
-        dropped["image_too_many_instances"] += len(kept)
-        return PaintedImage(dropped="too_many_instances", dropped_annotations=dict(dropped), **notes)
-    maps = paint(paints, image.height, image.width, params.overlap, instance_map=params.instance_masks)
-    pixels = label_pixels(maps.labels)
-    if not pixels.keys() - {BACKGROUND, IGNORE}:
-        dropped["image_no_painted_class"] += len(kept)
-        return PaintedImage(dropped="no_painted_class", dropped_annotations=dict(dropped), **notes)
-    name = mask_name(image.file_name)
-    write_bytes(painter.masks / name, encode_png(maps.labels))
-    if maps.instances is not None:
-        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
-    return PaintedImage(
-        dropped=None,
-        dropped_annotations=dict(dropped),
-        pixels=pixels,
-        instances=Counter(entry.class_index for entry in paints if not entry.ignored),
-        numbered=tuple(kept[index].id for index in maps.numbered) if params.instance_masks else (),
-        contested=maps.contested,
-        **notes,
-    )
+    return found
+
+
+def _defect(shape: Shape | SegmentationDefect) -> str:
+    """Return what is broken about a shape, in words; nothing if it is sound, or goes by choice."""
+    if isinstance(shape, SegmentationDefect):
+        return "" if str(shape) == "out_of_bounds" else str(shape)
+    return "a part has under three points" if shape.ignored_parts else ""
 
 
 Work = tuple[Image, list[Annotation], str]
@@ -206,24 +227,11 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
     workers = min(worker_count(), len(chunks))
     with tqdm(total=len(work), desc="mask", unit="image", disable=None) as progress:
         if workers <= 1:
-            painted = (_paint_chunk(painter, chunk) for chunk in chunks)
-            yield from _counted(painted, progress)
-        else:
-            with process_pool(len(chunks)) as pool:
-                yield from _counted(_paint_ahead(pool, painter, chunks, 2 * workers), progress)
-
-
-def _paint_ahead(
-    pool: ProcessPoolExecutor, painter: Painter, chunks: Sequence[Sequence[Work]], ahead: int
-) -> Iterator[list[PaintedImage]]:
-    """The chunks in their order, only a few of them packed and on their way: `map` would pack the whole file."""
-    waiting: deque[Future[list[PaintedImage]]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(_paint_packed, painter, _pack(chunk)))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+            yield from _counted((_paint_chunk(painter, chunk) for chunk in chunks), progress)
+            return
+        with process_pool(len(chunks)) as pool:
+            # Packed one by one on their way: all at once would be the whole file again.
+            yield from _counted(ahead(pool, partial(_paint_packed, painter), map(_pack, chunks), 2 * workers), progress)
 
 
 def _counted(chunks: Iterator[list[PaintedImage]], progress: "tqdm[Any]") -> Iterator[PaintedImage]:
@@ -250,7 +258,7 @@ def _refuse_many_skipped(images: Sequence[Image], status: dict[int, str], max_sk
         first = ", ".join(f"{image.file_name} ({status.get(image.id, 'missing')})" for image in skipped[:3])
         raise CocosegError(
             f"data/images.csv: {len(skipped)} of {len(images)} images are missing or broken, first {first}; "
-            f"max_skipped allows {max_skipped:g}; mend them and run dvc repro -f download_images, or raise max_skipped"
+            f"max_skipped allows {max_skipped:g}; fix them and run dvc repro -f download_images, or raise max_skipped"
         )
 
 
@@ -259,47 +267,61 @@ def _gather(
     mapping: CategoryMapping,
     annotations: dict[int, list[Annotation]],
 ) -> Masks:
+    """Return the tables and metrics of the painted images. Raises `CocosegError` if no mask is left."""
     names = dict(enumerate(mapping.classes)) | {IGNORE: "ignore"}
-    category_of_annotation = {entry.id: entry.category_id for entries in annotations.values() for entry in entries}
-    rows: list[MaskRow] = []
-    instance_rows: list[InstanceRow] = []
-    dropped_images: Counter[str] = Counter()
-    dropped_annotations: Counter[str] = Counter()
-    for image, outcome in painted:
-        dropped_annotations.update(outcome.dropped_annotations)
-        if outcome.dropped is not None:
-            dropped_images[outcome.dropped] += 1
-        rows += [
-            MaskRow(
-                image_id=image.id,
-                file_name=image.file_name,
-                class_index=index,
-                class_name=names[index],
-                instances=outcome.instances.get(index, 0),
-                pixels=outcome.pixels.get(index, 0),
-            )
-            for index in sorted(outcome.pixels.keys() | outcome.instances.keys())
-        ]
-        instance_rows += [
-            InstanceRow(
-                image_id=image.id,
-                file_name=image.file_name,
-                number=number,
-                annotation_id=annotation_id,
-                category_id=category_of_annotation[annotation_id],
-            )
-            for number, annotation_id in enumerate(outcome.numbered, start=1)
-        ]
+    category_of = {entry.id: entry.category_id for entries in annotations.values() for entry in entries}
+    rows = [row for image, outcome in painted for row in _mask_rows(image, outcome, names)]
+    metrics = _metrics([outcome for _, outcome in painted], rows, names.values(), len(category_of))
+    whole = [(image.file_name, outcome) for image, outcome in painted if not outcome.dropped]
+    return Masks(
+        rows=rows,
+        instance_rows=[row for image, outcome in painted for row in _instance_rows(image, outcome, category_of)],
+        mask_of_image={name: mask_name(name) for name, _ in whole},
+        defects={name: defects for name, outcome in whole if (defects := outcome.defects())},
+        metrics=metrics,
+    )
+
+
+def _mask_rows(image: Image, outcome: PaintedImage, names: Mapping[int, str]) -> Iterator[MaskRow]:
+    for index in sorted(outcome.pixels.keys() | outcome.instances.keys()):
+        yield MaskRow(
+            image_id=image.id,
+            file_name=image.file_name,
+            class_index=index,
+            class_name=names[index],
+            instances=outcome.instances.get(index, 0),
+            pixels=outcome.pixels.get(index, 0),
+        )
+
+
+def _instance_rows(image: Image, outcome: PaintedImage, category_of: Mapping[int, int]) -> Iterator[InstanceRow]:
+    for number, annotation_id in enumerate(outcome.numbered, start=1):
+        yield InstanceRow(
+            image_id=image.id,
+            file_name=image.file_name,
+            number=number,
+            annotation_id=annotation_id,
+            category_id=category_of[annotation_id],
+        )
+
+
+def _metrics(
+    outcomes: Sequence[PaintedImage], rows: Sequence[MaskRow], names: Iterable[str], annotations: int
+) -> dict[str, Any]:
+    """Return `metrics/mask.json`; `annotations` is how many came in."""
+    images: Counter[str] = Counter(outcome.dropped for outcome in outcomes if outcome.dropped is not None)
+    dropped: Counter[str] = Counter()
+    for outcome in outcomes:
+        dropped.update(outcome.dropped_annotations)
     if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in (dropped_images + dropped_annotations).items())
-        raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(painted)} images ({reasons})")
-    outcomes = [outcome for _, outcome in painted]
-    classes = class_totals(rows, names.values())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in (images + dropped).items())
+        raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(outcomes)} images ({reasons})")
+    classes = class_totals(rows, names)
     total = sum(totals["pixels"] for totals in classes.values())
-    metrics = {
-        "images": account(len(painted), dropped_images),
+    return {
+        "images": account(len(outcomes), images),
         "annotations": {
-            **account(len(category_of_annotation), dropped_annotations),
+            **account(annotations, dropped),
             "clipped": sum(outcome.clipped for outcome in outcomes),
             "ignored_parts": sum(outcome.ignored_parts for outcome in outcomes),
         },
@@ -307,11 +329,3 @@ def _gather(
         "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
         "classes": classes,
     }
-    whole = [(image.file_name, outcome) for image, outcome in painted if not outcome.dropped]
-    return Masks(
-        rows=rows,
-        instance_rows=instance_rows,
-        mask_of_image={name: mask_name(name) for name, _ in whole},
-        defects={name: defects for name, outcome in whole if (defects := outcome.defects())},
-        metrics=metrics,
-    )

@@ -5,7 +5,6 @@ an auxiliary head returns the logits of both heads.
 """
 
 import copy
-import difflib
 import os
 import pickle
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, did_you_mean, first_line
 from cocoseg.model.fastscnn import FastSCNN
 
 PretrainedName = Literal["none", "imagenet", "coco"]
@@ -88,7 +87,7 @@ def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> No
         output = trial(torch.zeros(min(smallest_batch, 2), 3, image_size_px, image_size_px, device="meta"))
         sum(logits.sum() for logits in (output if isinstance(output, tuple) else (output,))).backward()
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "more than 1 value per channel" in reason:
             raise CocosegError("batch_size leaves one image per device, of which BatchNorm learns nothing; "
                                "expected at least 2 per device") from None  # fmt: skip
@@ -136,7 +135,7 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
     except CocosegError:
         raise
     except Exception as error:  # timm and smp refuse a combination with whatever comes first
-        raise CocosegError(f"encoder {encoder} does not go with arch {arch}: {_first_line(error)}") from None
+        raise CocosegError(f"encoder {encoder} does not go with arch {arch}: {first_line(error)}") from None
     if not architectures[arch].requires_divisible_input_shape:
         return network
     encoder_module: Any = network.encoder
@@ -225,7 +224,7 @@ def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
         ) from None
     except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
         raise CocosegError(
-            f"pretrained weights are missing ({_first_line(error)}): {weights}; or go without: pretrained: none"
+            f"pretrained weights are missing ({first_line(error)}): {weights}; or go without: pretrained: none"
         ) from None
 
 
@@ -239,12 +238,5 @@ def _quicken_batch_norm(model: nn.Module) -> None:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"expected one of {', '.join(known)}" if len(known) < 40 else "see the encoders of smp and timm"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    few = f"expected one of {', '.join(known)}" if len(known) < 40 else "see the encoders of smp and timm"
+    return did_you_mean(name, known, few)

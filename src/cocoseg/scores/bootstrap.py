@@ -56,7 +56,7 @@ def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
     distribution asks for: those of a plain bootstrap are too narrow for few images. Hesterberg 2015, «What Teachers
     Should Know About the Bootstrap», the expanded percentile interval.
 
-    The mean over many classes of which some are rare is biased, which no bootstrap mends: there the interval of one
+    The mean over many classes of which some are rare is biased, which no bootstrap repairs: there the interval of one
     model holds less often than it says, that of a difference nearly as often. `benchmarks/calibration.py` measures it.
     """
     found = values[~np.isnan(values)]

@@ -111,12 +111,12 @@ def test_what_a_kill_leaves_of_dvcs_own_notes_is_removed_and_dvc_goes_on(
     name = happens(whole).relative_to(whole.folder).as_posix()
     assert dvc_line in whole.dvc("repro", check=False)
     fault = f"corrupt in DVC's notes: {name}"
-    way_out = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
+    way_out = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
     status, said = verify("--no-remote")
     assert (status, said.splitlines()[0], said.splitlines()[-1]) == (1, f"{fault} ({way_out})", "1 fault")
     status, said = verify("--no-remote", "--repair")
     looked_at = name.startswith(".dvc/cache/runs")
-    assert (status, said.splitlines()[0]) == (0 if looked_at else 3, f"{fault} (mended)")
+    assert (status, said.splitlines()[0]) == (0 if looked_at else 3, f"{fault} (repaired)")
     assert said.splitlines()[-1].startswith("1 fault, all repaired")
     assert said.endswith("; the data was not looked at: run cocoseg verify once more\n") == (not looked_at)
     assert "report" in whole.dvc("repro")

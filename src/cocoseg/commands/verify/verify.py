@@ -26,9 +26,9 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import one_line
 
 _MOST_NAMES = 4  # that a line names
-_ENDS = {"corrupt": "mended", "extra": "taken out of the way"}  # of what no copy is restored
+_ENDS = {"corrupt": "repaired", "extra": "taken out of the way"}  # of what no copy is restored
 _NOTES = "DVC's notes"
-_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair mends it"
+_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -73,29 +73,29 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def verify(
-    remote: str | None = None, *, with_remote: bool = True, mend: bool = False, jobs: int | None = None
+    remote: str | None = None, *, with_remote: bool = True, fix: bool = False, jobs: int | None = None
 ) -> Report:
-    """Hold all that `dvc.lock` names against what is there, and with `mend` restore it from whichever copy is right."""
+    """Hold all that `dvc.lock` names against what is there, and with `fix` restore it from whichever copy is right."""
     from dvc.exceptions import DvcException  # a second to import
     from dvc.lock import LockError
     from dvc.repo import Repo
 
     try:
-        with Repo(".") as repository, repository.lock if mend else nullcontext():
+        with Repo(".") as repository, repository.lock if fix else nullcontext():
             broken = broken_notes(repository)
             notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
-            of_notes = [_fault_of(note, repository, repaired=mend) for note in broken]
-            in_the_dark = hides_what_runs(broken) and mend
-            with no_stage_running(repository) if mend and not in_the_dark else nullcontext():
-                for note in broken if mend else ():
+            of_notes = [_fault_of(note, repository, repaired=fix) for note in broken]
+            in_the_dark = hides_what_runs(broken) and fix
+            with no_stage_running(repository) if fix and not in_the_dark else nullcontext():
+                for note in broken if fix else ():
                     mend_note(repository, note, Workspace(repository).set_aside)
                 if in_the_dark or hides_the_data(broken):
                     return Report([notes], of_notes, data_looked_at=False)
                 unmade = unmade_outputs(repository)
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-                faults, places, nothing_here = _faults(found), _places(found), not mend and _nothing_here(found)
-                failed = repair(found) if mend else {}
-                if mend:
+                faults, places, nothing_here = _faults(found), _places(found), not fix and _nothing_here(found)
+                failed = repair(found) if fix else {}
+                if fix:
                     # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
                     # and the next pull takes that for all.
                     repository.drop_data_index()
