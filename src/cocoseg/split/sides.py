@@ -1,6 +1,6 @@
 """Which image trains, validates or tests."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -9,12 +9,11 @@ from msgspec import Meta
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.core.errors import CocosegError
+from cocoseg.split.exact import SIDES, Side, exact_sides
 from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from cocoseg.tables import ImageRow, MaskRow, class_totals
 from cocoseg.unit_hash import unit_hash
 
-Side = Literal["train", "val", "test"]
-SIDES: tuple[Side, ...] = ("train", "val", "test")
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
 
 
@@ -57,7 +56,7 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
         case "exact":
             phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
             groups = near_duplicate_groups(phashes)
-            side_of = _exact_sides(groups, _classes_of_image(rows), params)
+            side_of = exact_sides(groups, _classes_of_image(rows), params.shares(), params.data_seed)
             if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
                 reason = (
                     f", which are {len(groups)} without near-duplicates, and split_rule: exact keeps those together"
@@ -134,104 +133,3 @@ def _classes_of_image(rows: Sequence[MaskRow]) -> dict[int, set[int]]:
         if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # others cover some objects wholly
             classes[row.image_id].add(row.class_index)
     return classes
-
-
-def exact_counts(images: int, shares: Mapping[Side, float]) -> dict[Side, int]:
-    """Whole numbers of images that sum to `images` and stay within 1 of each share: largest remainders (Hamilton)."""
-    quotas = {side: images * share for side, share in shares.items()}
-    # 1e-9: 0.1 * 30 is 3.0000000000000004 in floats, and no remainder
-    counts = {side: int(quota + 1e-9) for side, quota in quotas.items()}
-    by_remainder = sorted(SIDES, key=lambda side: (-round(quotas[side] - counts[side], 9), SIDES.index(side)))
-    for side in by_remainder[: images - sum(counts.values())]:
-        counts[side] += 1
-    return counts
-
-
-def _exact_sides(
-    groups: Sequence[Sequence[int]], classes_of_image: Mapping[int, set[int]], params: SplitParams
-) -> dict[int, Side]:
-    """Exact counts, near-duplicates together, each class on each side in its share: iterative stratification.
-
-    The rarest class is dealt out first, each of its groups to the side that still lacks most of it (Sechidis, Tsoumakas
-    and Vlahavas 2011); while a class has no more groups left than sides without it, those sides come first.
-    """
-    shares = {side: share for side, share in params.shares().items() if share > 0}
-    room = exact_counts(sum(len(group) for group in groups), params.shares())
-    classes_of_group = {group[0]: set().union(*(classes_of_image[image] for image in group)) for group in groups}
-    left_of_class: dict[int, dict[int, Sequence[int]]] = defaultdict(dict)
-    # Groups of several come first, while there is room for them; the order within is a hash, not the file's.
-    ordered = sorted(groups, key=lambda group: (-len(group), unit_hash(params.data_seed, "split", group[0]), group[0]))
-    for group in ordered:
-        for class_index in classes_of_group[group[0]]:
-            left_of_class[class_index][group[0]] = group
-    wanted = {
-        (side, class_index): share * len(left)
-        for side, share in shares.items()
-        for class_index, left in left_of_class.items()
-    }
-    holds: Counter[tuple[Side, int]] = Counter()
-    side_of: dict[int, Side] = {}
-    images_of: Counter[Side] = Counter()
-    dealt = 0
-    while any(left_of_class.values()):
-        rarest = min((len(left), class_index) for class_index, left in left_of_class.items() if left)[1]
-        left = left_of_class[rarest]
-        group = next(iter(left.values()))
-        fits = [side for side in shares if room[side] >= len(group)] or [max(shares, key=lambda side: room[side])]
-        lacking = [side for side in shares if not holds[side, rarest]]
-        if len(left) <= len(lacking):
-            fits = [side for side in fits if side in lacking] or fits
-        empty = [side for side in shares if not images_of[side]]
-        if len(groups) - dealt <= len(empty):
-            fits = empty
-        dealt += 1
-        side = max(fits, key=lambda side: (wanted[side, rarest], room[side], -SIDES.index(side)))
-        side_of |= dict.fromkeys(group, side)
-        room[side] -= len(group)
-        images_of[side] += len(group)
-        for class_index in classes_of_group[group[0]]:
-            wanted[side, class_index] -= 1
-            holds[side, class_index] += 1
-            del left_of_class[class_index][group[0]]
-    _supply_lacking_classes(side_of, groups, classes_of_group, holds, tuple(shares))
-    return side_of
-
-
-def _supply_lacking_classes(
-    side_of: dict[int, Side],
-    groups: Sequence[Sequence[int]],
-    classes_of_group: Mapping[int, set[int]],
-    holds: Counter[tuple[Side, int]],
-    sides: Sequence[Side],
-) -> None:
-    """Swap groups of one size where a side lacks a class that another has twice, if neither side loses a class."""
-    every_class = sorted({class_index for classes in classes_of_group.values() for class_index in classes})
-
-    def spares(side: Side, given: set[int], got: set[int]) -> bool:
-        return all(holds[side, class_index] > 1 for class_index in given - got)
-
-    for class_index in every_class:
-        for side in sides:
-            if holds[side, class_index]:
-                continue
-            swap = next(
-                (
-                    (donated, returned)
-                    for donated in groups
-                    if class_index in classes_of_group[donated[0]] and holds[side_of[donated[0]], class_index] > 1
-                    for returned in groups
-                    if side_of[returned[0]] == side
-                    and len(returned) == len(donated)
-                    and spares(side_of[donated[0]], classes_of_group[donated[0]], classes_of_group[returned[0]])
-                    and spares(side, classes_of_group[returned[0]], classes_of_group[donated[0]])
-                ),
-                None,
-            )
-            if swap is None:
-                continue
-            donor = side_of[swap[0][0]]
-            for group, old, new in ((swap[0], donor, side), (swap[1], side, donor)):
-                side_of |= dict.fromkeys(group, new)
-                for moved in classes_of_group[group[0]]:
-                    holds[old, moved] -= 1
-                    holds[new, moved] += 1
