@@ -13,7 +13,7 @@ from cocoseg.coco.file_names import mask_name, same_name
 from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, encoded
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import Mapped, mapped, release, whole_file
-from cocoseg.filter.entries import Ledger, OnDefect, read_entries, readable_or_null, sound_entries
+from cocoseg.filter.entries import Entries, Ledger, OnDefect, read_entries, readable_or_null, sound_entries
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
@@ -58,11 +58,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     """
     file = read_entries(raw, place)
     _refuse_shared_ids(file.categories, place)
-    ledgers = _Ledgers(
-        categories=Ledger(place, "category", len(file.categories), params.on_defect),
-        images=Ledger(place, "image", len(file.images), params.on_defect),
-        annotations=Ledger(place, "annotation", len(file.annotations), params.on_defect),
-    )
+    ledgers = _ledgers(file, params, place)
     every_category = list(sound_entries(file.categories, Category, ledgers.categories))
     categories = chosen_categories(every_category, params.classes, place)
     images = list(sound_entries(file.images, Image, ledgers.images))
@@ -99,6 +95,11 @@ class _Ledgers(NamedTuple):
     categories: Ledger
     images: Ledger
     annotations: Ledger
+
+
+def _ledgers(file: Entries[Any], params: FilterParams, place: Path) -> _Ledgers:
+    lists = {"category": file.categories, "image": file.images, "annotation": file.annotations}
+    return _Ledgers(*(Ledger(place, noun, len(entries), params.on_defect) for noun, entries in lists.items()))
 
 
 class _Categories(NamedTuple):

@@ -33,6 +33,7 @@ class Progress:
     def __init__(self) -> None:
         self.epochs = 0
         self.best: ModelCard | None = None
+        self.miou = 0.0  # of the last epoch
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []
 
@@ -46,12 +47,11 @@ class Progress:
         self.train_seconds.append(train_seconds)
         self.val_seconds.append(val_seconds)
 
-    def improved(self, learner: "Learner", miou: float) -> bool:
-        """Return whether the last epoch is the best so far, and remember it if it is."""
-        if self.best is not None and miou <= self.best.val_miou:
-            return False
-        self.best = learner.info(self.epochs, miou)
-        return True
+    def judge(self, learner: "Learner", miou: float) -> None:
+        """Note the mIoU of the last epoch, and that epoch as the best if it is above all before."""
+        self.miou = miou
+        if self.best is None or miou > self.best.val_miou:
+            self.best = learner.info(self.epochs, miou)
 
     @property
     def kept(self) -> ModelCard:

@@ -30,7 +30,15 @@ from cocoseg.train.optimizer import current_lr, lr_factor, set_lr
 from cocoseg.train.params import TrainParams
 from cocoseg.train.resume import Records, records_of, resumed, run_fingerprint, snapshot
 from cocoseg.train.run_data import RunData
-from cocoseg.train.validation import on_device, strip, summed, validate, validation_metrics, validation_miou
+from cocoseg.train.validation import (
+    Validation,
+    on_device,
+    strip,
+    summed,
+    validate,
+    validation_metrics,
+    validation_miou,
+)
 
 DROPOUT = 2**31  # stands where the index of a sample would, for what else is drawn in an epoch
 
@@ -67,15 +75,12 @@ def train(params: TrainParams, data: RunData, model_folder: Path, live_folder: P
             progress.ended_epoch(trained - started, time.perf_counter() - trained)
             if not math.isfinite(validation.loss):
                 raise _not_finite(f"in validation after epoch {progress.epochs}", progress.best)
-            miou = validation_miou(validation, learner.classes)
-            improved = progress.improved(learner, miou)
+            progress.judge(learner, validation_miou(validation, learner.classes))
             if records is not None:
-                if improved:
-                    save_checkpoint(model_folder, learner.scored, progress.kept)
-                metrics = {"train/loss": train_loss, "lr": current_lr(learner.optimizer)}
-                metrics |= validation_metrics(validation, learner.classes)
-                _record(records, learner, progress, metrics, val_side, model_folder)
-                _tell(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {miou:.3f}")
+                _record(records, learner, progress, (train_loss, validation), model_folder)
+                records.history.strip(strip(learner, val_side.samples))
+                records.state.save(snapshot(learner, progress, records.history, model_folder))
+                _tell(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {progress.miou:.3f}")
             fabric.barrier()
         if records is not None:
             records.history.finish(model_folder)
@@ -116,17 +121,15 @@ def _train_epoch(learner: Learner, side: Side, progress: Progress) -> float:
 
 
 def _record(
-    records: Records,
-    learner: Learner,
-    progress: Progress,
-    metrics: dict[str, float],
-    val_side: Side,
-    model_folder: Path,
+    records: Records, learner: Learner, progress: Progress, epoch: tuple[float, Validation], model_folder: Path
 ) -> None:
-    """Write an epoch down: its metrics, the validation images, and the state for the case of a kill."""
+    """Write the last epoch down, training loss and validation, and its weights if they are the best so far."""
+    if progress.kept.epoch == progress.epochs:
+        save_checkpoint(model_folder, learner.scored, progress.kept)
+    train_loss, validation = epoch
+    metrics = {"train/loss": train_loss, "lr": current_lr(learner.optimizer)}
+    metrics |= validation_metrics(validation, learner.classes)
     records.history.epoch(metrics, {"epoch": progress.kept.epoch, "val/miou": progress.kept.val_miou})
-    records.history.strip(strip(learner, val_side.samples))
-    records.state.save(snapshot(learner, progress, records.history, model_folder))
 
 
 def _fingerprint(params: TrainParams, data: RunData, fabric: Fabric) -> str:
