@@ -261,6 +261,14 @@ def test_a_preview_inside_a_jpeg_does_not_count_as_its_end() -> None:
     assert defect(with_preview[:-500], 64, 64) == "truncated"
 
 
+@pytest.mark.parametrize("behind", [b"\n", b"\r\n", b"\xff", b"\0", b"more"])
+def test_a_jpeg_is_whole_whatever_lies_behind_its_end(behind: bytes) -> None:
+    jpeg = encoded(".jpg", noise(64, 64))
+
+    np.testing.assert_array_equal(check_image(jpeg + behind, 64, 64), check_image(jpeg, 64, 64))
+    assert defect(jpeg[:-2] + behind, 64, 64) == "truncated"
+
+
 def test_a_zero_filled_tail_is_truncated() -> None:
     jpeg = encoded(".jpg", noise(64, 64))
 
