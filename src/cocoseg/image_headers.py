@@ -114,5 +114,7 @@ def _bmp_header(data: bytes) -> Header:
     if len(data) < 34:
         raise ImageDefect("truncated")
     offset, width, height, bits, compression = struct.unpack_from("<I4xIi2xHI", data, 10)
+    if data[14:18] == b"\x0c\0\0\0":  # the short header of OS/2
+        (width, height, bits), compression = struct.unpack_from("<HH2xH", data, 18), 0
     needed = offset + (width * bits + 31) // 32 * 4 * abs(height) if compression == 0 else 0
     return Header(width, abs(height), len(data) >= needed)  # a negative height: stored from the top
