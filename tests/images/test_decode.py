@@ -1,6 +1,7 @@
 """Image files from outside: what is accepted, and under which name the rest goes."""
 
 import json
+import struct
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -68,6 +69,15 @@ def test_the_header_tells_what_decoding_converts(
 ) -> None:
     pixels: NDArray[np.integer[Any]] = np.zeros((20, 30) if channels == 1 else (20, 30, channels), depth)
     assert read_header(cv2.imencode(extension, pixels)[1].tobytes()).converted == converted
+
+
+def test_a_bmp_of_os2_has_its_short_header_read() -> None:
+    rows = encoded(".bmp", noise())[54:]
+    header = struct.pack("<IHHHH", 12, 30, 20, 1, 24)
+    data = b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + header + rows
+
+    np.testing.assert_array_equal(check_image(data, 30, 20), noise())
+    assert defect(data[:-1]) == "truncated"
 
 
 def test_a_path_is_read_like_its_bytes(tmp_path: Path) -> None:
@@ -259,6 +269,14 @@ def test_a_preview_inside_a_jpeg_does_not_count_as_its_end() -> None:
 
     assert check_image(with_preview + b"more behind its end", 64, 64).shape == (64, 64, 3)
     assert defect(with_preview[:-500], 64, 64) == "truncated"
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"\r\n", b"\xff", b"\0", b"more"])
+def test_a_jpeg_is_whole_whatever_lies_behind_its_end(behind: bytes) -> None:
+    jpeg = encoded(".jpg", noise(64, 64))
+
+    np.testing.assert_array_equal(check_image(jpeg + behind, 64, 64), check_image(jpeg, 64, 64))
+    assert defect(jpeg[:-2] + behind, 64, 64) == "truncated"
 
 
 def test_a_zero_filled_tail_is_truncated() -> None:

@@ -1,6 +1,7 @@
 """What image files say of themselves, read without decoding them: format, size, whether the end is there."""
 
 import re
+import struct
 import zlib
 from typing import Literal
 
@@ -9,9 +10,10 @@ import msgspec
 Defect = Literal["empty", "not_an_image", "too_large", "truncated", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# In a JPEG's coded data 0xFF is followed by 0x00 or a restart number; anything else is the next segment.
 _MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each is a pass over all of its pixels
-_JPEG_NEXT_SEGMENT = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# The next marker as decoders find it, over coded data, padding and junk; restarts and 0x01 have no length.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class ImageDefect(Exception):
@@ -50,38 +52,25 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    size: tuple[int, int] | None = None
-    converted: tuple[str, ...] = ()
+    frame = b""
     complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     position, scans = 2, 0
-    while position + 4 <= len(data):
-        marker = data[position + 1]
-        if data[position] != 0xFF or marker in (0x00, 0xFF):  # padding, or what decoders skip
-            position += 1
-            continue
+    while found := _JPEG_MARKER.search(data, position):
+        position = found.end()
+        marker = data[position - 1]
         if marker == 0xD9:
             complete = True
             break
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # no length follows
-            position += 2
-            continue
-        if size is None and 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            frame = data[position + 5 : position + 10]
-            if len(frame) == 5:
-                size = int.from_bytes(frame[2:4]), int.from_bytes(frame[:2])
-                converted = {1: ("gray",), 4: ("cmyk",)}.get(frame[4], ())  # by the number of components
-        position += 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker == 0xDA:  # start of scan: coded data
-            scans += 1
-            if scans > _MOST_SCANS:
-                raise ImageDefect("not_an_image")
-            following = _JPEG_NEXT_SEGMENT.search(data, position)
-            if following is None:
-                break
-            position = following.start()
-    if size is None:
+        if marker in _JPEG_FRAMES and not frame:
+            frame = data[position + 3 : position + 8]
+        scans += marker == 0xDA
+        if scans > _MOST_SCANS:
+            raise ImageDefect("not_an_image")
+        position += int.from_bytes(data[position : position + 2])
+    if len(frame) < 5:
         raise ImageDefect("not_an_image" if complete else "truncated")
-    return Header(*size, complete, converted)
+    height, width, components = struct.unpack(">HHB", frame)
+    return Header(width, height, complete, {1: ("gray",), 4: ("cmyk",)}.get(components, ()))
 
 
 def _png_header(data: bytes) -> Header:
@@ -89,9 +78,8 @@ def _png_header(data: bytes) -> Header:
         raise ImageDefect("truncated")
     if data[12:16] != b"IHDR":
         raise ImageDefect("not_an_image")
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    gray, alpha = ("gray",) * (data[25] in (0, 4)), ("alpha",) * (data[25] in (4, 6))
-    converted = (*gray, *alpha, *(("16bit",) * (data[24] == 16)))
+    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
+    converted = (*("gray",) * (kind in (0, 4)), *("alpha",) * (kind in (4, 6)), *("16bit",) * (depth == 16))
     position, name = len(_PNG_SIGNATURE), b""
     while name != b"IEND":
         length, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
@@ -111,8 +99,7 @@ def _webp_header(data: bytes) -> Header:
         raise ImageDefect("not_an_image" if complete else "truncated")
     match data[12:16]:
         case b"VP8 ":
-            width = int.from_bytes(data[26:28], "little") & 0x3FFF
-            height = int.from_bytes(data[28:30], "little") & 0x3FFF
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
         case b"VP8L":
             bits = int.from_bytes(data[21:25], "little")
             width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
@@ -126,8 +113,8 @@ def _webp_header(data: bytes) -> Header:
 def _bmp_header(data: bytes) -> Header:
     if len(data) < 34:
         raise ImageDefect("truncated")
-    offset, width = int.from_bytes(data[10:14], "little"), int.from_bytes(data[18:22], "little")
-    height = abs(int.from_bytes(data[22:26], "little", signed=True))  # negative: stored from the top
-    bits, compression = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
-    needed = offset + (width * bits + 31) // 32 * 4 * height if compression == 0 else 0
-    return Header(width, height, len(data) >= needed)
+    offset, width, height, bits, compression = struct.unpack_from("<I4xIi2xHI", data, 10)
+    if data[14:18] == b"\x0c\0\0\0":  # the short header of OS/2
+        (width, height, bits), compression = struct.unpack_from("<HH2xH", data, 18), 0
+    needed = offset + (width * bits + 31) // 32 * 4 * abs(height) if compression == 0 else 0
+    return Header(width, abs(height), len(data) >= needed)  # a negative height: stored from the top
