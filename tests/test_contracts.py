@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import inspect
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -23,7 +24,7 @@ GRAPH = grimp.build_graph("cocoseg", cache_dir=None)
 def source(module: str) -> str:
     """`cocoseg.filter.choose` -> `src/cocoseg/filter/choose.py`."""
     path = Path("src", *module.split("."))
-    return str(path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
+    return str(path / "__init__.py" if (ROOT / path / "__init__.py").exists() else path.with_suffix(".py"))
 
 
 def imported_modules(script: Path) -> set[str]:
@@ -52,7 +53,8 @@ def code(stage: str) -> set[str]:
     for dep in STAGES[stage]["deps"]:
         path = ROOT / dep
         if dep.startswith("src/") and path.is_dir():
-            found |= {inside.relative_to(ROOT).as_posix() for inside in path.rglob("*.py")}
+            files = (inside.relative_to(ROOT) for inside in path.rglob("*.py"))
+            found |= {file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts)}
         elif dep.endswith(".py"):
             found.add(dep)
     return found
@@ -158,6 +160,19 @@ def test_metrics_and_plots_stay_in_git_and_data_in_the_cache() -> None:
                 path, options = (out, {}) if isinstance(out, str) else next(iter(out.items()))
                 in_git = options.get("cache", True) is False
                 assert in_git == path.startswith(("metrics/", "plots/")), f"{stage}: {path}"
+
+
+def test_git_holds_every_module_as_a_file_of_its_own() -> None:
+    # What git ignores is not in a clone, and a link inside a folder of a stage's deps is not looked behind.
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", "src"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {line.split()[0] for line in listed} <= {"100644", "100755"}
+    ignored = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", "src/*.py"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ignored.stdout == ""
 
 
 def test_every_stage_says_what_it_does() -> None:
