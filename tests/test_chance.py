@@ -1,16 +1,6 @@
-import math
-
 import numpy as np
-import pytest
 
-from cocoseg.chance import ONE, STEPS, Chance, cosine, sine
-
-
-@pytest.mark.parametrize("angle", range(-STEPS, 2 * STEPS))
-def test_sine_and_cosine_are_within_half_a_unit_of_the_true_ones(angle: int) -> None:
-    turn = 2 * math.pi * angle / STEPS
-    assert abs(sine(angle) - ONE * math.sin(turn)) <= 0.5001
-    assert abs(cosine(angle) - ONE * math.cos(turn)) <= 0.5001
+from cocoseg.chance import Chance
 
 
 def test_the_stream_is_the_published_splitmix64() -> None:

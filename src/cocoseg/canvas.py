@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cocoseg.chance import ONE, Chance, cosine, sine
-from cocoseg.figures import Part
+from cocoseg.chance import Chance
+from cocoseg.figures import ONE, Part, cosine, sine
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]

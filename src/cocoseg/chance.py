@@ -1,29 +1,10 @@
-"""Random and round things in whole numbers, the same on every machine."""
+"""Random whole numbers, the same on every machine."""
 
 import numpy as np
 import numpy.typing as npt
 
 _INCREMENT = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-
-STEPS = 64
-"""Steps of a full turn, the unit of every angle here."""
-ONE = 4096
-"""What `sine` and `cosine` return for 1."""
-# sin(k · 2π / 64) · 4096 of the first quarter, rounded; as a table, because math.sin is the platform's own.
-_QUARTER = (0, 401, 799, 1189, 1567, 1931, 2276, 2598, 2896, 3166, 3406, 3612, 3784, 3920, 4017, 4076, 4096)
-
-
-def sine(angle: int) -> int:
-    """Sine of `angle` 64ths of a turn, times 4096."""
-    quarter, step = divmod(angle % STEPS, STEPS // 4)
-    value = _QUARTER[step] if quarter % 2 == 0 else _QUARTER[STEPS // 4 - step]
-    return value if quarter < 2 else -value
-
-
-def cosine(angle: int) -> int:
-    """Cosine of `angle` 64ths of a turn, times 4096."""
-    return sine(angle + STEPS // 4)
 
 
 class Chance:

@@ -29,9 +29,9 @@ from cocoseg.canvas import (
     smooth_field,
     stencil,
 )
-from cocoseg.chance import STEPS, Chance
+from cocoseg.chance import Chance
 from cocoseg.errors import CocosegError
-from cocoseg.figures import Shape
+from cocoseg.figures import STEPS, Shape
 from cocoseg.png import encode_png
 
 SEED = 20170712

@@ -4,12 +4,30 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from cocoseg.chance import ONE, STEPS, Chance, cosine, sine
+from cocoseg.chance import Chance
 
 Point: TypeAlias = tuple[int, int]
 Part: TypeAlias = tuple[int, list[Point]]
 """A tone (1, 2 or 3) and the polygon that it fills; later parts cover earlier ones."""
 Shape: TypeAlias = Callable[[Chance], list[Part]]
+
+STEPS = 64
+"""Steps of a full turn, the unit of every angle here."""
+ONE = 4096
+"""What `sine` and `cosine` return for 1."""
+# None of them is within 0.02 of a half, so that every machine's sine rounds to the same integers.
+_SINES = [round(ONE * math.sin(2 * math.pi * angle / STEPS)) for angle in range(STEPS)]
+
+
+def sine(angle: int) -> int:
+    """Return the sine of `angle` 64ths of a turn, times 4096."""
+    return _SINES[angle % STEPS]
+
+
+def cosine(angle: int) -> int:
+    """Return the cosine of `angle` 64ths of a turn, times 4096."""
+    return sine(angle + STEPS // 4)
+
 
 _CIRCLE = [(cosine(angle), sine(angle)) for angle in range(STEPS)]
 
