@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cocoseg.download.sample.chance import ONE, Chance, cosine, sine
-from cocoseg.download.sample.shapes import Part
+from cocoseg.download.sample.rng import Rng
+from cocoseg.download.sample.shapes import ONE, Part, cosine, sine
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]
@@ -106,9 +106,9 @@ def meet(one: Box, other: Box) -> Box | None:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def ground(chance: Chance, height: int, width: int, colours: tuple[int, ...]) -> Integers:
+def ground(rng: Rng, height: int, width: int, colours: tuple[int, ...]) -> Integers:
     """Layers of torn paper in `colours`, (height, width, 3)."""
-    relief = (5 * smooth_field(chance, height, width, 44) + 3 * smooth_field(chance, height, width, 17)) // 8
+    relief = (5 * smooth_field(rng, height, width, 44) + 3 * smooth_field(rng, height, width, 17)) // 8
     # Ground is the figures' own paper, a little washed out; its layers lean towards the lowest.
     inks = (2 * PALETTE[list(colours)] + 2 * PALETTE[colours[0]] + 4 * PALETTE[0]) // 8
     picture = np.broadcast_to(inks[0], (height, width, 3)).astype(np.int32)
@@ -119,12 +119,12 @@ def ground(chance: Chance, height: int, width: int, colours: tuple[int, ...]) ->
         shadow[2:, 1:] = cover[:-2, :-1]  # a torn edge throws a thin shadow on the layer below
         picture -= picture * np.clip(shadow - cover, 0, 16)[..., None] // 100
         picture += (inks[layer] - picture) * cover[..., None] // 16
-    shade = smooth_field(chance, height, width, 9) - 128
+    shade = smooth_field(rng, height, width, 9) - 128
     lit: Integers = picture * (1280 + shade[..., None]) // 1280
     return lit
 
 
-def paste(picture: Integers, item: CutOut, chance: Chance) -> None:
+def paste(picture: Integers, item: CutOut, rng: Rng) -> None:
     """Lay the cut-out on `picture`, (height, width, 3), with its shadow."""
     height, width = picture.shape[:2]
     reach = 6  # the shadow's offset and blur
@@ -145,16 +145,16 @@ def paste(picture: Integers, item: CutOut, chance: Chance) -> None:
     # Paper has thickness: lit on its upper left edge, dark on its lower right.
     lit = np.clip(cover[inner] - cover[reach - 1 : -reach - 1, reach - 1 : -reach - 1], 0, 16)
     dark = np.clip(cover[inner] - cover[reach + 1 : -reach + 1 or None, reach + 1 : -reach + 1 or None], 0, 16)
-    light = 256 + _texture(item, chance, box) + 3 * lit - 3 * dark
+    light = 256 + _texture(item, rng, box) + 3 * lit - 3 * dark
     view *= (16 - cover[inner])[..., None]
     view += sums[inner][..., :3] * light[..., None] // 256
     view //= 16
     np.clip(view, 0, 255, out=view)
 
 
-def smooth_field(chance: Chance, height: int, width: int, cell: int) -> Integers:
+def smooth_field(rng: Rng, height: int, width: int, cell: int) -> Integers:
     """Random integers from 0 to 255 at the corners of squares of `cell` pixels, blended between, (height, width)."""
-    corners = chance.field(height // cell + 2, width // cell + 2)
+    corners = rng.field(256, height // cell + 2, width // cell + 2)
     (rows, down), (columns, across) = np.divmod(np.arange(height), cell), np.divmod(np.arange(width), cell)
     # Smoothstep, so that the squares do not show: 3t² - 2t³ in thousandths.
     down, across = (1000 * t * t * (3 * cell - 2 * t) // cell**3 for t in (down, across))
@@ -187,7 +187,7 @@ def _box_sum(cover: Integers) -> Integers:
     return summed
 
 
-def _texture(item: CutOut, chance: Chance, box: Box) -> Integers:
+def _texture(item: CutOut, rng: Rng, box: Box) -> Integers:
     """How much lighter or darker the paper is than its colour, in 256ths, (height, width)."""
     x0, y0, x1, y1 = box
     height, width = y1 - y0, x1 - x0
@@ -204,6 +204,6 @@ def _texture(item: CutOut, chance: Chance, box: Box) -> Integers:
             u, v = (along & 31) - 16, (across & 31) - 16
             return ((u * u + v * v < 70) * 28 - 7).astype(np.int32)
         case 4 | 5:
-            return (smooth_field(chance, height, width, 5 + 3 * (item.pattern - 4)) - 128) // 6
+            return (smooth_field(rng, height, width, 5 + 3 * (item.pattern - 4)) - 128) // 6
         case _:
             return np.zeros((height, width), np.int32)

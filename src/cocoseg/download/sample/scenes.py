@@ -30,8 +30,8 @@ from cocoseg.download.sample.canvas import (
     smooth_field,
     stencil,
 )
-from cocoseg.download.sample.chance import STEPS, Chance
-from cocoseg.download.sample.shapes import Shape
+from cocoseg.download.sample.rng import Rng
+from cocoseg.download.sample.shapes import STEPS, Shape
 from cocoseg.images.png import encode_png
 
 SEED = 20170712
@@ -137,13 +137,13 @@ def draw_pixels(image_id: int) -> Pixels:
     if image_id in _COPY:
         return _copy(draw_pixels(image_id - 1), *_shift(image_id))
     scene = scene_of(image_id)
-    chance = Chance(SEED, image_id, 1)
-    picture = ground(chance, scene.height, scene.width, scene.paper)
+    rng = Rng(SEED, image_id, 1)
+    picture = ground(rng, scene.height, scene.width, scene.paper)
     for item in (*scene.clutter, *(figure.item for figure in (*scene.crowd, *scene.figures)), *scene.front):
-        paste(picture, item, chance)
-    light = smooth_field(chance, scene.height, scene.width, 90) - 128
-    grain = chance.field(scene.height, scene.width) // 64
-    picture = picture * (768 + light[..., None]) // 768 + grain[..., None].astype(np.int32) - 2
+        paste(picture, item, rng)
+    light = smooth_field(rng, scene.height, scene.width, 90) - 128
+    grain = rng.field(4, scene.height, scene.width) - 2
+    picture = picture * (768 + light[..., None]) // 768 + grain[..., None]
     pixels = np.clip(picture, 0, 255).astype(np.uint8)
     if image_id in _GRAYSCALE:
         pixels = (pixels @ np.array((77, 150, 29)) >> 8).astype(np.uint8)  # 256ths of red, green and blue
@@ -159,80 +159,76 @@ def scene_of(image_id: int) -> Scene:
     """What one image shows."""
     if image_id in _COPY:
         return _shifted_scene(scene_of(image_id - 1), *_shift(image_id)[:2])
-    chance = Chance(SEED, image_id, 0)
-    height, width = chance.integer(96, 160), chance.integer(96, 160)
+    rng = Rng(SEED, image_id, 0)
+    height, width = rng.between(96, 160), rng.between(96, 160)
     short = min(height, width)
-    paper = tuple(chance.shuffled(len(PALETTE))[: chance.integer(2, 4)])
+    paper = tuple(rng.permutation(len(PALETTE))[: rng.between(2, 4)])
     clutter = []
-    for _ in range(chance.integer(4, 6)):
-        shape = _CLUTTER[chance.integer(0, len(_CLUTTER) - 1)]
-        spot = (chance.integer(0, width), chance.integer(0, height))
-        clutter.append(_lay(chance, shape, spot, short * chance.integer(10, 34) // 100, STEPS // 2, paper))
-    crowd = _crowd(chance, height, width, paper) if image_id in _CROWD else []
-    figures = [] if image_id in _BARE else _figures(chance, image_id, height, width, paper)
+    for _ in range(rng.between(4, 6)):
+        shape, spot = rng.choice(_CLUTTER), (rng.between(0, width), rng.between(0, height))
+        clutter.append(_lay(rng, shape, spot, short * rng.between(10, 34) // 100, STEPS // 2, paper))
+    crowd = _crowd(rng, height, width, paper) if image_id in _CROWD else []
+    figures = [] if image_id in _BARE else _figures(rng, image_id, height, width, paper)
     if image_id in _SPECK:
-        kind, spot = chance.integer(1, 5), (chance.integer(0, width), chance.integer(0, height))
-        figures.append(_figure(chance, kind, spot, chance.integer(3, 4), paper))
+        kind, spot = rng.between(1, 5), (rng.between(0, width), rng.between(0, height))
+        figures.append(_figure(rng, kind, spot, rng.between(3, 4), paper))
     front = []
-    if figures and chance.one_in(4):
-        x0, y0, x1, y1 = figures[chance.integer(0, len(figures) - 1)].item.box
-        spot = (chance.integer(x0, x1), chance.integer(y0, y1))
-        shape = _IN_FRONT[chance.integer(0, len(_IN_FRONT) - 1)]
-        front.append(_lay(chance, shape, spot, short * chance.integer(25, 50) // 100, STEPS // 2, paper))
+    if figures and rng.one_in(4):
+        x0, y0, x1, y1 = rng.choice(figures).item.box
+        shape, spot = rng.choice(_IN_FRONT), (rng.between(x0, x1), rng.between(y0, y1))
+        front.append(_lay(rng, shape, spot, short * rng.between(25, 50) // 100, STEPS // 2, paper))
     return Scene(width=width, height=height, paper=paper, clutter=clutter, crowd=crowd, figures=figures, front=front)
 
 
-def _figures(chance: Chance, image_id: int, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
+def _figures(rng: Rng, image_id: int, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
     """Figures in places where they hide little of each other; the fewer, the larger."""
-    count = chance.integer(11, 15) if image_id in _SWARM else (1, 1, 2, 2, 2, 3)[chance.integer(0, 5)]
+    count = rng.between(11, 15) if image_id in _SWARM else rng.choice((1, 1, 2, 2, 2, 3))
     smallest, largest = max(22, 82 - 10 * count), max(30, 116 - 13 * count)  # hundredths of the shorter side
     placed: list[Figure] = []
     taken: list[Box] = []
     for _ in range(count):
-        size_px = min(height, width) * chance.integer(smallest, largest) // 100
+        size_px = min(height, width) * rng.between(smallest, largest) // 100
         reach = 2 * size_px // 5
-        spots = [(chance.integer(0, width), chance.integer(0, height)) for _ in range(6)]
+        spots = [(rng.between(0, width), rng.between(0, height)) for _ in range(6)]
         boxes = [(x - reach, y - reach, x + reach, y + reach) for x, y in spots]
         lost = [sum(_area(meet(box, other)) for other in taken) + _outside(box, width, height) for box in boxes]
         best = lost.index(min(lost))
         taken.append(boxes[best])
-        kind = chance.integer(1, 5)
+        kind = rng.between(1, 5)
         # The first figure is of the five classes, or too many images would have none.
-        if image_id in _OTHER or (placed and chance.one_in(6)):
-            kind = (18, 18, 10)[chance.integer(0, 2)]
-        placed.append(_figure(chance, kind, spots[best], size_px, paper))
+        if image_id in _OTHER or (placed and rng.one_in(6)):
+            kind = rng.choice((18, 18, 10))
+        placed.append(_figure(rng, kind, spots[best], size_px, paper))
     return placed
 
 
-def _crowd(chance: Chance, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
+def _crowd(rng: Rng, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
     """Small figures of one class in a row."""
-    x, y, kind = chance.integer(0, width), chance.integer(0, height), chance.integer(1, 5)
+    x, y, kind = rng.between(0, width), rng.between(0, height), rng.between(1, 5)
     return [
-        _figure(chance, kind, (x + chance.integer(-30, 30), y + chance.integer(-8, 8)), min(height, width) // 5, paper)
-        for _ in range(chance.integer(6, 9))
+        _figure(rng, kind, (x + rng.between(-30, 30), y + rng.between(-8, 8)), min(height, width) // 5, paper)
+        for _ in range(rng.between(6, 9))
     ]
 
 
-def _figure(chance: Chance, kind: int, centre: tuple[int, int], size_px: int, paper: tuple[int, ...]) -> Figure:
+def _figure(rng: Rng, kind: int, centre: tuple[int, int], size_px: int, paper: tuple[int, ...]) -> Figure:
     # An airplane seen from above may point further aside than what stands upright.
-    return Figure(kind, _lay(chance, _CATEGORIES[kind][2], centre, size_px, 4 if kind == 5 else 3, paper))
+    return Figure(kind, _lay(rng, _CATEGORIES[kind][2], centre, size_px, 4 if kind == 5 else 3, paper))
 
 
-def _lay(
-    chance: Chance, shape: Shape, centre: tuple[int, int], size_px: int, turn: int, paper: tuple[int, ...]
-) -> CutOut:
+def _lay(rng: Rng, shape: Shape, centre: tuple[int, int], size_px: int, turn: int, paper: tuple[int, ...]) -> CutOut:
     """One shape in random papers, turned by up to `turn` 64ths to either side; half of them mirrored."""
     # A middle, a light and a dark ink for every shape alike, none of them the ground's own.
-    inks = [chance.integer(first, last) for first, last in _TONES]
+    inks = [rng.between(first, last) for first, last in _TONES]
     middle, light, dark = (ink + 1 if ink == paper[0] else ink for ink in inks)
-    squeeze = chance.integer(90, 111)
+    squeeze = rng.between(90, 111)
     return cut_out(
-        shape(chance),
+        shape(rng),
         (FINE * centre[0], FINE * centre[1]),
-        (chance.sign() * FINE * size_px * squeeze // 100, FINE * size_px * 100 // squeeze),
-        chance.integer(-turn, turn),
+        (rng.choice((-1, 1)) * FINE * size_px * squeeze // 100, FINE * size_px * 100 // squeeze),
+        rng.between(-turn, turn),
         (middle, light, dark),
-        chance.integer(0, 5),
+        rng.between(0, 5),
     )
 
 
@@ -362,8 +358,8 @@ def _bounds(parts: list[list[float]]) -> list[float]:
 @cache
 def _shift(image_id: int) -> tuple[int, int, int]:
     """How a near-duplicate differs: pixels to the right and down, brightness."""
-    chance = Chance(SEED, image_id, 2)
-    return chance.integer(-2, 2), chance.integer(-2, 2), chance.sign() * chance.integer(4, 9)
+    rng = Rng(SEED, image_id, 2)
+    return rng.between(-2, 2), rng.between(-2, 2), rng.choice((-1, 1)) * rng.between(4, 9)
 
 
 def _copy(pixels: Pixels, dx: int, dy: int, brighter: int) -> Pixels:
