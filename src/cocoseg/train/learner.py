@@ -16,7 +16,7 @@ from cocoseg.model.architectures import (
 )
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
-    ModelCard,
+    ModelInfo,
     TrainingData,
     library_versions,
     output_channels,
@@ -32,7 +32,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.epochs = 0
-        self.best: ModelCard | None = None
+        self.best: ModelInfo | None = None
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []
 
@@ -54,7 +54,7 @@ class Progress:
         return True
 
     @property
-    def kept(self) -> ModelCard:
+    def kept(self) -> ModelInfo:
         """What there is to say of the best epoch; there is one after the first."""
         assert self.best is not None
         return self.best
@@ -123,10 +123,10 @@ class Learner:
         if state["precision"]:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
 
-    def info(self, epoch: int, miou: float) -> ModelCard:
+    def info(self, epoch: int, miou: float) -> ModelInfo:
         """Return what `model.json` says of the weights after `epoch`, from 1, with this mIoU in validation."""
         data, mapping = self._data, self._data.mapping
-        return ModelCard(
+        return ModelInfo(
             arch=self.params.arch,
             encoder=self.params.encoder,
             task=mapping.task,

@@ -34,7 +34,7 @@ from cocoseg.hardware import out_of_memory
 from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import Preprocessing, placement
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import legend
 from cocoseg.pictures.overlay import overlay
 from cocoseg.workers import ahead, worker_count
@@ -61,7 +61,7 @@ class _Written(NamedTuple):
 
 
 def predict(
-    load: Callable[[], tuple[nn.Module, ModelCard]],
+    load: Callable[[], tuple[nn.Module, ModelInfo]],
     arguments: Sequence[str],
     out: Path,
     batch_size: int | None,
@@ -90,15 +90,15 @@ def predict(
         first = next(decoded, None)
         if first is None:
             return Summary(predicted=0, failed=problems.count)
-        model, card = load()
-        fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
-        predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
-        write = partial(_write_image, out=out, ids=category_ids(card))
+        model, info = load()
+        fitting = problems.without(_fitting(chain([first], decoded), info.preprocessing))
+        predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
+        write = partial(_write_image, out=out, ids=category_ids(info))
         with _writing(out):
             for one in ahead(writers, write, predicted, 2 * workers):
                 written.append(one)
                 progress.update()
-            _write_lists(out, written, card)
+            _write_lists(out, written, info)
     return Summary(predicted=len(written), failed=problems.count, found_nothing=not any(one.results for one in written))
 
 
@@ -114,7 +114,7 @@ def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Writt
     return _Written(image, list(coco_results(labels, confidences, ids)))
 
 
-def _write_lists(out: Path, written: Sequence[_Written], card: ModelCard) -> None:
+def _write_lists(out: Path, written: Sequence[_Written], info: ModelInfo) -> None:
     """Write what concerns all images, if there is one: results, images and the legend."""
     if not written:
         return
@@ -122,8 +122,8 @@ def _write_lists(out: Path, written: Sequence[_Written], card: ModelCard) -> Non
     results = [{"image_id": image_id, **result} for image_id, one in numbered for result in one.results]
     images = [{"id": image_id, **one.image} for image_id, one in numbered]
     write_json(out / "results.json", results)
-    write_json(out / "images.json", described_images(images, card))
-    write_bytes(out / "legend.png", encode_png(legend(card.classes)))
+    write_json(out / "images.json", described_images(images, info))
+    write_bytes(out / "legend.png", encode_png(legend(info.classes)))
 
 
 @contextmanager
