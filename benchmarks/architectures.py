@@ -72,8 +72,8 @@ def main() -> None:
                 cost = train(params, run_data(own, chosen[0], chosen[1]), folder / "model", folder / "live")
                 if cost is None:
                     sys.exit()
-                model, card = load_checkpoint(folder / "model")
-                result = evaluate(model, card, chosen[2], folder / "predictions")
+                model, info = load_checkpoint(folder / "model")
+                result = evaluate(model, info, chosen[2], folder / "predictions")
                 miou = scores(result.confusion, own.classes).miou
                 rate = cost["train_images_per_second"]
                 print(f"{arch:22}{task:12}{cost['parameters']:12,}{rate:10.1f}{miou:8.3f}", flush=True)

@@ -63,8 +63,8 @@ def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Co
                 cost = train(params, run_data(mapping, *chosen), folder / "model", folder / "live")
                 if cost is None:
                     sys.exit()
-                model, card = load_checkpoint(folder / "model")
-                result = evaluate(model, card, test_pairs, folder / "predictions")
+                model, info = load_checkpoint(folder / "model")
+                result = evaluate(model, info, test_pairs, folder / "predictions")
             totals = image_totals(result.per_image, mapping.classes, "per_image")
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, np.stack(list(totals.values())))

@@ -53,9 +53,9 @@ def side() -> None:
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     chosen = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
-    model, card = load_checkpoint(DATA / "model")
+    model, info = load_checkpoint(DATA / "model")
     params = load_params(EvaluateParams)
-    preprocessing = card.preprocessing
+    preprocessing = info.preprocessing
 
     batches = []
     for start in range(0, len(chosen), 16):
@@ -82,9 +82,9 @@ def side() -> None:
         predictions = Path(name)
 
         def predicted() -> None:
-            evaluate(model, card, chosen, predictions)
+            evaluate(model, info, chosen, predictions)
 
-        result = evaluate(model, card, chosen, predictions)
+        result = evaluate(model, info, chosen, predictions)
 
         def drawn() -> None:
             metrics = evaluation_metrics(result, params, mapping.classes, "test", {})

@@ -29,7 +29,7 @@ from cocoseg.evaluate.prediction import BATCH_SIZE
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
-from cocoseg.model.weights import ModelCard, TrainingData
+from cocoseg.model.weights import ModelInfo, TrainingData
 
 CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")
 
@@ -55,22 +55,22 @@ def draw_photos(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn.Module, ModelCard]:
-    """A model and the card that it would have."""
+def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn.Module, ModelInfo]:
+    """A model and the `model.json` that it would have."""
     torch.manual_seed(0)
     model = build_model(arch, encoder, "none", len(CLASSES)).eval()
     data = TrainingData(train_images=0, val_images=0, fingerprint="")
-    card = ModelCard(
+    info = ModelInfo(
         arch=arch, encoder=encoder, task="multiclass", classes=CLASSES, preprocessing=preprocessing, epoch=0,
         val_miou=0, params={}, data=data, versions={},
     )  # fmt: skip
-    return model, card
+    return model, info
 
 
-def folder_of_photos(model: nn.Module, card: ModelCard, count: int, repeats: int) -> None:
+def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int) -> None:
     """Print what `cocoseg predict` takes beside its forward passes, one after the other, several times."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    preprocessing = card.preprocessing
+    preprocessing = info.preprocessing
     with tempfile.TemporaryDirectory() as name:
         paths = draw_photos(Path(name), count)
         batches: list[tuple[Tensor, list[Placement]]] = []
@@ -96,27 +96,27 @@ def folder_of_photos(model: nn.Module, card: ModelCard, count: int, repeats: int
 
         def ours() -> None:
             with contextlib.redirect_stderr(io.StringIO()):
-                predict(lambda: (model, card), [name], Path(name) / "out", None, flips=False)
+                predict(lambda: (model, info), [name], Path(name) / "out", None, flips=False)
 
         forward(labels=True)  # warms up
         taken = [[seconds(lambda: forward(labels=False)), seconds(lambda: forward(labels=True)), seconds(ours)]
                  for _ in range(repeats)]  # fmt: skip
     bare, labelled, whole = np.median(taken, axis=0)
-    print(f"{count} photos of 640×480, {card.arch} at {preprocessing.image_size_px} px, {device}:")
+    print(f"{count} photos of 640×480, {info.arch} at {preprocessing.image_size_px} px, {device}:")
     print(f"  ours {whole:.1f} s, {count / whole:.1f} images/s,")
     print(f"  {bare / whole:.2f} of the speed of the bare forward pass ({bare:.1f} s),")
     print(f"  {labelled / whole:.2f} of that of the forward pass and labels at the images' own size ({labelled:.1f} s)")
 
 
-def onnx(model: nn.Module, card: ModelCard, repeats: int) -> None:
+def onnx(model: nn.Module, info: ModelInfo, repeats: int) -> None:
     """Print what a forward pass takes in onnxruntime and in PyTorch, on the CPU."""
     import onnxruntime
 
     model = model.cpu().eval()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(onnx_bytes(model, card), options, providers=["CPUExecutionProvider"])
-    size = card.preprocessing.image_size_px
+    session = onnxruntime.InferenceSession(onnx_bytes(model, info), options, providers=["CPUExecutionProvider"])
+    size = info.preprocessing.image_size_px
     channels_last = model.to(memory_format=torch.channels_last)
     for batch in (1, 8):
         images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
@@ -146,9 +146,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="default: 3")
     options = parser.parse_args()
     preprocessing = Preprocessing(image_size_px=options.size, resize="squash")
-    model, card = untrained(options.arch, options.encoder, preprocessing)
-    folder_of_photos(model, card, options.images, options.repeats)
-    onnx(model, card, options.repeats)
+    model, info = untrained(options.arch, options.encoder, preprocessing)
+    folder_of_photos(model, info, options.images, options.repeats)
+    onnx(model, info, options.repeats)
 
 
 if __name__ == "__main__":

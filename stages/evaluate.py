@@ -15,14 +15,14 @@ from cocoseg.evaluate.confusion_picture import confusion_picture
 from cocoseg.evaluate.cost import model_cost
 from cocoseg.evaluate.evaluation import (
     EvaluateParams,
-    checked_card,
+    checked_info,
     evaluate,
     evaluation_metrics,
     iou_rows,
 )
 from cocoseg.evaluate.galleries import galleries
 from cocoseg.evaluate.iou_bars import iou_bars
-from cocoseg.evaluate.model_card import Cost, Results, Source, model_card
+from cocoseg.evaluate.model_card import Cost, DatasetNotes, Results, model_card
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, pairs, read_pair
 from cocoseg.images.png import encode_png
@@ -33,8 +33,8 @@ from cocoseg.tables import ClassIoU, ClassPixels, ImageRow
 def main(params: EvaluateParams) -> Mapping[str, Any]:
     """Predict, count, and write numbers and pictures."""
     mapping = read_json(paths.CATEGORY_MAPPING, CategoryMapping)
-    model, card = load_checkpoint(paths.MODEL)
-    card = checked_card(card, mapping, str(paths.MODEL))
+    model, info = load_checkpoint(paths.MODEL)
+    info = checked_info(info, mapping, str(paths.MODEL))
     mask_map = read_json(paths.IMAGE_MASK_MAP, dict[str, str])
     sides = {
         side: pairs(read_lines(paths.SPLITS / f"{side}.txt"), mask_map, paths.IMAGES, paths.MASKS)
@@ -43,13 +43,13 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     split = "test" if sides["test"] else "val"
     scored = sides[split]
     paths.PREDICTIONS.mkdir(parents=True, exist_ok=True)
-    result = evaluate(model, card, scored, paths.PREDICTIONS)
-    cost = model_cost(model, card.preprocessing.image_size_px)
+    result = evaluate(model, info, scored, paths.PREDICTIONS)
+    cost = model_cost(model, info.preprocessing.image_size_px)
 
     classes = len(mapping.classes)
     train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
     baselines = baseline_scores(train, val, test, classes)
-    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], read_table(paths.IMAGE_TABLE, ImageRow))
+    seen = seen_in_pretraining(info, [pair.file_name for pair in scored], read_table(paths.IMAGE_TABLE, ImageRow))
     for warning in seen.warnings(len(scored)) if seen else ():
         say(warning)
     metrics = evaluation_metrics(result, params, mapping.classes, split, baselines, seen)
@@ -57,11 +57,11 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     results = Results(
         metrics=metrics,
         split=read_json(paths.SPLIT_METRICS, dict[str, Any]),
-        source=read_json(paths.FILTERED, Source),
+        source=read_json(paths.FILTERED, DatasetNotes),
         learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides[side]),
     )
     fixed_cost = Cost(parameters=cost["parameters"], multiply_adds=cost["multiply_adds"])
-    write_bytes(paths.MODEL_CARD, model_card(card, fixed_cost, results).encode())
+    write_bytes(paths.MODEL_CARD, model_card(info, fixed_cost, results).encode())
     write_table(paths.PER_IMAGE, result.per_image, ClassPixels)
     bars = iou_rows(metrics)
     write_table(paths.EVALUATE_PLOTS / "iou.csv", bars, ClassIoU)

@@ -20,7 +20,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json, write_lines, write_table
 from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing
-from cocoseg.model.weights import ModelCard, TrainingData, data_fingerprint, library_versions, save_checkpoint
+from cocoseg.model.weights import ModelInfo, TrainingData, data_fingerprint, library_versions, save_checkpoint
 from cocoseg.tables import ImageRow
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path("data/splits/train.txt"),
         Path("data/splits/val.txt"),
     ]
-    card = ModelCard(
+    info = ModelInfo(
         arch="fastscnn",
         encoder="",
         task="multiclass",
@@ -74,14 +74,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         versions=library_versions(),
     )
     for name, changed in (
-        ("model", card),
-        ("other_classes", msgspec.structs.replace(card, classes=("background", "person", "dog"))),
+        ("model", info),
+        ("other_classes", msgspec.structs.replace(info, classes=("background", "person", "dog"))),
         (
             "other_data",
-            msgspec.structs.replace(card, data=TrainingData(train_images=9, val_images=9, fingerprint="f" * 64)),
+            msgspec.structs.replace(info, data=TrainingData(train_images=9, val_images=9, fingerprint="f" * 64)),
         ),
-        ("pretrained", msgspec.structs.replace(card, params={"pretrained": "coco"})),
-        ("other_torch", msgspec.structs.replace(card, versions=library_versions() | {"torch": "1.0"})),
+        ("pretrained", msgspec.structs.replace(info, params={"pretrained": "coco"})),
+        ("other_torch", msgspec.structs.replace(info, versions=library_versions() | {"torch": "1.0"})),
     ):
         save_checkpoint(Path("data") / name, build_model("fastscnn", "", "none", 3), changed)
     return tmp_path
@@ -176,7 +176,7 @@ def test_data_that_a_stage_should_have_left_is_one_line(
     assert refused(capsys, "--side", "val") == f"data/{lost}: not there; make it with: dvc repro"
 
 
-def test_a_card_of_an_impossible_size_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_json_of_an_impossible_size_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "data/model/model.json"
     path.write_text(path.read_text().replace('"image_size_px": 32', '"image_size_px": 0'))
     found = "Expected `int` >= 16 - at `$.preprocessing.image_size_px`"

@@ -13,19 +13,19 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.evaluation import (
     EvaluateParams,
     Evaluation,
-    checked_card,
+    checked_info,
     evaluate,
     evaluation_metrics,
     iou_rows,
 )
 from cocoseg.images.pairs import read_pair
 from cocoseg.model.preprocessing import Preprocessing, ResizeName
-from cocoseg.model.weights import ModelCard, TrainingData
+from cocoseg.model.weights import ModelInfo, TrainingData
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.tables import ClassIoU
 
-CARD = ModelCard(
+INFO = ModelInfo(
     arch="bright",
     encoder="none",
     task="multiclass",
@@ -52,8 +52,8 @@ class Bright(nn.Module):
 def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_path: Path, resize: ResizeName) -> None:
     pairs = write_pairs(tmp_path, 3) + write_pairs(tmp_path / "larger", 2, size=48)
     pairs = [msgspec.structs.replace(pair, file_name=f"{number}/a.jpg") for number, pair in enumerate(pairs)]
-    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=64, resize=resize))
-    result = evaluate(Bright(), card, pairs, tmp_path / "predictions")
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=64, resize=resize))
+    result = evaluate(Bright(), info, pairs, tmp_path / "predictions")
     total = np.zeros((3, 3), np.int64)
     for number, pair in enumerate(pairs):
         image, truth = read_pair(pair, 3)
@@ -73,7 +73,7 @@ def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_p
 
 
 def test_the_confusion_based_iou_can_be_rebuilt_from_the_table(tmp_path: Path) -> None:
-    result = evaluate(Bright(), CARD, write_pairs(tmp_path, 4), tmp_path / "predictions")
+    result = evaluate(Bright(), INFO, write_pairs(tmp_path, 4), tmp_path / "predictions")
     target, prediction, hit = Counter[str](), Counter[str](), Counter[str]()
     for row in result.per_image:
         target[row.class_name] += row.target
@@ -108,19 +108,19 @@ def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
 
 
 def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -> None:
-    assert checked_card(CARD, MULTICLASS, "data/model") == CARD
-    dog = msgspec.structs.replace(CARD, classes=("background", "person", "dog"))
-    turned = msgspec.structs.replace(CARD, classes=("background", "car", "person"))
-    for card, mapping, found in (
+    assert checked_info(INFO, MULTICLASS, "data/model") == INFO
+    dog = msgspec.structs.replace(INFO, classes=("background", "person", "dog"))
+    turned = msgspec.structs.replace(INFO, classes=("background", "car", "person"))
+    for info, mapping, found in (
         (
             dog,
             MULTICLASS,
             "its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks (car)",
         ),
         (turned, MULTICLASS, "its classes are not those of the masks: in their order"),
-        (CARD, BINARY, "a model of task multiclass, but the masks are binary"),
+        (INFO, BINARY, "a model of task multiclass, but the masks are binary"),
     ):
         with pytest.raises(CocosegError) as caught:
-            checked_card(card, mapping, "../other/data/model")
+            checked_info(info, mapping, "../other/data/model")
         way_out = "expected a model of these masks, as dvc repro train makes it"
         assert str(caught.value) == f"../other/data/model: {found}; {way_out}"

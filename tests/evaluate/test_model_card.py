@@ -2,9 +2,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from model.test_weights import CARD
+from model.test_weights import INFO
 
-from cocoseg.evaluate.model_card import Cost, LicensedImage, Results, Source, measured_cost, model_card
+from cocoseg.evaluate.model_card import Cost, DatasetNotes, LicensedImage, Results, measured_cost, model_card
 
 COST = Cost(parameters=1_250_000, multiply_adds=330_108_048)
 METRICS: dict[str, Any] = {
@@ -29,7 +29,7 @@ RESULTS = Results(
         "sides": {"train": side(20, 11), "val": side(3, 2), "test": side(7, 5)},
         "near_duplicates": {"across_sides": 0},
     },
-    source=Source(
+    source=DatasetNotes(
         info={"description": "COCO 2017 Dataset", "year": 2017},
         licenses=[{"id": 4, "name": "Attribution", "url": "http://example.org/by"}],
         images=[
@@ -46,7 +46,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_every_score_stands_with_its_interval_and_one_that_was_not_measured_with_a_dash() -> None:
-    found = rows(model_card(CARD, COST, RESULTS))
+    found = rows(model_card(INFO, COST, RESULTS))
     assert ["mIoU", "0.612", "0.550 to 0.660"] in found
     assert ["mean Dice", "0.700", "–"] in found
     assert ["background", "0.900", "0.850 to 0.930", "0.950"] in found
@@ -54,7 +54,7 @@ def test_every_score_stands_with_its_interval_and_one_that_was_not_measured_with
 
 
 def test_images_are_counted_by_side_and_class_and_the_licences_are_of_what_was_learnt_from() -> None:
-    found = rows(model_card(CARD, COST, RESULTS))
+    found = rows(model_card(INFO, COST, RESULTS))
     assert ["all", "20", "3", "7"] in found
     assert ["person", "11", "2", "5"] in found
     assert ["car", "0", "0", "0"] in found
@@ -64,16 +64,16 @@ def test_images_are_counted_by_side_and_class_and_the_licences_are_of_what_was_l
 
 
 def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> None:
-    text = model_card(CARD, COST, RESULTS)
+    text = model_card(INFO, COST, RESULTS)
     assert "- The weakest class is person, with an IoU of 0.325." in text
     assert "- Not tested, for no scored image shows them: car." in text
     assert "too good" not in text
     of_val = msgspec.structs.replace(RESULTS, metrics=METRICS | {"split": "val"})
-    assert "- The scores are of the side that chose the epoch, so they are too good." in model_card(CARD, COST, of_val)
+    assert "- The scores are of the side that chose the epoch, so they are too good." in model_card(INFO, COST, of_val)
 
 
 def test_source_training_and_cost_are_the_files_own() -> None:
-    text = model_card(CARD, COST, RESULTS)
+    text = model_card(INFO, COST, RESULTS)
     assert "Source: COCO 2017 Dataset, 2017." in text
     assert "weights of epoch 3, counted from 1: the best in validation (mIoU 0.500)" in text
     assert ["`lr`", "0.001"] in rows(text)
@@ -95,7 +95,7 @@ def test_what_one_machine_measured_is_said_of_that_machine() -> None:
 
 
 def test_without_results_the_card_says_which_command_measures_them() -> None:
-    text = model_card(CARD, COST, None)
+    text = model_card(INFO, COST, None)
     assert "Not measured: `dvc repro evaluate` does." in text
     assert "2 training and 1 validation images" in text
 
@@ -103,22 +103,22 @@ def test_without_results_the_card_says_which_command_measures_them() -> None:
 @pytest.mark.parametrize("info", [None, "text", [], {}, {"description": None}])
 def test_a_file_that_says_nothing_of_its_source_is_quoted_as_that(info: Any) -> None:
     source = msgspec.structs.replace(RESULTS.source, info=info, licenses={"no": "list"})
-    text = model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source))
+    text = model_card(INFO, COST, msgspec.structs.replace(RESULTS, source=source))
     assert "Source: not stated in the annotations file." in text
     assert ["id 4", "2"] in rows(text)
 
 
 def test_a_strangers_words_cannot_become_markdown() -> None:
     source = msgspec.structs.replace(RESULTS.source, info={"description": "<img src=x>\n|[b](c)`"})
-    text = model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source))
+    text = model_card(INFO, COST, msgspec.structs.replace(RESULTS, source=source))
     assert "Source: _img src=x____b_(c)_. Fingerprint" in text
     hostile = "<b>|[a](http://e)"
-    card = msgspec.structs.replace(CARD, classes=("background", hostile, "car"))
+    info = msgspec.structs.replace(INFO, classes=("background", hostile, "car"))
     metrics = METRICS | {
         "iou": {"background": 0.9, hostile: 0.5, "car": None},
         "dice": {"background": 0.95, hostile: 0.6, "car": None},
     }
-    text = model_card(card, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
+    text = model_card(info, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
     assert hostile not in text
     assert "Classes: background, _b___a_(http://e), car." in text
     assert "The weakest class is _b___a_(http://e), with an IoU of 0.500." in text
@@ -127,7 +127,7 @@ def test_a_strangers_words_cannot_become_markdown() -> None:
 def test_a_licence_without_an_id_is_nobodys_and_one_without_a_name_says_nothing() -> None:
     licenses = [{"name": "CC BY"}, {"id": 4, "name": "", "url": ""}]
     source = msgspec.structs.replace(RESULTS.source, licenses=licenses)
-    found = rows(model_card(CARD, COST, msgspec.structs.replace(RESULTS, source=source)))
+    found = rows(model_card(INFO, COST, msgspec.structs.replace(RESULTS, source=source)))
     assert ["not stated", "2"] in found  # of id 4
     assert ["not stated", "1"] in found  # without one
     assert not any("CC BY" in cell for row in found for cell in row)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from evaluate.test_evaluation import CARD
+from evaluate.test_evaluation import INFO
 from torch import Tensor, nn
 
 from cocoseg.evaluate import prediction
@@ -39,9 +39,9 @@ def zeros(*sizes: tuple[int, int]) -> Iterator[tuple[int, "np.ndarray[tuple[int,
 def test_a_batch_holds_images_of_one_input_size_at_most_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCOSEG_WORKERS", "1")
     model = Recording()
-    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=32, resize="short_side"))
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=32, resize="short_side"))
     sizes = [(32, 32)] * 3 + [(32, 64)] * 2
-    keys = [predicted.key for predicted in predict_logits(model, card, zeros(*sizes), batch_size=2)]
+    keys = [predicted.key for predicted in predict_logits(model, info, zeros(*sizes), batch_size=2)]
     assert keys == [0, 1, 2, 3, 4]
     assert model.batches == [(2, 3, 32, 32), (1, 3, 32, 32), (2, 3, 32, 64)]
 
@@ -50,8 +50,8 @@ def test_without_a_size_a_batch_is_as_large_as_in_training_and_at_most_16(monkey
     monkeypatch.setenv("COCOSEG_WORKERS", "1")
     for trained, expected in ((4, [4, 4, 4, 4, 2]), (64, [16, 2])):
         model = Recording()
-        card = msgspec.structs.replace(CARD, params={"batch_size": trained})
-        assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+        info = msgspec.structs.replace(INFO, params={"batch_size": trained})
+        assert len(list(predict_logits(model, info, zeros(*[(8, 8)] * 18)))) == 18
         assert [batch[0] for batch in model.batches] == expected
 
 
@@ -62,7 +62,7 @@ def test_cores_share_a_batch_and_the_order_stays(
     monkeypatch.setenv("COCOSEG_WORKERS", str(cores))
     model = Recording()
     threads = torch.get_num_threads()
-    keys = [predicted.key for predicted in predict_logits(model, CARD, zeros(*[(8, 8)] * 18), batch_size=6)]
+    keys = [predicted.key for predicted in predict_logits(model, INFO, zeros(*[(8, 8)] * 18), batch_size=6)]
     assert keys == list(range(18))
     assert [batch[0] for batch in model.batches] == expected
     assert model.threads == {1}
@@ -84,25 +84,25 @@ class Meeting(nn.Module):
 
 def test_two_cores_run_two_passes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCOSEG_WORKERS", "2")
-    assert len(list(predict_logits(Meeting(), CARD, zeros((8, 8), (8, 8)), batch_size=2))) == 2
+    assert len(list(predict_logits(Meeting(), INFO, zeros((8, 8), (8, 8)), batch_size=2))) == 2
 
 
 def test_photographs_of_a_phone_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCOSEG_WORKERS", "1")
     monkeypatch.setattr(prediction, "_BATCH_PIXELS", 150)
     model = Recording()
-    assert len(list(predict_logits(model, CARD, zeros(*[(8, 8)] * 5)))) == 5
+    assert len(list(predict_logits(model, INFO, zeros(*[(8, 8)] * 5)))) == 5
     assert [batch[0] for batch in model.batches] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("said", [0, -1, "big", None, 2.5])
-def test_a_batch_size_that_is_none_in_a_strangers_card_is_passed_over(
+def test_a_batch_size_that_is_none_in_a_strangers_model_json_is_passed_over(
     said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COCOSEG_WORKERS", "1")
     model = Recording()
-    card = msgspec.structs.replace(CARD, params={"batch_size": said})
-    assert len(list(predict_logits(model, card, zeros(*[(8, 8)] * 18)))) == 18
+    info = msgspec.structs.replace(INFO, params={"batch_size": said})
+    assert len(list(predict_logits(model, info, zeros(*[(8, 8)] * 18)))) == 18
     assert [batch[0] for batch in model.batches] == [16, 2]
 
 
@@ -115,8 +115,8 @@ class Leaning(nn.Module):
 
 
 def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
-    (plain,) = predict_logits(Leaning(), CARD, zeros((64, 64)))
-    (flipped,) = predict_logits(Leaning(), CARD, zeros((64, 64)), flips=True)
+    (plain,) = predict_logits(Leaning(), INFO, zeros((64, 64)))
+    (flipped,) = predict_logits(Leaning(), INFO, zeros((64, 64)), flips=True)
     assert plain.logits[1, 0, [0, -1]].tolist() == [-1, 1]
     assert flipped.logits[1].abs().max() < 1e-6
 

@@ -1,10 +1,10 @@
 """Which scored images a model has met before it was trained here."""
 
 import msgspec
-from model.test_weights import CARD
+from model.test_weights import INFO
 
 from cocoseg.evaluate.pretraining import Seen, seen_in_pretraining
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.tables import ImageRow
 
 ORIGINS = ["train2017", "train2014", "val2014", "val2014", "val2017", None]
@@ -14,17 +14,17 @@ TABLE = [
 ]
 
 
-def card_of(pretrained: str) -> ModelCard:
-    return msgspec.structs.replace(CARD, params={"pretrained": pretrained})
+def info_of(pretrained: str) -> ModelInfo:
+    return msgspec.structs.replace(INFO, params={"pretrained": pretrained})
 
 
 def test_images_that_coco_weights_have_seen_are_counted_by_their_origin() -> None:
     every = [row.file_name for row in TABLE]
-    assert seen_in_pretraining(card_of("coco"), every, TABLE) == Seen(images=2, images_perhaps=2)
-    assert seen_in_pretraining(card_of("coco"), ["1.jpg", "2.jpg", "not in the table.jpg"], TABLE) == Seen(
+    assert seen_in_pretraining(info_of("coco"), every, TABLE) == Seen(images=2, images_perhaps=2)
+    assert seen_in_pretraining(info_of("coco"), ["1.jpg", "2.jpg", "not in the table.jpg"], TABLE) == Seen(
         images=1, images_perhaps=1
     )
-    assert seen_in_pretraining(card_of("imagenet"), every, TABLE) is None
+    assert seen_in_pretraining(info_of("imagenet"), every, TABLE) is None
 
 
 def test_the_warning_has_the_numbers_and_comes_only_where_there_is_one() -> None:

@@ -1,4 +1,4 @@
-"""Models from strangers: only safetensors are opened, and only as what their card says that they are."""
+"""Models from strangers: only safetensors are opened, and only as what their `model.json` says that they are."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from model.test_weights import CARD
+from model.test_weights import INFO
 from sandbox import Sandbox
 from small_data import MULTICLASS
 from stage_runs import ROOT
@@ -40,7 +40,7 @@ class Trap:
 def model(sandbox: Sandbox) -> None:
     """A good one, as `evaluate` finds it."""
     write_json(sandbox.work / "data/category_mapping.json", MULTICLASS)
-    save_checkpoint(sandbox.work / "data/model", build_model("fastscnn", "none", "none", 3), CARD)
+    save_checkpoint(sandbox.work / "data/model", build_model("fastscnn", "none", "none", 3), INFO)
 
 
 def safetensor(header: Any, data: bytes = b"") -> bytes:
@@ -97,8 +97,8 @@ def test_weights_that_are_none_are_one_line(
     trap = sandbox.folder / "opened"
     data = content if isinstance(content, bytes) else content(trap)
     (sandbox.work / "data/model/model.safetensors").write_bytes(data)
-    card = msgspec.structs.replace(CARD, weights_sha256=hashlib.sha256(data).hexdigest())  # a stranger can count, too
-    write_json(sandbox.work / "data/model/model.json", card)
+    info = msgspec.structs.replace(INFO, weights_sha256=hashlib.sha256(data).hexdigest())  # a stranger can count, too
+    write_json(sandbox.work / "data/model/model.json", info)
 
     status, seen = sandbox.stage("evaluate", EVALUATE, process=what == "what torch.save writes")
 
@@ -110,8 +110,8 @@ def test_weights_that_are_none_are_one_line(
     sandbox.tell("weights", what, seen)
 
 
-def test_weights_that_the_card_does_not_mean_are_one_line(sandbox: Sandbox) -> None:
-    save_checkpoint(sandbox.strange, build_model("fastscnn", "none", "none", 3), CARD)
+def test_weights_that_model_json_does_not_mean_are_one_line(sandbox: Sandbox) -> None:
+    save_checkpoint(sandbox.strange, build_model("fastscnn", "none", "none", 3), INFO)
     data = (sandbox.strange / "model.safetensors").read_bytes()
     (sandbox.work / "data/model/model.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
 
@@ -122,7 +122,7 @@ def test_weights_that_the_card_does_not_mean_are_one_line(sandbox: Sandbox) -> N
     sandbox.tell("weights", "weights with one bit changed", seen)
 
 
-CARDS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
+INFOS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "lists 100,000 deep": (b'{"params":{"a":' + b"[" * 100_000, "maximum recursion depth exceeded"),
     "no JSON": (b"\x80\x04.", "JSON is malformed"),
     "a million classes": ({"classes": ["a"] * 1_000_000}, "Expected `array` of length <= 255"),
@@ -140,8 +140,8 @@ CARDS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "change", "line"), [(key, *value) for key, value in CARDS.items()], ids=list(CARDS))
-def test_a_card_that_is_none_is_one_line(
+@pytest.mark.parametrize(("what", "change", "line"), [(key, *value) for key, value in INFOS.items()], ids=list(INFOS))
+def test_a_model_json_that_is_none_is_one_line(
     sandbox: Sandbox, what: str, change: dict[str, Any] | bytes, line: str
 ) -> None:
     place = sandbox.work / "data/model/model.json"
@@ -153,7 +153,7 @@ def test_a_card_that_is_none_is_one_line(
     assert status == 1
     assert line in seen
     assert len(seen) < 600
-    sandbox.tell("model card", what, seen)
+    sandbox.tell("model.json", what, seen)
 
 
 @pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin"])

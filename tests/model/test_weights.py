@@ -11,7 +11,7 @@ from cocoseg.core.files import read_json, write_json
 from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
-    ModelCard,
+    ModelInfo,
     TrainingData,
     data_fingerprint,
     library_versions,
@@ -20,7 +20,7 @@ from cocoseg.model.weights import (
     save_checkpoint,
 )
 
-CARD = ModelCard(
+INFO = ModelInfo(
     arch="fastscnn",
     encoder="none",
     task="multiclass",
@@ -36,7 +36,7 @@ CARD = ModelCard(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path, build_model("fastscnn", "none", "none", 3), CARD)
+    save_checkpoint(tmp_path, build_model("fastscnn", "none", "none", 3), INFO)
     return tmp_path
 
 
@@ -51,27 +51,27 @@ def folder(tmp_path: Path) -> Path:
         ({"preprocessing": {"image_size_px": 32, "resize": "squash", "std": [0, 1, 1]}}, "Expected `float` > 0.0"),
     ],
 )  # fmt: skip
-def test_a_card_that_says_what_cannot_be_is_one_line(folder: Path, change: dict[str, Any], line: str) -> None:
-    card = folder / "model.json"
-    write_json(card, read_json(card, dict[str, Any]) | change)
+def test_a_model_json_that_says_what_cannot_be_is_one_line(folder: Path, change: dict[str, Any], line: str) -> None:
+    path = folder / "model.json"
+    write_json(path, read_json(path, dict[str, Any]) | change)
     with pytest.raises(CocosegError, match=line):
         load_checkpoint(folder)
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     model = build_model("fastscnn", "none", "none", 3).eval()
-    save_checkpoint(tmp_path, model.to(memory_format=torch.channels_last), CARD)
-    loaded, card = load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, model.to(memory_format=torch.channels_last), INFO)
+    loaded, info = load_checkpoint(tmp_path)
     images = torch.rand(1, 3, 40, 40)
     with torch.inference_mode():
         assert torch.allclose(loaded(images), model(images), atol=1e-5)
-    assert card == msgspec.structs.replace(CARD, weights_sha256=card.weights_sha256)
+    assert info == msgspec.structs.replace(INFO, weights_sha256=info.weights_sha256)
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
     model = build_model("fastscnn", "none", "none", 3)
     for name in ("one", "two"):
-        save_checkpoint(tmp_path / name, model, CARD)
+        save_checkpoint(tmp_path / name, model, INFO)
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -90,15 +90,15 @@ def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) 
     assert not trap.exists()
 
 
-def test_a_missing_file_a_strange_card_and_foreign_weights_are_one_line_each(folder: Path) -> None:
-    card = read_json(folder / "model.json", ModelCard)
-    write_json(folder / "model.json", msgspec.structs.replace(card, classes=("background", "person")))
+def test_a_missing_file_a_strange_model_json_and_foreign_weights_are_one_line_each(folder: Path) -> None:
+    info = read_json(folder / "model.json", ModelInfo)
+    write_json(folder / "model.json", msgspec.structs.replace(info, classes=("background", "person")))
     with pytest.raises(CocosegError, match="no weights of fastscnn"):
         load_checkpoint(folder)
     write_json(folder / "model.json", {"format": 2})
     with pytest.raises(CocosegError, match=r"model\.json"):
         load_checkpoint(folder)
-    write_json(folder / "model.json", card)
+    write_json(folder / "model.json", info)
     (folder / "model.safetensors").unlink()
     with pytest.raises(CocosegError, match=r"model\.safetensors: not there"):
         load_checkpoint(folder)

@@ -81,12 +81,12 @@ def metrics(folder: Path) -> dict[str, str]:
 def test_a_few_images_are_learnt_and_the_best_epoch_is_kept(repository: Path) -> None:
     pairs = write_pairs(repository, 8)
     folder = run(msgspec.structs.replace(PARAMS, epochs=30), pairs)
-    model, card = load_checkpoint(folder / "model")
-    assert card.val_miou > 0.6
+    model, info = load_checkpoint(folder / "model")
+    assert info.val_miou > 0.6
     curve = [float(line.split("\t")[1]) for line in metrics(folder)["plots/metrics/val/miou.tsv"].splitlines()[1:]]
     assert len(curve) == 30
-    assert card.val_miou == pytest.approx(max(curve), rel=1e-5)
-    assert card.epoch == 1 + int(np.argmax(curve))
+    assert info.val_miou == pytest.approx(max(curve), rel=1e-5)
+    assert info.epoch == 1 + int(np.argmax(curve))
     assert not model.training
 
 
@@ -119,10 +119,10 @@ def test_binary_trains_on_one_channel_under_every_resize(repository: Path, resiz
         PARAMS, task="binary", resize=resize, optimizer="sgd", lr=1e-4, schedule="constant"
     )
     folder = run(params, pairs, BINARY)
-    model, card = load_checkpoint(folder / "model")
+    model, info = load_checkpoint(folder / "model")
     with torch.inference_mode():
         assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
-    assert card.classes == ("background", "foreground")
+    assert info.classes == ("background", "foreground")
 
 
 def test_a_loss_that_is_no_number_stops_with_epoch_and_batch(repository: Path) -> None:
@@ -173,8 +173,8 @@ def curve(folder: Path, name: str) -> list[float]:
 def test_patience_stops_a_run_that_no_longer_gets_better(repository: Path) -> None:
     params = msgspec.structs.replace(PARAMS, lr=1e-12, schedule="constant", warmup_epochs=0, epochs=30, patience=3)
     folder = run(params, write_pairs(repository, 8))
-    _, card = load_checkpoint(folder / "model")
-    assert len(curve(folder, "val/miou")) == card.epoch + 3 < 30
+    _, info = load_checkpoint(folder / "model")
+    assert len(curve(folder, "val/miou")) == info.epoch + 3 < 30
 
 
 @pytest.mark.parametrize(("together", "steps"), [(1, 6), (2, 4), (5, 2)])

@@ -13,12 +13,12 @@ from cocoseg.commands.released import RELEASED, released_checkpoint
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
-from cocoseg.evaluate.evaluation import EvaluateParams, checked_card, evaluate, evaluation_metrics
+from cocoseg.evaluate.evaluation import EvaluateParams, checked_info, evaluate, evaluation_metrics
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, pairs
 from cocoseg.model.weights import (
-    CARD,
-    ModelCard,
+    INFO,
+    ModelInfo,
     data_fingerprint,
     library_versions,
     load_checkpoint,
@@ -41,31 +41,31 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
         raise CocosegError("--side and --split name two sides; expected one of them")
     params = load_params(EvaluateParams)
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
-    network, card = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
-    card = checked_card(card, mapping, model)
+    network, info = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
+    info = checked_info(info, mapping, model)
     name, scored = _side(side, split)
     images = read_table(DATA / "images.csv", ImageRow)
-    seen = seen_in_pretraining(card, [pair.file_name for pair in scored], images)
-    for warning in mismatches(card) + (seen.warnings(len(scored)) if seen else []):
+    seen = seen_in_pretraining(info, [pair.file_name for pair in scored], images)
+    for warning in mismatches(info) + (seen.warnings(len(scored)) if seen else []):
         sys.stderr.write(f"cocoseg evaluate: {model}: {warning}\n")
     with tempfile.TemporaryDirectory() as folder:
-        result = evaluate(network, card, scored, predictions or Path(folder))
+        result = evaluate(network, info, scored, predictions or Path(folder))
     metrics = evaluation_metrics(result, params, mapping.classes, name, {}, seen)
     del metrics["baselines"]
-    about = {"model": model, "arch": card.arch, "weights_sha256": card.weights_sha256}
+    about = {"model": model, "arch": info.arch, "weights_sha256": info.weights_sha256}
     return msgspec.json.format(msgspec.json.encode(about | metrics), indent=2).decode() + "\n"
 
 
-def mismatches(card: ModelCard) -> list[str]:
+def mismatches(info: ModelInfo) -> list[str]:
     """What sets a model apart from the data and libraries that lie here, in words."""
     found = []
-    if card.data.fingerprint:
+    if info.data.fingerprint:
         here = data_fingerprint(
             [DATA / "images.csv", DATA / "masks.csv", *(DATA / f"splits/{side}.txt" for side in ("train", "val"))]
         )
-        if here != card.data.fingerprint:
+        if here != info.data.fingerprint:
             found.append("trained on other data or another split: images scored here may be among those it has seen")
-    found += _version_changes(card.versions, library_versions())
+    found += _version_changes(info.versions, library_versions())
     return found
 
 
@@ -78,13 +78,13 @@ def _version_changes(made: Mapping[str, str], here: Mapping[str, str]) -> list[s
     return [f"made with {', '.join(changes)}"] if changes else []
 
 
-def _checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
+def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     if folder.is_file():
         with folder.open("rb") as file:
             refuse_pickle(file.read(9), folder)
-    if not (folder / CARD).is_file():
+    if not (folder / INFO).is_file():
         raise CocosegError(
-            f"{folder}: holds no {CARD}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
+            f"{folder}: holds no {INFO}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
         )
     return load_checkpoint(folder)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from cocoseg.commands.revisions import OtherRepository, Revision, find_revision
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.weights import CARD, WEIGHTS, ModelCard, decoded_checkpoint, load_checkpoint
+from cocoseg.model.weights import INFO, WEIGHTS, ModelInfo, decoded_checkpoint, load_checkpoint
 
 
 class ModelSource:
@@ -18,16 +18,16 @@ class ModelSource:
         self.rev = rev
         self.repo = repo
 
-    def load(self) -> tuple[nn.Module, ModelCard]:
-        """The model and its card; `CocosegError` where there is none."""
+    def load(self) -> tuple[nn.Module, ModelInfo]:
+        """Return the model and its `model.json`; raise `CocosegError` where there is none."""
         if self._revision is None:
             return load_checkpoint(Path(self.folder))
         place = f"{self._revision.name}: {self.folder}"
         if not self._revision.has(self.folder):
             raise CocosegError(f"{place}: there is no model; expected a revision in whose dvc.lock it is, as dvc repro "
                                "and a commit leave it")  # fmt: skip
-        card, weights = (self._revision.cached(f"{self.folder}/{name}") for name in (CARD, WEIGHTS))
-        return decoded_checkpoint(card, weights, place)
+        info_json, weights = (self._revision.cached(f"{self.folder}/{name}") for name in (INFO, WEIGHTS))
+        return decoded_checkpoint(info_json, weights, place)
 
     def beside(self, path: str) -> bytes | None:
         """A file of the run that the model is of, whose `data/model` it is; `None` if that has none."""

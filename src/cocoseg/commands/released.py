@@ -11,7 +11,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.model.architectures import TORCHVISION_ARCHITECTURES, torchvision_model
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
-    ModelCard,
+    ModelInfo,
     TrainingData,
 )
 
@@ -20,13 +20,13 @@ RELEASED = "torchvision:"
 _RELEASED_PREPROCESSING = Preprocessing(image_size_px=520, resize="short_side")
 
 
-def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelCard]:
+def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelInfo]:
     """Return torchvision's model that `model` names as `torchvision:ARCH`, and what there is to say of it."""
     arch = model.removeprefix(RELEASED)
     if mapping.task == "binary":
         raise CocosegError(f"{model} tells 20 classes apart, but the masks are binary; set task: multiclass")
     network = released_model(arch, mapping.classes)
-    card = ModelCard(
+    info = ModelInfo(
         arch=arch,
         encoder="",
         task=mapping.task,
@@ -38,7 +38,7 @@ def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module
         data=TrainingData(train_images=0, val_images=0, fingerprint=""),
         versions={},
     )
-    return network, card
+    return network, info
 
 
 # By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.

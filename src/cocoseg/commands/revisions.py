@@ -6,8 +6,8 @@ cache or the remote, so a comparison needs no `dvc pull`.
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,10 +86,18 @@ class Revision:
     def _files(self) -> Any:
         from dvc.api import DVCFileSystem  # a second to import
         from dvc.repo import Repo
+        from fsspec.implementations.dirfs import DirFileSystem
 
         # Today's remotes and not those of the revision, which may have had none or others.
         with Repo(".") as repository:
-            return DVCFileSystem(".", rev=self.commit, config=dict(repository.config))
+            config = dict(repository.config)
+        above = self.commit and _git("rev-parse", "--show-prefix")
+        if not above:
+            return DVCFileSystem(".", rev=self.commit, config=config)
+        # The root of a revision is that of git, which lies above this folder.
+        factory = partial(Repo, config=config)
+        files = DVCFileSystem(".", rev=self.commit, config=config, subrepos=True, repo_factory=factory)
+        return DirFileSystem(above, files)
 
     def _missing(self, path: str, error: BaseException | None = None) -> CocosegError:
         while error is not None and error.__cause__ is not None:  # DVC wraps what the remote's library raised
@@ -190,6 +198,17 @@ def tracked_files_changed() -> bool:
     return bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
+def changed_files(base: Revision, new: Revision, patterns: Sequence[str]) -> list[str]:
+    """Return the files that match and differ between two runs, as far as git has them, relative to this folder; of the
+    working tree also those that git does not track yet.
+    """
+    ends = [run.commit for run in (base, new) if run.commit is not None]
+    listed = _git("diff", "--name-only", "--no-renames", "--relative", "-z", *ends, "--", *patterns) or ""
+    if len(ends) < 2:
+        listed += _git("ls-files", "--others", "--exclude-standard", "-z", "--", *patterns) or ""
+    return sorted({name for name in listed.split("\0") if name})
+
+
 def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
     """Content of each of git's objects, named like `commit:path`, seen from here; `None` for one that is not there."""
     names = [name.replace(":", ":./", 1) for name in names]
@@ -228,5 +247,5 @@ def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     """What git prints, or `None` if it fails."""
-    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=False)
     return finished.stdout.strip() if finished.returncode == 0 else None

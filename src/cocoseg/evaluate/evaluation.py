@@ -22,7 +22,7 @@ from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.scores.bootstrap import interval, resampled
 from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores
@@ -49,20 +49,20 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """From the first image read to the last prediction written."""
 
 
-def evaluate(model: nn.Module, card: ModelCard, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
+def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
     """Predict every pair at its own size, write each prediction below `predictions`, count.
 
     Raises `CocosegError` for a broken image or mask.
     """
-    classes = len(card.classes)
+    classes = len(info.classes)
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for (pair, truth), _, logits, place in predict_logits(model, card, _decoded(pairs, classes)):
+    for (pair, truth), _, logits, place in predict_logits(model, info, _decoded(pairs, classes)):
         prediction = original_labels(logits, place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
-        per_image += class_pixels(pair.file_name, matrix, card.classes)
+        per_image += class_pixels(pair.file_name, matrix, info.classes)
         write_prediction(predictions, pair.file_name, prediction)
     return Evaluation(confusion=confusion, per_image=per_image, seconds=time.perf_counter() - started)
 
@@ -112,15 +112,17 @@ def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def checked_card(card: ModelCard, mapping: CategoryMapping, place: str) -> ModelCard:
-    """The card, if its task and classes are those of the masks; else `CocosegError`, which calls the model `place`."""
+def checked_info(info: ModelInfo, mapping: CategoryMapping, place: str) -> ModelInfo:
+    """Return `info` if its task and classes are those of the masks; else raise `CocosegError`, which calls the model
+    `place`.
+    """
     way_out = "expected a model of these masks, as dvc repro train makes it"
-    if card.task != mapping.task:
-        raise CocosegError(f"{place}: a model of task {card.task}, but the masks are {mapping.task}; {way_out}")
-    if card.classes != mapping.classes:
-        how = class_difference(card.classes, mapping.classes, "only in the model", "only in the masks")
+    if info.task != mapping.task:
+        raise CocosegError(f"{place}: a model of task {info.task}, but the masks are {mapping.task}; {way_out}")
+    if info.classes != mapping.classes:
+        how = class_difference(info.classes, mapping.classes, "only in the model", "only in the masks")
         raise CocosegError(f"{place}: its classes are not those of the masks: {how}; {way_out}")
-    return card
+    return info
 
 
 def iou_rows(metrics: Mapping[str, Any]) -> list[ClassIoU]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 
 _NAMES = {
     "miou": "mIoU",
@@ -30,7 +30,7 @@ _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` pred
 from pathlib import Path
 from cocoseg.model.weights import load_checkpoint
 
-model, card = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
+model, info = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
 ```
 
 Time and memory on the machine that made it are in `metrics/timing/`."""
@@ -51,7 +51,7 @@ class LicensedImage(msgspec.Struct, frozen=True, kw_only=True):
     license: Any = None
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetNotes(msgspec.Struct, frozen=True, kw_only=True):
     """What `data/filtered/instances.json` says of where its images come from."""
 
     info: Any = None
@@ -64,7 +64,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     metrics: Mapping[str, Any]
     split: Mapping[str, Any]
-    source: Source
+    source: DatasetNotes
     learnt_from: frozenset[str]
     """File names of the train and val sides."""
 
@@ -77,23 +77,23 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Of one square image of the size that the model was trained at."""
 
 
-def model_card(card: ModelCard, cost: Cost, results: Results | None) -> str:
+def model_card(info: ModelInfo, cost: Cost, results: Results | None) -> str:
     """The card in Markdown; without `results` it says that there are none."""
-    encoder = f", {_plain(card.encoder)}" if card.encoder else ""
+    encoder = f", {_plain(info.encoder)}" if info.encoder else ""
     parts = [
-        f"# {_plain(card.arch)}{encoder}: {len(card.classes) - 1} classes",
-        f"Semantic segmentation, `{card.task}`. Weights `{card.weights_sha256[:12]}`. No number here was typed by "
+        f"# {_plain(info.arch)}{encoder}: {len(info.classes) - 1} classes",
+        f"Semantic segmentation, `{info.task}`. Weights `{info.weights_sha256[:12]}`. No number here was typed by "
         "hand.",
         "## Data",
-        *_data(card, results),
+        *_data(info, results),
         "## Training",
-        *_training(card),
+        *_training(info),
         "## Scores",
         *(_scores(results.metrics) if results else ["Not measured: `dvc repro evaluate` does."]),
         "## Limits",
-        _listed(_limits(card, results)),
+        _listed(_limits(info, results)),
         "## Cost",
-        _cost(cost, card.preprocessing.image_size_px),
+        _cost(cost, info.preprocessing.image_size_px),
         USE_HEADING,
         _USE,
     ]
@@ -123,19 +123,19 @@ def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, A
     return " ".join(said)
 
 
-def _data(card: ModelCard, results: Results | None) -> list[str]:
-    classes = f"Classes: {', '.join(map(_plain, card.classes))}."
+def _data(info: ModelInfo, results: Results | None) -> list[str]:
+    classes = f"Classes: {', '.join(map(_plain, info.classes))}."
     if results is None:
-        counts = f"{card.data.train_images} training and {card.data.val_images} validation images."
+        counts = f"{info.data.train_images} training and {info.data.val_images} validation images."
         return [classes, counts]
     sides = results.split["sides"]
     rows = [
         [_plain(name), *(side["classes"].get(name, {}).get("images", 0) for side in sides.values())]
-        for name in card.classes
+        for name in info.classes
     ]
     rows.insert(0, ["all", *(side["images"] for side in sides.values())])
     return [
-        f"Source: {_source(results.source.info)}. Fingerprint `{card.data.fingerprint[:12]}`.",
+        f"Source: {_source(results.source.info)}. Fingerprint `{info.data.fingerprint[:12]}`.",
         classes,
         _table(["images that show", *sides], rows),
         "Licences of the training and validation images:",
@@ -168,12 +168,12 @@ def _licences(results: Results) -> list[list[Any]]:
     return rows
 
 
-def _training(card: ModelCard) -> list[str]:
-    rows = [[f"`{_plain(key)}`", _value(value)] for key, value in card.params.items()]
-    versions = ", ".join(_plain(f"{name} {number}") for name, number in card.versions.items())
+def _training(info: ModelInfo) -> list[str]:
+    rows = [[f"`{_plain(key)}`", _value(value)] for key, value in info.params.items()]
+    versions = ", ".join(_plain(f"{name} {number}") for name, number in info.versions.items())
     return [
-        f"These are the weights of epoch {card.epoch}, counted from 1: the best in validation (mIoU "
-        f"{card.val_miou:.3f}).",
+        f"These are the weights of epoch {info.epoch}, counted from 1: the best in validation (mIoU "
+        f"{info.val_miou:.3f}).",
         _table(["parameter", "value"], rows),
         f"Made with {versions}.",
     ]
@@ -200,14 +200,14 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _limits(card: ModelCard, results: Results | None) -> Iterable[str]:
+def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
     yield "It knows the classes above; whatever else an image shows is background to it, or mistaken for one of them."
-    yield f"It sees an image at {card.preprocessing.image_size_px} pixels (`{card.preprocessing.resize}`): " \
+    yield f"It sees an image at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
           "what is small then is lost."  # fmt: skip
-    if str(card.encoder).startswith("mit_"):
+    if str(info.encoder).startswith("mit_"):
         yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
-    if card.params.get("pretrained") in ("imagenet", "coco"):
-        yield f"It starts from {card.params['pretrained']} weights, whose images have terms of their own."
+    if info.params.get("pretrained") in ("imagenet", "coco"):
+        yield f"It starts from {info.params['pretrained']} weights, whose images have terms of their own."
     if results is None:
         return
     metrics = results.metrics

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
@@ -32,7 +32,7 @@ class Predicted(NamedTuple, Generic[Key]):
 
 def predict_logits(
     model: nn.Module,
-    card: ModelCard,
+    info: ModelInfo,
     images: Iterable[tuple[Key, NDArray[np.uint8]]],
     *,
     batch_size: int | None = None,
@@ -41,7 +41,7 @@ def predict_logits(
     """The logits of each image, in order; `flips` averages them with those of its mirror image."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    trained = card.params.get("batch_size")  # a stranger's file may say anything
+    trained = info.params.get("batch_size")  # a stranger's file may say anything
     most = batch_size or (min(BATCH_SIZE, trained) if isinstance(trained, int) and trained > 0 else BATCH_SIZE)
     # A core for each of several passes at a time: cores that share one wait for whichever also reads or writes a file.
     passes = min(worker_count(), most) if device.type == "cpu" else 1
@@ -51,7 +51,7 @@ def predict_logits(
             [placed_image(torch.from_numpy(image).permute(2, 0, 1), place) for _, image, place in batch]
         )
         with torch.inference_mode():
-            inputs = normalised(stacked.to(device), card.preprocessing)
+            inputs = normalised(stacked.to(device), info.preprocessing)
             logits = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
@@ -60,7 +60,7 @@ def predict_logits(
             return batch, logits.contiguous()  # by channel, which is enlarged in half the time of channels last
 
     with sharing_cores(passes) as pool:
-        for batch, logits in ahead(pool, forward, _batches(images, card.preprocessing, most // passes), passes):
+        for batch, logits in ahead(pool, forward, _batches(images, info.preprocessing, most // passes), passes):
             for (key, image, place), own in zip(batch, logits, strict=True):
                 yield Predicted(key, image, own, place)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.tables import ImageRow
 
 
@@ -25,13 +25,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def seen_in_pretraining(card: ModelCard, file_names: Sequence[str], images: Iterable[ImageRow]) -> Seen | None:
+def seen_in_pretraining(info: ModelInfo, file_names: Sequence[str], images: Iterable[ImageRow]) -> Seen | None:
     """Those that a `pretrained: coco` model has met, by the folder of COCO's own that they come from.
 
     Its weights come from train2017, which holds all of train2014 and 35,504 of val2014's 40,504 images; `None` for
     other models.
     """
-    if card.params.get("pretrained") != "coco":
+    if info.params.get("pretrained") != "coco":
         return None
     origin_of = {row.file_name: row.origin for row in images}
     counts = Counter(origin_of.get(file_name) for file_name in file_names)

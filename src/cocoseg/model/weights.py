@@ -24,7 +24,7 @@ from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing
 
 WEIGHTS = "model.safetensors"
-CARD = "model.json"
+INFO = "model.json"
 
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy",
               "opencv-python", "dvc")  # fmt: skip
@@ -38,7 +38,7 @@ class TrainingData(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """`model.json`: everything that using the weights needs, and where they come from."""
 
     format: Literal[1] = 1
@@ -75,44 +75,44 @@ def output_channels(task: Task, classes: Sequence[str]) -> int:
     return 1 if task == "binary" else len(classes)
 
 
-def save_checkpoint(folder: Path, model: nn.Module, card: ModelCard) -> None:
-    """Write a model and its card, as `write_checkpoint` does."""
+def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> None:
+    """Write a model and what `model.json` says of it, as `write_checkpoint` does."""
     # No metadata: with several keys safetensors writes them in another order each time.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_checkpoint(folder, safetensors.torch.save(tensors), card)
+    write_checkpoint(folder, safetensors.torch.save(tensors), info)
 
 
-def write_checkpoint(folder: Path, data: bytes, card: ModelCard) -> None:
-    """Write both files; the weights first, so that a card never speaks of weights that are not there."""
+def write_checkpoint(folder: Path, data: bytes, info: ModelInfo) -> None:
+    """Write both files; the weights first, so that `model.json` never speaks of weights that are not there."""
     write_bytes(folder / WEIGHTS, data)
-    write_json(folder / CARD, msgspec.structs.replace(card, weights_sha256=hashlib.sha256(data).hexdigest()))
+    write_json(folder / INFO, msgspec.structs.replace(info, weights_sha256=hashlib.sha256(data).hexdigest()))
 
 
-def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelCard]:
-    """The model of a folder, in evaluation mode, and its card.
+def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
+    """Return the model of a folder, in evaluation mode, and what its `model.json` says of it.
 
-    Raises `CocosegError` if a file is missing or no such file, or if card and weights do not belong together.
+    Raises `CocosegError` if a file is missing or no such file, or if the two do not belong together.
     """
-    if not (folder / CARD).exists():
-        raise CocosegError(f"{folder}: holds no {CARD}; make a model with: dvc repro, or fetch one with: dvc pull")
-    return decoded_checkpoint(read_bytes(folder / CARD), read_bytes(folder / WEIGHTS), folder.as_posix())
+    if not (folder / INFO).exists():
+        raise CocosegError(f"{folder}: holds no {INFO}; make a model with: dvc repro, or fetch one with: dvc pull")
+    return decoded_checkpoint(read_bytes(folder / INFO), read_bytes(folder / WEIGHTS), folder.as_posix())
 
 
-def decoded_checkpoint(card_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelCard]:
+def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelInfo]:
     """The model of the two files' bytes, as `load_checkpoint` gives it; `place` names their folder in errors."""
-    card = decoded_json(card_json, ModelCard, f"{place}/{CARD}")
+    info = decoded_json(info_json, ModelInfo, f"{place}/{INFO}")
     path = f"{place}/{WEIGHTS}"
     refuse_pickle(data[:9], path)
-    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-        raise CocosegError(f"{path}: not the weights that {CARD} speaks of; bring both back with: dvc checkout")
-    model = build_model(card.arch, card.encoder, "none", output_channels(card.task, card.classes))
+    if hashlib.sha256(data).hexdigest() != info.weights_sha256:
+        raise CocosegError(f"{path}: not the weights that {INFO} speaks of; bring both back with: dvc checkout")
+    model = build_model(info.arch, info.encoder, "none", output_channels(info.task, info.classes))
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:
         # It names tensors as the file does.
         reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
-        raise CocosegError(f"{path}: no weights of {card.arch}/{card.encoder} ({reason}); train it again") from None
-    return model.eval(), card
+        raise CocosegError(f"{path}: no weights of {info.arch}/{info.encoder} ({reason}); train it again") from None
+    return model.eval(), info
 
 
 def refuse_pickle(start: bytes, place: Path | str) -> None:
@@ -120,7 +120,7 @@ def refuse_pickle(start: bytes, place: Path | str) -> None:
     if start[8:9] != b"{":
         raise CocosegError(
             f"{place}: not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a "
-            f"stranger's code; expected the folder that dvc repro train writes, with {WEIGHTS} and {CARD}"
+            f"stranger's code; expected the folder that dvc repro train writes, with {WEIGHTS} and {INFO}"
         )
 
 

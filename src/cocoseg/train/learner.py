@@ -9,14 +9,10 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cocoseg.model.architectures import (
-    build_model,
-    check_model,
-    with_synchronised_norm,
-)
+from cocoseg.model.architectures import build_model, check_model, with_synchronised_norm
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
-    ModelCard,
+    ModelInfo,
     TrainingData,
     library_versions,
     output_channels,
@@ -32,7 +28,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.epochs = 0
-        self.best: ModelCard | None = None
+        self.best: ModelInfo | None = None
         self.miou = 0.0  # of the last epoch
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []
@@ -54,7 +50,7 @@ class Progress:
             self.best = learner.info(self.epochs, miou)
 
     @property
-    def kept(self) -> ModelCard:
+    def kept(self) -> ModelInfo:
         """What there is to say of the best epoch; there is one after the first."""
         assert self.best is not None
         return self.best
@@ -123,10 +119,10 @@ class Learner:
         if state["precision"]:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
 
-    def info(self, epoch: int, miou: float) -> ModelCard:
+    def info(self, epoch: int, miou: float) -> ModelInfo:
         """Return what `model.json` says of the weights after `epoch`, from 1, with this mIoU in validation."""
         data, mapping = self._data, self._data.mapping
-        return ModelCard(
+        return ModelInfo(
             arch=self.params.arch,
             encoder=self.params.encoder,
             task=mapping.task,

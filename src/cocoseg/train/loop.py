@@ -21,7 +21,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import device_name, peak_memory_mb
 from cocoseg.model.architectures import parameter_count
 from cocoseg.model.preprocessing import normalised
-from cocoseg.model.weights import ModelCard, library_versions, save_checkpoint
+from cocoseg.model.weights import ModelInfo, library_versions, save_checkpoint
 from cocoseg.train.dataset import Side, sample_seed, training_side, validation_side
 from cocoseg.train.devices import launched_fabric, memory_explained, precision
 from cocoseg.train.learner import Learner, Progress
@@ -166,7 +166,7 @@ def _refuse_non_finite(losses: Sequence[Tensor], progress: Progress, fabric: Fab
         raise _not_finite(f"in epoch {progress.epochs + 1}, batch {batch}", progress.best)
 
 
-def _not_finite(where: str, best: ModelCard | None) -> CocosegError:
+def _not_finite(where: str, best: ModelInfo | None) -> CocosegError:
     kept = f"; data/model holds the weights of epoch {best.epoch}" if best is not None else ""
     return CocosegError(
         f"the loss is no longer a number {where}; try a smaller lr, a longer warm-up or clip_grad_norm: 1{kept}"

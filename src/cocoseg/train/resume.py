@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
-from cocoseg.model.weights import WEIGHTS, ModelCard, write_checkpoint
+from cocoseg.model.weights import WEIGHTS, ModelInfo, write_checkpoint
 from cocoseg.train.learner import Learner, Progress
 from cocoseg.train.loggers import History, recorded
 from cocoseg.train.params import TrainParams
@@ -131,7 +131,7 @@ def resumed(learner: Learner, records: Records | None, model_folder: Path) -> Pr
         return progress
     learner.restore(saved)
     progress.epochs = saved["epochs"]
-    progress.best = msgspec.json.decode(saved["best"], type=ModelCard)
+    progress.best = msgspec.json.decode(saved["best"], type=ModelInfo)
     progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
     if records is not None:
         write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)

@@ -58,6 +58,16 @@ def compared(repository: Clone, *arguments: str) -> Any:
     return json.loads(output.getvalue())
 
 
+def changed_code(repository: Clone, *revisions: str) -> list[str]:
+    """The files that the line "Code:" names."""
+    return list(compared(repository, *revisions)["differences"]["code"])
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def error_of(repository: Clone, *arguments: str) -> str:
     """The one line of a comparison that cannot be made."""
     finished = repository.run(sys.executable, "-m", "cocoseg", "compare", *arguments, check=False)
@@ -139,6 +149,72 @@ def test_the_working_tree_is_compared_where_no_second_revision_is_named(reposito
     found = compared(repository, "better")
     assert found["new"] == "the working tree"
     assert found["checkpoint"]["primary"]["verdict"] == "worse"
+
+
+def test_changed_code_is_the_python_of_src_and_stages_that_git_has_otherwise(repository: Clone, tmp_path: Path) -> None:
+    edited = copy_of(repository, tmp_path / "edited")
+    edited.git("checkout", "--quiet", "-b", "code")
+    for name in ("src/new/module.py", "src/notes.txt", "stages/new.py", "tools/other.py"):
+        write(edited.folder / name, "1\n")
+    edited.commit("new code")
+    assert changed_code(edited, "main", "code") == ["src/new/module.py", "stages/new.py"]
+    assert changed_code(edited, "code", "better") == ["src/new/module.py", "stages/new.py"]
+    # Of the working tree what is not committed too, tracked or not, but not what git ignores.
+    edited.git("mv", "src/new/module.py", "src/new/renamed.py")
+    write(edited.folder / "src/toy.py", "2\n")
+    write(edited.folder / "src/untracked.py", "1\n")
+    write(edited.folder / "src/ignored.py", "1\n")
+    write(edited.folder / ".gitignore", "/data/\nignored.py\n")
+    changed = ["src/new/module.py", "src/new/renamed.py", "src/toy.py", "src/untracked.py"]
+    assert changed_code(edited, "code") == changed
+
+
+def test_an_experiment_is_compared_with_the_code_that_it_ran(repository: Clone, tmp_path: Path) -> None:
+    edited = copy_of(repository, tmp_path / "edited")
+    script = edited.folder / "src/toy.py"
+    before = script.read_text()
+    script.write_text(before + "# another\n")
+    edited.dvc_here("exp", "run", "--temp", "--name", "other-code", "-S", "wrong=0.25")
+    script.write_text(before)
+    assert changed_code(edited, "main", "other-code") == ["src/toy.py"]
+
+
+def test_of_code_that_git_does_not_tell_apart_dvc_lock_names_the_folder(repository: Clone, tmp_path: Path) -> None:
+    hidden = copy_of(repository, tmp_path / "hidden")
+    pipeline = hidden.yaml("dvc.yaml")
+    pipeline["stages"]["train"]["deps"] += ["src/lib/"]
+    (hidden.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    write(hidden.folder / ".gitignore", "/data/\n/src/lib/\n")
+    write(hidden.folder / "src/lib/module.py", "1\n")
+    hidden.dvc_here("repro")
+    hidden.commit("a folder of code that git ignores")
+    assert changed_code(hidden, "main~1") == []  # which has no such folder
+    write(hidden.folder / "src/lib/module.py", "2\n")
+    hidden.dvc_here("repro")
+    assert changed_code(hidden, "main") == ["src/lib/"]
+    hidden.git("add", "--force", "src/lib")
+    assert changed_code(hidden, "main") == ["src/lib/module.py"]
+
+
+def test_a_repository_below_the_root_of_git_is_compared_like_one_at_it(repository: Clone, tmp_path: Path) -> None:
+    whole = Clone(tmp_path / "whole")
+    inner = Clone(whole.folder / "team/inner")
+    shutil.copytree(repository.folder, inner.folder, symlinks=True, ignore=shutil.ignore_patterns(".git", "tmp"))
+    write(whole.folder / "src/outer.py", "1\n")
+    whole.git("init", "--quiet", "--initial-branch=main")
+    whole.git("config", "user.name", "A. Tester")
+    whole.git("config", "user.email", "tester@example.org")
+    whole.commit("start")
+    inner.set_params(wrong=0.2, shift=1)
+    write(inner.folder / "src/new.py", "1\n")
+    inner.dvc_here("repro")
+    whole.commit("fewer wrong pixels")
+    write(whole.folder / "src/outer.py", "2\n")
+    for sides in (("HEAD~1", "HEAD"), ("HEAD~1",)):
+        found = compared(inner, *sides)
+        assert found["checkpoint"]["primary"]["verdict"] == "better"
+        assert found["differences"]["code"] == ["src/new.py"]
+        assert found["differences"]["data"][0]["changed"] == 12
 
 
 def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from model.test_weights import CARD as TRAINED
+from model.test_weights import INFO as TRAINED
 from numpy.typing import NDArray
 from PIL import Image
 from small_data import MULTICLASS
@@ -33,10 +33,10 @@ from cocoseg.core.files import write_json
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing, ResizeName, predicted_labels
-from cocoseg.model.weights import ModelCard, load_checkpoint, save_checkpoint
+from cocoseg.model.weights import ModelInfo, load_checkpoint, save_checkpoint
 
 ENCODER = "tu-mobilenetv3_small_050"
-CARD = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
+INFO = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
 # The exporter's own, of torch's pytree.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -58,7 +58,7 @@ def trained(arch: str, encoder: str = "") -> nn.Module:
         last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
         assert last.bias is not None
         last.bias -= logits.mean((0, 2, 3))
-    save_checkpoint(Path("data/model"), model, msgspec.structs.replace(CARD, arch=arch, encoder=encoder))
+    save_checkpoint(Path("data/model"), model, msgspec.structs.replace(INFO, arch=arch, encoder=encoder))
     return load_checkpoint(Path("data/model"))[0]
 
 
@@ -115,13 +115,13 @@ def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_me
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
 
 
-def photo_and_its_labels(model: nn.Module, card: ModelCard) -> NDArray[np.uint8]:
+def photo_and_its_labels(model: nn.Module, info: ModelInfo) -> NDArray[np.uint8]:
     """Make photo.jpg, which EXIF turns; its labels as this library finds them, at the network's size."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
-    (found,) = predict_logits(model, card, [(None, read_photo(Path("photo.jpg")))])
+    (found,) = predict_logits(model, info, [(None, read_photo(Path("photo.jpg")))])
     return predicted_labels(found.logits).numpy()
 
 
@@ -138,11 +138,11 @@ def typed(code: str) -> NDArray[np.int64]:
 def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
     exported: Exported, resize: ResizeName
 ) -> None:
-    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=96, resize=resize))
-    expected = photo_and_its_labels(exported.model, card)
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=96, resize=resize))
+    expected = photo_and_its_labels(exported.model, info)
     Path("model.onnx").write_bytes(exported.data)
     assert len(np.unique(expected)) > 1
-    found = typed(onnx_use(card))
+    found = typed(onnx_use(info))
     assert found.shape == expected.shape
     assert (found == expected).mean() > 0.99  # Pillow rounds otherwise than torch
 
@@ -150,7 +150,7 @@ def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_l
 def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
     torch.manual_seed(1)
     with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
-        agreement(exported.data, build_model("fastscnn", "", "none", 3), CARD)
+        agreement(exported.data, build_model("fastscnn", "", "none", 3), INFO)
 
 
 @pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6), (9, 40)])
@@ -208,12 +208,12 @@ def test_what_the_readme_for_smp_says_to_type_gives_the_labels_of_this_library(
 ) -> None:
     model = trained("fpn", ENCODER)
     export(ModelSource("data/model"), "huggingface", Path("out"))
-    card = msgspec.structs.replace(CARD, preprocessing=Preprocessing(image_size_px=80, resize=resize))
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=80, resize=resize))
     monkeypatch.chdir("out")
-    expected = photo_and_its_labels(model, card)
+    expected = photo_and_its_labels(model, info)
     assert stride_of(model) == 32  # which does not divide 80
     assert len(np.unique(expected)) > 1
-    found = typed(huggingface_use(card, 32))
+    found = typed(huggingface_use(info, 32))
     assert found.shape == expected.shape
     assert (found == expected).mean() > 0.99
 
@@ -232,10 +232,10 @@ def exported_readme() -> str:
 
 def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -> None:
     trained("unet", ENCODER)
-    _, card = load_checkpoint(Path("data/model"))
+    _, info = load_checkpoint(Path("data/model"))
     assert "Not measured: `dvc repro evaluate` does." in exported_readme()
     Path("metrics").mkdir()
-    Path("metrics/model_card.md").write_text(f"# Mine\n\nWeights `{card.weights_sha256[:12]}`.\n")
+    Path("metrics/model_card.md").write_text(f"# Mine\n\nWeights `{info.weights_sha256[:12]}`.\n")
     write_json(
         Path("metrics/timing/train.json"),
         {
@@ -267,6 +267,6 @@ def test_without_a_model_export_says_which_command_makes_one() -> None:
 
 def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
     torch.manual_seed(0)
-    card = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"), categories=())
+    info = msgspec.structs.replace(INFO, task="binary", classes=("background", "foreground"), categories=())
     model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
-    assert agreement(onnx_bytes(model, card), model, card).equal_pixels >= 0.999
+    assert agreement(onnx_bytes(model, info), model, info).equal_pixels >= 0.999

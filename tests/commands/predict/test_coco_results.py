@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from evaluate.test_evaluation import CARD
+from evaluate.test_evaluation import INFO
 from pycocotools import mask as coco_mask
 from small_data import BINARY, MULTICLASS
 
@@ -29,18 +29,18 @@ def test_images_whose_names_give_no_number_of_their_own_are_counted() -> None:
 
 
 def test_a_class_has_the_id_that_its_category_had_in_training() -> None:
-    assert category_ids(msgspec.structs.replace(CARD, categories=MULTICLASS.categories)) == [0, 1, 3]
-    assert category_ids(CARD) == [0, 1, 2]  # of a model that does not know
-    card = msgspec.structs.replace(CARD, task="binary", classes=BINARY.classes, categories=BINARY.categories)
-    assert category_ids(card) == [0, 1]
-    described = described_images([], msgspec.structs.replace(CARD, categories=MULTICLASS.categories))
+    assert category_ids(msgspec.structs.replace(INFO, categories=MULTICLASS.categories)) == [0, 1, 3]
+    assert category_ids(INFO) == [0, 1, 2]  # of a model that does not know
+    info = msgspec.structs.replace(INFO, task="binary", classes=BINARY.classes, categories=BINARY.categories)
+    assert category_ids(info) == [0, 1]
+    described = described_images([], msgspec.structs.replace(INFO, categories=MULTICLASS.categories))
     assert [(one["id"], one["name"]) for one in described["categories"]] == [(1, "person"), (3, "car")]
 
 
 def test_the_one_class_of_a_binary_model_has_its_id_and_several_together_have_none() -> None:
     person, car = MULTICLASS.categories
     dog = msgspec.structs.replace(person, class_index=1, category_id=18)
-    binary = msgspec.structs.replace(CARD, task="binary", classes=("background", "foreground"))
+    binary = msgspec.structs.replace(INFO, task="binary", classes=("background", "foreground"))
     assert category_ids(msgspec.structs.replace(binary, categories=(dog,))) == [0, 18]
     both = (dog, msgspec.structs.replace(car, class_index=1))
     assert category_ids(msgspec.structs.replace(binary, categories=both)) == [0, 1]

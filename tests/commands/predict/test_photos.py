@@ -57,6 +57,12 @@ def test_a_linked_folder_is_searched_too_and_one_that_leads_back_ends(here: Path
     assert names("a") == ["1.png", "deep/2.PNG"]
 
 
+def test_a_folder_beside_links_to_it_is_searched_once_and_has_its_own_name(here: Path) -> None:
+    for link, target in (("all", "deep"), ("here", "."), ("there", "."), ("zero", "all")):
+        Path("a", link).symlink_to(target, target_is_directory=True)
+    assert names("a") == ["1.png", "deep/2.PNG"]
+
+
 def test_what_an_earlier_run_wrote_is_left_out_by_whatever_way_it_is_reached(here: Path) -> None:
     Path("link").symlink_to(here / "a", target_is_directory=True)
     photos = find_photos(["a", "link"], [here / "link/deep"]).photos

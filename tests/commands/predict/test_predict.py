@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from clones import Clone
-from evaluate.test_evaluation import CARD, Bright
+from evaluate.test_evaluation import INFO, Bright
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
@@ -32,7 +32,7 @@ from cocoseg.pictures.overlay import palette
 
 OUT = Path("out")
 # What calls every bright pixel a car, at 64 × 64 pixels.
-BRIGHT = msgspec.structs.replace(CARD, categories=MULTICLASS.categories)
+BRIGHT = msgspec.structs.replace(INFO, categories=MULTICLASS.categories)
 REAL = msgspec.structs.replace(BRIGHT, arch="fastscnn", encoder="")
 
 
@@ -224,10 +224,10 @@ def test_a_shape_that_would_be_gigantic_to_the_network_is_a_line_and_the_rest_go
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     short_side = msgspec.structs.replace(BRIGHT.preprocessing, resize="short_side")
-    card = msgspec.structs.replace(BRIGHT, preprocessing=short_side)
+    info = msgspec.structs.replace(BRIGHT, preprocessing=short_side)
     photo("photos/1.png")
     Image.new("RGB", (40_000, 2)).save("photos/2.png")  # 64 × 1,280,000 to the network
-    assert predict(lambda: (Bright(), card), ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
+    assert predict(lambda: (Bright(), info), ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
     line = "photos/2.png: 40000×2 pixels would be 1280000×64 to the network; expected at most 64 megapixels"
     assert line in capsys.readouterr().err
 

@@ -66,7 +66,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4) -> Comparison:
-    """Everything there is to say about `new` against `base`. `shown` images of each kind that changed most.
+    """Return everything there is to say about `new` against `base`. `shown` images of each kind that changed most.
 
     Judged by the primary score and the least effect that the base declares: a change does not choose its own measure.
     Raises `CocosegError` for a revision without results, or results that neither cache nor remote has.
@@ -76,35 +76,19 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     refused = _refusal(old, fresh, common)
     remarks = _remarks(old, fresh, common, replaced, refused)
     # Without a change there is nothing to claim about one, and a group of seeds would be that of both sides.
-    unchanged = _same_model(old, fresh) or group_key(base.lock) == group_key(new.lock)
-    groups = [[old], [fresh]]
-    if not unchanged:
-        for place, own in enumerate((old, fresh)):
-            groups[place], left_out = seed_group(own)
-            remarks += [remark for remark in left_out if remark not in remarks]
+    changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
+    groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
+    remarks += left_out
     checkpoint = change = None
-    changed: list[ImageChange] = []
-    score, min_effect = old.metrics.primary_score, old.metrics.min_effect
     if refused is None:
         remarks += _on_one_truth(groups[0], fresh, common)
-        counts = [[run.stacked(common) for run in group] for group in groups]
-        truth = counts[1][0][:, :, 0]
-        if any((own[:, :, 0] != truth).any() for group in counts for own in group):
-            raise CocosegError(
-                f"{base.name} and {new.name}: their tables count other target pixels in the same masks; make them "
-                "again with: dvc repro -f evaluate"
-            )
-        if not truth[:, 1:].any():
-            raise CocosegError(f"{new.name}: no test image shows an object of any class: there is nothing to judge")
-        settings = (fresh.class_names, score, min_effect, samples)
-        checkpoint = checkpoint_claim(counts[0][0], counts[1][0], *settings)
-        change = None if unchanged else change_claim(counts[0], counts[1], *settings)
-        changed = _most_changed(old, fresh, common, shown)
+        checkpoint, change = _claims(groups, common, samples, with_change=changed)
+    score = old.metrics.primary_score
     return Comparison(
         base=_title(base),
         new=_title(new),
         score=score,
-        min_effect=min_effect,
+        min_effect=old.metrics.min_effect,
         remarks=remarks,
         refused=refused,
         classes=fresh.class_names,
@@ -115,9 +99,36 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
         more_seeds=more_seeds(groups) if change is not None else [],
         runs={side: _ranked(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
         models_seen=models_seen(new),
-        images_changed=changed,
+        images_changed=_most_changed(old, fresh, common, shown) if refused is None else [],
         differences=differences(base, new),
     )
+
+
+def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
+    """Return both sides with their runs of other seeds, and why any were left out."""
+    (base, base_left_out), (new, new_left_out) = seed_group(old), seed_group(fresh)
+    return [base, new], list(dict.fromkeys([*base_left_out, *new_left_out]))
+
+
+def _claims(
+    groups: Sequence[Sequence[Scored]], common: Sequence[str], samples: int, *, with_change: bool
+) -> tuple[Claim, Claim | None]:
+    """Return what can be said of the two checkpoints, and of the change if there is one."""
+    old, fresh = groups[0][0], groups[1][0]
+    base, new = ([run.stacked(common) for run in group] for group in groups)
+    truth = new[0][:, :, 0]
+    if any((own[:, :, 0] != truth).any() for own in (*base, *new)):
+        raise CocosegError(
+            f"{old.revision.name} and {fresh.revision.name}: their tables count other target pixels in the same masks; "
+            "make them again with: dvc repro -f evaluate"
+        )
+    if not truth[:, 1:].any():
+        raise CocosegError(
+            f"{fresh.revision.name}: no test image shows an object of any class: there is nothing to judge"
+        )
+    settings = (fresh.class_names, old.metrics.primary_score, old.metrics.min_effect, samples)
+    checkpoint = checkpoint_claim(base[0], new[0], *settings)
+    return checkpoint, change_claim(base, new, *settings) if with_change else None
 
 
 def _title(revision: Revision) -> str:

@@ -10,12 +10,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.runs import IMAGES, MASKS, SPLITS, params_of
-from cocoseg.commands.revisions import Revision
+from cocoseg.commands.revisions import Revision, changed_files
 from cocoseg.core.errors import CocosegError
 
 _TRAINING = "metrics/timing/train.json"
 _EVALUATION = "metrics/timing/evaluate.json"
 _ENVIRONMENT = ("device", "precision", "processes")
+_CODE = ("src", "stages")
 _COST = ("parameters", "multiply_adds", "milliseconds_per_image", "peak_memory_mb")
 
 
@@ -40,18 +41,15 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(base: Revision, new: Revision) -> Differences:
-    """All of them, as `dvc.lock` and the timing metrics have it."""
+    """Return all of them, as git, `dvc.lock` and the timing metrics have it."""
     sides = (base, new)
     params = ({key: value for entry in run.lock.values() for key, value in params_of(entry).items()} for run in sides)
-    deps = (
-        {dep["path"]: dep.get("md5") for entry in run.lock.values() for dep in entry.get("deps", [])} for run in sides
-    )
     environments = (_environment(run) for run in sides)
     costs = [{key: _timing(run, _EVALUATION).get(key) for key in _COST} for run in sides]
     return Differences(
         params=_changes(*params),
         data=_data_changes(base, new),
-        code=[path for path in _changes(*deps) if path.endswith(".py")],
+        code=_changed_code(base, new),
         environment=_changes(*environments),
         cost={key: (costs[0][key], costs[1][key]) for key in _COST if any(own[key] is not None for own in costs)},
     )
@@ -65,6 +63,27 @@ def params_since(revision: Revision) -> list[str]:
         return []  # the next dvc repro says what is wrong with it
     made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
     return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key) != value)
+
+
+def _changed_code(base: Revision, new: Revision) -> list[str]:
+    """Return the Python files that differ and can touch a result, as git has them; where git tells of no difference but
+    `dvc.lock` does, as in a file that is not tracked, the file or folder that it names.
+    """
+    changed = changed_files(base, new, [f"{folder}/*.py" for folder in _CODE])
+    locked = _changes(_code_in_lock(base), _code_in_lock(new))
+    # Not what one side alone has: dvc.yaml may name a folder now, and its files before.
+    untold = (
+        dep for dep, hashes in locked.items() if all(hashes) and not any(path.startswith(dep) for path in changed)
+    )
+    return sorted([*changed, *untold])
+
+
+def _code_in_lock(revision: Revision) -> dict[str, str]:
+    """Return the hash of each Python file, and of each folder of them, that made the results."""
+    deps = {dep["path"]: dep.get("md5", "") for entry in revision.lock.values() for dep in entry.get("deps", [])}
+    ours = {path: md5 for path, md5 in deps.items() if path.split("/")[0] in _CODE}
+    files = {path: md5 for path, md5 in ours.items() if path.endswith(".py")}
+    return files | {f"{path.rstrip('/')}/": md5 for path, md5 in ours.items() if md5.endswith(".dir")}
 
 
 def _data_changes(base: Revision, new: Revision) -> list[DataChange]:

@@ -14,7 +14,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.cost import multiply_adds
 from cocoseg.evaluate.model_card import USE_HEADING, Cost, measured_cost, model_card
 from cocoseg.model.architectures import parameter_count
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 
 FormatName = Literal["onnx", "huggingface"]
 
@@ -35,32 +35,32 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
 
     Raises `CocosegError` if the format cannot hold the model, or does not give what PyTorch gives.
     """
-    model, card = source.load()
-    readme = _readme(source, model, card)
+    model, info = source.load()
+    readme = _readme(source, model, info)
     match format_:
         case "onnx":
-            data = onnx_bytes(model, card)
-            checked = agreement(data, model, card)
+            data = onnx_bytes(model, info)
+            checked = agreement(data, model, info)
             write_bytes(out / "model.onnx", data)
-            write_bytes(out / "README.md", f"{readme}\n{onnx_use(card)}".encode())
+            write_bytes(out / "README.md", f"{readme}\n{onnx_use(info)}".encode())
             return (
                 f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
                 f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"
             )
         case "huggingface":
-            write_huggingface(out, model, card, f"{_FRONT_MATTER}{readme}\n{huggingface_use(card, stride_of(model))}")
+            write_huggingface(out, model, info, f"{_FRONT_MATTER}{readme}\n{huggingface_use(info, stride_of(model))}")
             return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
 
 
-def _readme(source: ModelSource, model: nn.Module, card: ModelCard) -> str:
+def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
     """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores; up
     to how it is used, which is another thing for each format.
     """
     written = (source.beside(CARD) or b"").decode(errors="replace")
-    if card.weights_sha256[:12] not in written:
-        size = card.preprocessing.image_size_px
+    if info.weights_sha256[:12] not in written:
+        size = info.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
-        return _before_use(model_card(card, cost, None))
+        return _before_use(model_card(info, cost, None))
     written = _before_use(written)
     try:
         timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]

@@ -10,7 +10,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes, write_json
 from cocoseg.model.architectures import Padded
 from cocoseg.model.preprocessing import BORDER_RGB
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 
 
 def stride_of(model: nn.Module) -> int:
@@ -18,7 +18,7 @@ def stride_of(model: nn.Module) -> int:
     return model.stride if isinstance(model, Padded) else 1
 
 
-def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: str) -> None:
+def write_huggingface(folder: Path, model: nn.Module, info: ModelInfo, readme: str) -> None:
     """Write `config.json` and `model.safetensors`, and beside them what the images and the classes are, and the card.
 
     Raises `CocosegError` for an architecture that is not smp's.
@@ -28,7 +28,7 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
     network = model.network if isinstance(model, Padded) else model
     if not isinstance(network, SegmentationModel):
         raise CocosegError(
-            f"arch {card.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
+            f"arch {info.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
         )
     write_bytes(folder / "README.md", readme.encode())  # first: smp writes a card of its own where there is none
     try:
@@ -37,15 +37,15 @@ def write_huggingface(folder: Path, model: nn.Module, card: ModelCard, readme: s
         raise CocosegError(f"{folder}: the weights cannot be written ({error}); expected room after --out") from None
     # huggingface_hub leaves the weights to their owner alone.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-    write_json(folder / "preprocessor_config.json", preprocessor(card, stride_of(model)))
-    write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(card.classes)})
+    write_json(folder / "preprocessor_config.json", preprocessor(info, stride_of(model)))
+    write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(info.classes)})
 
 
-def preprocessor(card: ModelCard, stride: int) -> dict[str, Any]:
+def preprocessor(info: ModelInfo, stride: int) -> dict[str, Any]:
     """How an image becomes the network's input, in the words of the Hub's image processors, and where those have none,
     in ours.
     """
-    size = card.preprocessing.image_size_px
+    size = info.preprocessing.image_size_px
     square = {"pad_size": {"height": size, "width": size}, "pad_rgb": BORDER_RGB, "pad_place": "both sides alike"}
     return {
         "do_resize": True,
@@ -53,14 +53,14 @@ def preprocessor(card: ModelCard, stride: int) -> dict[str, Any]:
             "squash": {"height": size, "width": size},
             "letterbox": {"longest_edge": size},
             "short_side": {"shortest_edge": size},
-        }[card.preprocessing.resize],
+        }[info.preprocessing.resize],
         "resample": 2,  # bilinear, antialiased
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": card.preprocessing.mean,
-        "image_std": card.preprocessing.std,
-        "do_pad": stride > 1 or card.preprocessing.resize == "letterbox",
+        "image_mean": info.preprocessing.mean,
+        "image_std": info.preprocessing.std,
+        "do_pad": stride > 1 or info.preprocessing.resize == "letterbox",
         "size_divisor": stride,
-        **(square if card.preprocessing.resize == "letterbox" else {}),
+        **(square if info.preprocessing.resize == "letterbox" else {}),
     }

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import BORDER_RGB, predicted_labels
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 
 MOST_LOGIT_DIFFERENCE = 1e-4
 LEAST_EQUAL_PIXELS = 0.999
@@ -32,14 +32,14 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
     """The share with the same label."""
 
 
-def onnx_bytes(model: nn.Module, card: ModelCard) -> bytes:
+def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
     """The ONNX file of a model on the CPU.
 
     Raises `CocosegError` if the model has something that ONNX cannot say.
     """
     from onnx.helper import set_model_props
 
-    size = max(64, -(-card.preprocessing.image_size_px // 32) * 32)
+    size = max(64, -(-info.preprocessing.image_size_px // 32) * 32)
     example = torch.zeros(2, 3, size, size + 32)
     any_size = torch.export.Dim.DYNAMIC
     try:
@@ -55,30 +55,30 @@ def onnx_bytes(model: nn.Module, card: ModelCard) -> bytes:
             )
     except Exception as error:  # the exporter, the tracer and the optimizer have errors of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CocosegError(f"arch {card.arch} cannot be exported to ONNX: {reason}") from None
+        raise CocosegError(f"arch {info.arch} cannot be exported to ONNX: {reason}") from None
     assert program is not None
     proto = program.model_proto
-    set_model_props(proto, metadata(card))
+    set_model_props(proto, metadata(info))
     data: bytes = proto.SerializeToString()
     return data
 
 
-def metadata(card: ModelCard) -> dict[str, str]:
+def metadata(info: ModelInfo) -> dict[str, str]:
     """What using the model needs, as JSON by key."""
     facts: Mapping[str, Any] = {
-        "arch": card.arch,
-        "encoder": card.encoder,
-        "task": card.task,
-        "classes": card.classes,
-        "categories": card.categories,
-        "preprocessing": card.preprocessing,
+        "arch": info.arch,
+        "encoder": info.encoder,
+        "task": info.task,
+        "classes": info.classes,
+        "categories": info.categories,
+        "preprocessing": info.preprocessing,
         "border_rgb": BORDER_RGB,
-        "weights_sha256": card.weights_sha256,
+        "weights_sha256": info.weights_sha256,
     }
     return {key: msgspec.json.encode(value).decode() for key, value in facts.items()}
 
 
-def agreement(data: bytes, model: nn.Module, card: ModelCard) -> Agreement:
+def agreement(data: bytes, model: nn.Module, info: ModelInfo) -> Agreement:
     """How an ONNX file does beside the model that it was made from, at two batches and sizes.
 
     Raises `CocosegError` if it differs by more than `MOST_LOGIT_DIFFERENCE` or has fewer equal pixels than
@@ -87,7 +87,7 @@ def agreement(data: bytes, model: nn.Module, card: ModelCard) -> Agreement:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    size = card.preprocessing.image_size_px
+    size = info.preprocessing.image_size_px
     difference, equal, pixels = 0.0, 0, 0
     for shape in ((1, 3, size, size), (3, 3, size + 33, size * 3 // 2 + 1)):
         images = _pictures(shape)

@@ -1,7 +1,7 @@
 """What a reader of an exported model has to type: from a photograph to its labels, without this library."""
 
 from cocoseg.model.preprocessing import BORDER_RGB, Preprocessing
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 
 _RESIZED = {
     "squash": "photo = photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
@@ -21,17 +21,17 @@ pixels = (np.asarray(photo) / 255 - {mean}) / {std}
 images = pixels.transpose(2, 0, 1)[None].astype(np.float32)  # (N, 3, H, W)"""
 
 
-def onnx_use(card: ModelCard) -> str:
+def onnx_use(info: ModelInfo) -> str:
     """How `model.onnx` is used with onnxruntime."""
     return f"""## Use
 
 ```python
 import onnxruntime
-{_prepared(card.preprocessing)}
+{_prepared(info.preprocessing)}
 
 session = onnxruntime.InferenceSession("model.onnx")
 (logits,) = session.run(["logits"], {{"images": images}})  # (N, C, H, W)
-labels = {_labels(card)}
+labels = {_labels(info)}
 ```
 
 `model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) say
@@ -39,7 +39,7 @@ what is above, and the classes with their COCO categories.
 {_SIZE}"""
 
 
-def huggingface_use(card: ModelCard, stride: int) -> str:
+def huggingface_use(info: ModelInfo, stride: int) -> str:
     """How the folder is used with smp; its network takes sides that `stride` divides."""
     padded = (
         f"sides = images.shape[2:]\n"
@@ -53,12 +53,12 @@ def huggingface_use(card: ModelCard, stride: int) -> str:
 ```python
 import segmentation_models_pytorch as smp
 import torch
-{_prepared(card.preprocessing)}
+{_prepared(info.preprocessing)}
 {padded}
 model = smp.from_pretrained(".").eval()  # this folder, or USER/NAME on the Hub
 with torch.inference_mode():
     logits = model(torch.from_numpy(images)).numpy(){cropped}  # (N, C, H, W)
-labels = {_labels(card)}
+labels = {_labels(info)}
 ```
 
 `preprocessor_config.json` and `id2label.json` tell programs what is above. `hf upload USER/NAME .` uploads this folder.
@@ -75,5 +75,5 @@ def _prepared(preprocessing: Preprocessing) -> str:
     return _PREPARED.format(resized=resized, mean=preprocessing.mean, std=preprocessing.std)
 
 
-def _labels(card: ModelCard) -> str:
-    return "logits[:, 0] > 0  # foreground" if card.task == "binary" else "logits.argmax(1)  # class by class index"
+def _labels(info: ModelInfo) -> str:
+    return "logits[:, 0] > 0  # foreground" if info.task == "binary" else "logits.argmax(1)  # class by class index"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cocoseg.coco.categories import BACKGROUND
 from cocoseg.model.preprocessing import Placement
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.overlay import palette
 
 # COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
@@ -26,19 +26,19 @@ def image_ids(names: Sequence[str]) -> list[int]:
     return ids if len(set(ids)) == len(names) else list(range(1, len(names) + 1))
 
 
-def category_ids(card: ModelCard) -> list[int]:
+def category_ids(info: ModelInfo) -> list[int]:
     """COCO's id of each class, by class index; of a class that stands for several, or for none known, its index."""
-    ids = list(range(len(card.classes)))
-    for category in card.categories if card.task == "multiclass" or len(card.categories) == 1 else ():
+    ids = list(range(len(info.classes)))
+    for category in info.categories if info.task == "multiclass" or len(info.categories) == 1 else ():
         ids[category.class_index] = category.category_id
     return ids
 
 
-def described_images(images: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
+def described_images(images: Sequence[Mapping[str, Any]], info: ModelInfo) -> dict[str, Any]:
     """What pycocotools' `COCO` needs to load results beside: the images, and the categories with their colours."""
     categories = [
         {"id": category_id, "name": name, "color": colour.tolist()}
-        for category_id, name, colour in zip(category_ids(card), card.classes, palette(), strict=False)
+        for category_id, name, colour in zip(category_ids(info), info.classes, palette(), strict=False)
     ]
     return {"info": {}, "images": images, "annotations": [], "categories": categories[BACKGROUND + 1 :]}
 

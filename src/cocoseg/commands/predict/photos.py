@@ -45,7 +45,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
-    """Every image that files, folders (with the folders in them) and globs name, once, without what is below
+    """Find every image that files, folders (with the folders in them) and globs name, once, without what is below
     `leave_out`, where an earlier run has written.
 
     A name is relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two; of two photos whose
@@ -64,32 +64,34 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
         if not found:
             problems.append(_nothing_there(argument))
         placed |= {path: folder for path, folder in found.items() if path not in placed}
-    photos: dict[str, Photo] = {}
-    folders: dict[str, Path] = {}  # that masks need, and the photo
     base = os.path.commonpath(placed.values()) if placed else ""
-    for path in placed:
-        photo = Photo(_shown(path), path.relative_to(base).as_posix())
+    photos = [Photo(_shown(path), path.relative_to(base).as_posix()) for path in placed]
+    return Found(_side_by_side(photos, problems), problems)
+
+
+def _side_by_side(photos: Sequence[Photo], problems: list[str]) -> list[Photo]:
+    """Return the photos whose masks and overlays can be written beside those of the others."""
+    masks: dict[str, Photo] = {}
+    folders: dict[str, Photo] = {}  # that masks need, and for which photo
+    for photo in photos:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
             problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
             continue
-        other = photos.setdefault(same_name(mask_name(photo.name)), photo)
+        other = masks.setdefault(same_name(mask_name(photo.name)), photo)
         if other is not photo:
             problems.append(f"{photo.path}: its mask would have the name of that of {other.path}; rename one of them")
             continue
-        folders |= {same_name(str(parent)): path for parent in PurePosixPath(photo.name).parents}
+        folders |= {same_name(str(parent)): photo for parent in PurePosixPath(photo.name).parents}
     standing = []
-    for photo in photos.values():
-        name = next((name for name in _written(photo.name) if same_name(name) in folders), None)
+    for photo in masks.values():
+        written = (mask_name(photo.name), overlay_name(photo.name))
+        name = next((name for name in written if same_name(name) in folders), None)
         if name is None:
             standing.append(photo)
         else:
-            needs = _shown(folders[same_name(name)])
+            needs = folders[same_name(name)].path
             problems.append(f"{photo.path}: {name} would be a file where {needs} needs a folder; rename one of them")
-    return Found(standing, problems)
-
-
-def _written(name: str) -> tuple[str, str]:
-    return mask_name(name), overlay_name(name)
+    return standing
 
 
 def overlay_name(name: str) -> str:
@@ -157,28 +159,22 @@ def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def _images_below(folder: Path, problems: list[str]) -> list[Path]:
-    """Files of a folder and of those in it, linked ones too, that are named like images, sorted; hidden ones are not a
-    user's. A folder that cannot be read is a problem.
+    """Return the files of a folder and of those in it, linked ones too, that are named like images, sorted and without
+    hidden ones. A folder that cannot be read is a problem.
     """
-    seen: set[str] = set()
-    files: list[Path] = []
+    found: dict[str, list[Path]] = {}  # by the real folder: a link may lead to one that was searched, or is being
 
     def closed(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder above would go round for ever
-            folders.clear()
-            continue
-        seen.add(real)
-        inside = {name: f"{real}/{name}" for name in folders if not name.startswith(".")}
+        inside = [] if real in found else [name for name in folders if name[0] != "."]
         # Links last, so that what they lead to here has its own name.
-        folders[:] = sorted(inside, key=lambda name: (os.path.realpath(inside[name]) != inside[name], name))
-        files += [
-            Path(parent, name) for name in names if Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(files)
+        folders[:] = sorted(inside, key=lambda name: (os.path.realpath(f"{real}/{name}") != f"{real}/{name}", name))
+        images = [Path(parent, name) for name in names if name[0] != "." and Path(name).suffix.lower() in _SUFFIXES]
+        found.setdefault(real, images)
+    return sorted(itertools.chain.from_iterable(found.values()))
 
 
 def _nothing_there(argument: str) -> str:

@@ -34,14 +34,15 @@ from cocoseg.hardware import out_of_memory
 from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import Preprocessing, placement
-from cocoseg.model.weights import ModelCard
+from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import legend
 from cocoseg.pictures.overlay import overlay
 from cocoseg.workers import ahead, worker_count
 
 _JPEG_QUALITY = 90
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
-_WRITTEN = ("masks", "overlays", "legend.png", "results.json", "images.json")
+_PICTURES = ("masks", "overlays", "legend.png")
+_LISTS = ("results.json", "images.json")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +61,7 @@ class _Written(NamedTuple):
 
 
 def predict(
-    load: Callable[[], tuple[nn.Module, ModelCard]],
+    load: Callable[[], tuple[nn.Module, ModelInfo]],
     arguments: Sequence[str],
     out: Path,
     batch_size: int | None,
@@ -73,8 +74,7 @@ def predict(
     beside, and `legend.png`. What cannot be predicted is a line on standard error, and the rest goes on. Raises
     `CocosegError` if `out` cannot be written or memory does not suffice.
     """
-    masks, overlays, legend_png, results_json, images_json = (out / name for name in _WRITTEN)
-    found = find_photos(arguments, leave_out=(masks, overlays, legend_png))
+    found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
     workers = min(worker_count(), _MOST_WORKERS)
     with (
@@ -84,28 +84,46 @@ def predict(
     ):
         problems = _Problems(found.problems, progress)
         with _writing(out):
-            for file in (results_json, images_json):  # of an earlier run: nobody is to take them for this one's
-                file.unlink(missing_ok=True)
+            for name in _LISTS:  # of an earlier run: nobody is to take them for this one's
+                (out / name).unlink(missing_ok=True)
         decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
         first = next(decoded, None)
         if first is None:
             return Summary(predicted=0, failed=problems.count)
-        model, card = load()
-        fitting = problems.without(_fitting(chain([first], decoded), card.preprocessing))
-        predicted = predict_logits(model, card, fitting, batch_size=batch_size, flips=flips)
-        write = partial(_write, masks=masks, overlays=overlays, ids=category_ids(card))
+        model, info = load()
+        fitting = problems.without(_fitting(chain([first], decoded), info.preprocessing))
+        predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
+        write = partial(_write_image, out=out, ids=category_ids(info))
         with _writing(out):
             for one in ahead(writers, write, predicted, 2 * workers):
                 written.append(one)
                 progress.update()
-            numbered = list(zip(image_ids([one.image["file_name"] for one in written]), written, strict=True))
-            images = [{"id": image_id, **one.image} for image_id, one in numbered]
-            results = [{"image_id": image_id, **result} for image_id, one in numbered for result in one.results]
-            if images:
-                write_json(results_json, results)
-                write_json(images_json, described_images(images, card))
-                write_bytes(legend_png, encode_png(legend(card.classes)))
-    return Summary(predicted=len(images), failed=problems.count, found_nothing=not results)
+            _write_lists(out, written, info)
+    return Summary(predicted=len(written), failed=problems.count, found_nothing=not any(one.results for one in written))
+
+
+def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Written:
+    """Write the mask and the overlay of an image, and return what the lists say of it."""
+    labels = original_labels(one.logits, one.place)
+    confidences = class_confidences(one.logits, one.place)
+    name = one.key.name
+    height, width = labels.shape
+    write_bytes(out / "masks" / mask_name(name), encode_png(labels))
+    write_bytes(out / "overlays" / overlay_name(name), _jpeg(overlay(one.image, labels)))
+    image = {"file_name": name, "width": width, "height": height}
+    return _Written(image, list(coco_results(labels, confidences, ids)))
+
+
+def _write_lists(out: Path, written: Sequence[_Written], info: ModelInfo) -> None:
+    """Write what concerns all images, if there is one: results, images and the legend."""
+    if not written:
+        return
+    numbered = list(zip(image_ids([one.image["file_name"] for one in written]), written, strict=True))
+    results = [{"image_id": image_id, **result} for image_id, one in numbered for result in one.results]
+    images = [{"id": image_id, **one.image} for image_id, one in numbered]
+    write_json(out / "results.json", results)
+    write_json(out / "images.json", described_images(images, info))
+    write_bytes(out / "legend.png", encode_png(legend(info.classes)))
 
 
 @contextmanager
@@ -119,17 +137,6 @@ def _writing(out: Path) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
-
-
-def _write(one: Predicted[Photo], masks: Path, overlays: Path, ids: Sequence[int]) -> _Written:
-    labels = original_labels(one.logits, one.place)
-    confidences = class_confidences(one.logits, one.place)
-    name = mask_name(one.key.name)
-    height, width = labels.shape
-    write_bytes(masks / name, encode_png(labels))
-    write_bytes(overlays / overlay_name(one.key.name), _jpeg(overlay(one.image, labels)))
-    image = {"file_name": one.key.name, "width": width, "height": height}
-    return _Written(image, list(coco_results(labels, confidences, ids)))
 
 
 class _Problems:

@@ -93,26 +93,32 @@ def verify(
                     return Report([notes], of_notes, data_looked_at=False)
                 unmade = unmade_outputs(repository)
                 found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-                faults, places, nothing_here = _faults(found), _places(found), not fix and _nothing_here(found)
-                failed = repair(found) if fix else {}
+                of_data = _report(found, fix)
                 if fix:
                     # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
                     # and the next pull takes that for all.
                     repository.drop_data_index()
-            left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
     except DvcException as error:
         raise CocosegError(one_line(error, {})) from None
     if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
-    of_data = [
+    return Report([*of_data.places, notes], of_data.faults + of_notes, unmade, nothing_here=of_data.nothing_here)
+
+
+def _report(found: Survey, fix: bool) -> Report:
+    """Return what is wrong with the data, and with `fix` what of it is repaired."""
+    faults, places, nothing_here = _faults(found), _places(found), not fix and _nothing_here(found)
+    failed = repair(found) if fix else {}
+    left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
+    told = [
         msgspec.structs.replace(fault, repaired=True)
         if (fault.place, fault.path, fault.object) not in left
         else msgspec.structs.replace(fault, way_out=_way_out(found, fault, failed))
         for fault in faults
     ]
-    return Report([*places, notes], of_data + of_notes, unmade, nothing_here=nothing_here)
+    return Report(places, told, nothing_here=nothing_here)
 
 
 def verify_text(report: Report) -> str:
