@@ -21,6 +21,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     repository = clone(tmp_path_factory.mktemp("done"))
     output = repository.dvc("repro")
     assert repository.stages_run(output) == STAGES
+    assert "WARNING" not in output
     repository.commit("results")
     return repository
 
@@ -90,6 +91,11 @@ def test_data_stages_make_the_same_bytes_again(done: Clone, tmp_path: Path) -> N
     again.dvc("repro", "split", COCOSEG_WORKERS="1")
     first, second = done.yaml("dvc.lock")["stages"], again.yaml("dvc.lock")["stages"]
     assert {stage: first[stage] for stage in DATA_STAGES} == second
+
+
+def test_without_instance_masks_their_table_is_a_header_alone(done: Clone) -> None:
+    (table,) = (done.folder / "data/instance_masks").iterdir()
+    assert (table.name, table.read_text()) == ("instances.csv", "image_id,file_name,number,annotation_id,category_id\n")
 
 
 def test_every_plot_that_is_declared_is_there(done: Clone) -> None:

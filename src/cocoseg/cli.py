@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, missing_extra
 
 # Each command imports what it needs when it runs, so that --help answers at once.
 
@@ -18,6 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run(options)
     except CocosegError as error:
         sys.exit(f"cocoseg {options.command}: {error}")
+    except ModuleNotFoundError as error:
+        if (line := missing_extra(error)) is None:
+            raise
+        sys.exit(f"cocoseg {options.command}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `| head` has seen enough

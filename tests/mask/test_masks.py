@@ -108,9 +108,10 @@ def test_instance_maps_are_16_bit_and_their_table_names_the_annotations(tmp_path
     assert [(row.number, row.annotation_id) for row in masks.instance_rows] == [(1, 70), (2, 80)]
 
 
-def test_without_instance_masks_their_folder_is_empty(tmp_path: Path) -> None:
-    write(tmp_path, [annotation(1, 1, LEFT)])
-    assert list((tmp_path / "instance_masks").iterdir()) == []
+def test_without_instance_masks_no_instance_map_is_written(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT)])
+    assert not (tmp_path / "instance_masks").exists()
+    assert masks.instance_rows == []
 
 
 def test_a_broken_annotation_is_counted_and_the_good_ones_stay_as_they_are(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ Exception
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -29,3 +30,19 @@ def first_line(error: BaseException) -> str:
     """Return the first line that an error of a library says, or its type's name if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def missing_extra(error: BaseException) -> str | None:
+    """Return the line on a module that is not installed but would come with an extra of this package, else None."""
+    from importlib.metadata import requires  # here: stages start faster without it
+
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        distribution = re.escape(error.name).replace("_", "[-_]")
+        for requirement in requires("cocoseg") or ():
+            if found := re.match(rf"{distribution}(?![-\w]).*extra == '([^']+)'", requirement):
+                extra = found[1]
+                return (
+                    f"{error.name} is not installed; expected the extra {extra}: pip install 'cocoseg[{extra}]', or "
+                    f"uv sync --extra {extra} in a clone"
+                )
+    return None

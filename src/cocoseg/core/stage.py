@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.files import write_json
 from cocoseg.core.params import Params, load_params
 from cocoseg.paths import TIMING
@@ -15,6 +16,19 @@ from cocoseg.paths import TIMING
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have written new entries, and `dvc checkout` follows it.
 _WAY_BACK = "the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout"
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say which extra is missing, or show the traceback of any other error."""
+    line = missing_extra(error)
+    if line is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        say(f"{line} ({_WAY_BACK})")
+
+
+# A script that lacks an extra stops at its imports, before `run`: those of `core` come before those that need one.
+sys.excepthook = _end
 
 
 def say(line: str) -> None:

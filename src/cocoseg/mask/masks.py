@@ -121,7 +121,6 @@ def write_masks(
         annotations[annotation.image_id].append(annotation)
     work = [(image, annotations[image.id], status.get(image.id, "missing")) for image in instances.images]
     masks.mkdir(parents=True, exist_ok=True)
-    instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = _gather(painted, mapping, annotations)
     converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())

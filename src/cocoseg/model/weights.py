@@ -27,7 +27,7 @@ WEIGHTS = "model.safetensors"
 INFO = "model.json"
 
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy",
-              "opencv-python", "dvc")  # fmt: skip
+              "opencv-python-headless", "dvc")  # fmt: skip
 
 
 class TrainingData(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scmrepo.exceptions import SCMError
 
 from cocoseg.coco.file_names import is_safe
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.train.curves import learning_curves
 
 STRIP, CURVES = "validation", "curves"
@@ -179,7 +179,7 @@ def _readable(value: float) -> float:
 def _required(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ImportError:
-        raise CocosegError(
-            f"COCOSEG_{extra.upper()} is set, but {extra} is not installed; run: uv sync --extra {extra}"
-        ) from None
+    except ModuleNotFoundError as error:
+        if (line := missing_extra(error)) is None:
+            raise
+        raise CocosegError(f"COCOSEG_{extra.upper()} is set, but {line}") from None
