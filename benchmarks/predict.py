@@ -41,7 +41,7 @@ def seconds(task: Callable[[], object]) -> float:
 
 
 def draw_photos(folder: Path, count: int) -> list[Path]:
-    """JPEGs as large as photographs of COCO: blurred colours under noise."""
+    """JPEGs as large as photographs of COCO: blurred colors under noise."""
     chance = np.random.default_rng(0)
     paths = []
     for number in range(count):

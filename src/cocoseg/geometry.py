@@ -25,7 +25,7 @@ ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [
 # ImageNet's, which every pretrained encoder here was trained with; per channel, of values in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# A border of the mean colour is 0 to the network, as its own padding is.
+# A border of the mean color is 0 to the network, as its own padding is.
 BORDER_RGB = (124, 116, 104)
 # Of enlarged logits at a time, 256 MB: a photograph of 48 megapixels times 81 classes would be 16 GB.
 _MOST_VALUES = 2**26
@@ -79,7 +79,7 @@ def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -
 
 
 def placed_image(image: Tensor, place: Placement) -> Tensor:
-    """The network's input, (3, input_height, input_width) uint8; a border in the mean colour."""
+    """The network's input, (3, input_height, input_width) uint8; a border in the mean color."""
     size = (place.content_height, place.content_width)
     if image.shape[1:] != size:
         # antialias: without it a photograph that is shrunk a lot loses thin things by chance

@@ -141,7 +141,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _pictures(shape: tuple[int, int, int, int]) -> Tensor:
-    """Blurred colours with a little noise, in the range of normalised images; the same each time."""
+    """Blurred colors with a little noise, in the range of normalised images; the same each time."""
     chance = torch.Generator().manual_seed(0)
     blobs = F.interpolate(torch.randn(*shape[:2], 5, 7, generator=chance), shape[2:], mode="bilinear")
     return blobs + 0.1 * torch.randn(shape, generator=chance)

@@ -1,6 +1,6 @@
-"""One colour per class index, the same in every picture, told apart by colour-blind people too.
+"""One color per class index, the same in every picture, told apart by color-blind people too.
 
-The first seven are Okabe and Ito 2008 (https://jfly.uni-koeln.de/color/). Each further one is, of a grid of colours,
+The first seven are Okabe and Ito 2008 (https://jfly.uni-koeln.de/color/). Each further one is, of a grid of colors,
 the farthest in CIELAB from all before it as seen by normal and by protan, deutan and tritan eyes (Machado et al. 2009).
 After some twenty no palette can keep that up: pictures with more classes need their legend.
 """
@@ -28,7 +28,7 @@ ffcc55 cc7777 66ee77 ee99ff bb4477 ee7733 555599 aaff00 dd66bb 88ccdd
 def palette() -> NDArray[np.uint8]:
     """RGB of each mask value, (256, 3) uint8: 0 nearly black, 255 gray, classes beyond the 80th start again."""
     classes = np.array([list(bytes.fromhex(word)) for word in _CLASSES.split()], np.uint8)
-    colours = classes[(np.arange(256) - 1) % len(classes)]
-    colours[0] = BACKGROUND_RGB
-    colours[IGNORE] = IGNORE_RGB
-    return colours
+    colors = classes[(np.arange(256) - 1) % len(classes)]
+    colors[0] = BACKGROUND_RGB
+    colors[IGNORE] = IGNORE_RGB
+    return colors

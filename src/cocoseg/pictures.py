@@ -1,4 +1,4 @@
-"""Pictures of masks for people: colour maps, overlays, error maps, galleries with headings, captions and a legend.
+"""Pictures of masks for people: color maps, overlays, error maps, galleries with headings, captions and a legend.
 
 Images are RGB (H, W, 3) uint8, label maps (H, W) uint8 with 255 for ignored pixels. Arithmetic is in integers, so that
 the same input gives the same picture on every machine.
@@ -28,7 +28,7 @@ INK = (32, 34, 38)
 _HATCH = (90, 90, 90)
 _FAINT_INK = (110, 114, 120)
 
-# Told apart by colour-blind people too: from each other, from gray, and from the first twenty class colours.
+# Told apart by color-blind people too: from each other, from gray, and from the first twenty class colors.
 ERRORS = {"missed": (221, 17, 34), "invented": (119, 255, 255), "confused": (204, 0, 255)}
 _RIGHT = (110, 110, 110)
 _ERROR_LEGEND = {
@@ -48,15 +48,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     caption: str = ""
 
 
-def colour_map(labels: Pixels) -> Pixels:
-    """Labels in their class colours, (H, W, 3); ignored pixels hatched."""
+def color_map(labels: Pixels) -> Pixels:
+    """Labels in their class colors, (H, W, 3); ignored pixels hatched."""
     pixels = palette()[labels]
     pixels[(labels == IGNORE) & _stripes(*labels.shape)] = _HATCH
     return pixels
 
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
-    """The image dimmed, its classes tinted and outlined in their colours, ignored pixels hatched."""
+    """The image dimmed, its classes tinted and outlined in their colors, ignored pixels hatched."""
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
     pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as worked out pixel by pixel
@@ -70,7 +70,7 @@ def overlay(image: Pixels, labels: Pixels) -> Pixels:
 
 
 def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
-    """The image dimmed, wrong pixels in the colours of `ERRORS`, right objects gray, ignored pixels hatched.
+    """The image dimmed, wrong pixels in the colors of `ERRORS`, right objects gray, ignored pixels hatched.
 
     missed: an object predicted as background; invented: background predicted as an object; confused: an object
     predicted as one of another class.
@@ -84,7 +84,7 @@ def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
     pixels[~object_there & object_predicted] = ERRORS["invented"]
     pixels[object_there & object_predicted & ~same] = ERRORS["confused"]
     ignored = truth == IGNORE
-    pixels[ignored] = colour_map(truth)[ignored]
+    pixels[ignored] = color_map(truth)[ignored]
     return pixels
 
 
@@ -149,7 +149,7 @@ def _cell(row: Row, width: int) -> Pixels:
     size = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
     image, truth = resized(row.image, *size), resized_labels(row.truth, *size)
     if row.prediction is None:
-        panels = [_thrifty(image, bits=5), colour_map(truth), _thrifty(overlay(image, truth), bits=4)]
+        panels = [_thrifty(image, bits=5), color_map(truth), _thrifty(overlay(image, truth), bits=4)]
     else:
         prediction = resized_labels(row.prediction, *size)
         panels = [
@@ -218,13 +218,13 @@ def legend(class_names: Sequence[str], width: int = 480) -> Pixels:
 
 def _class_swatches(indices: Iterable[int], class_names: Sequence[str]) -> list[tuple[Pixels, str]]:
     return [
-        (colour_map(np.full(_SWATCH, index, np.uint8)), "ignored" if index == IGNORE else class_names[index])
+        (color_map(np.full(_SWATCH, index, np.uint8)), "ignored" if index == IGNORE else class_names[index])
         for index in indices
     ]
 
 
 def _error_swatches() -> list[tuple[Pixels, str]]:
-    return [(np.full((*_SWATCH, 3), colour, np.uint8), name) for name, colour in _ERROR_LEGEND.items()]
+    return [(np.full((*_SWATCH, 3), color, np.uint8), name) for name, color in _ERROR_LEGEND.items()]
 
 
 def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]:

@@ -22,7 +22,7 @@ _ROW_PX = 20  # of one class
 _MOST_MARKERS = 40  # above so many epochs their points touch
 _LONGEST_NAME = 28
 _INK, _FAINT_INK, _GRID = "#202226", "#6e7278", "#e2e4e8"
-# Okabe and Ito 2008: told apart by colour-blind people too
+# Okabe and Ito 2008: told apart by color-blind people too
 _BLUE, _VERMILION = "#0072b2", "#d55e00"
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -115,12 +115,12 @@ def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
 
 
 def _curve(
-    axes: "Axes", epochs: Sequence[Mapping[str, float]], name: str, label: str, colour: str, line_style: str
+    axes: "Axes", epochs: Sequence[Mapping[str, float]], name: str, label: str, color: str, line_style: str
 ) -> None:
     points = [(number, metrics[name]) for number, metrics in enumerate(epochs, 1) if name in metrics]
     if points:
         marker = "o" if len(points) <= _MOST_MARKERS else ""
-        axes.plot(*zip(*points, strict=True), line_style, color=colour, label=label, marker=marker, markersize=3.5)
+        axes.plot(*zip(*points, strict=True), line_style, color=color, label=label, marker=marker, markersize=3.5)
 
 
 def _spread(axes: "Axes", losses: Sequence[float]) -> None:
