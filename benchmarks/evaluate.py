@@ -30,7 +30,7 @@ from cocoseg.evaluate.iou_bars import iou_bars
 from cocoseg.evaluate.restore import original_logits
 from cocoseg.images.pairs import pairs, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.model.preprocessing import normalised, placed_image, placement, predicted_labels
+from cocoseg.model.preprocessing import normalized, placed_image, placement, predicted_labels
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.scores.bootstrap import resampled
 from cocoseg.scores.confusion import confusion_matrix
@@ -74,7 +74,7 @@ def side() -> None:
         bare = model.to(memory_format=torch.channels_last).eval()
         with torch.inference_mode():
             for images, places in batches:
-                logits = bare(normalised(images, preprocessing)).float()
+                logits = bare(normalized(images, preprocessing)).float()
                 for own, place in zip(logits, places, strict=True):
                     predicted_labels(original_logits(own, place)).numpy()
 

@@ -28,7 +28,7 @@ from cocoseg.commands.predict.predict import predict
 from cocoseg.evaluate.prediction import BATCH_SIZE
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.model.architectures import build_model
-from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
+from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement
 from cocoseg.model.weights import ModelInfo, TrainingData
 
 CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")
@@ -42,7 +42,7 @@ def seconds(task: Callable[[], object]) -> float:
 
 
 def draw_photos(folder: Path, count: int) -> list[Path]:
-    """JPEGs as large as photographs of COCO: blurred colours under noise."""
+    """JPEGs as large as photographs of COCO: blurred colors under noise."""
     chance = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -81,7 +81,7 @@ def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int
                 placed_image(torch.from_numpy(image).permute(2, 0, 1), place)
                 for image, place in zip(images, places, strict=True)
             ]
-            batches.append((normalised(torch.stack(inputs).to(device), preprocessing), places))
+            batches.append((normalized(torch.stack(inputs).to(device), preprocessing), places))
         bare_model = model.to(device).to(memory_format=torch.channels_last)
 
         def forward(labels: bool) -> None:

@@ -32,7 +32,7 @@ from cocoseg.core.files import read_json, read_lines
 from cocoseg.core.params import load_params
 from cocoseg.images.pairs import Pair, pairs
 from cocoseg.model.architectures import build_model
-from cocoseg.model.preprocessing import Preprocessing, normalised, predicted_labels
+from cocoseg.model.preprocessing import Preprocessing, normalized, predicted_labels
 from cocoseg.model.weights import output_channels
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import Samples
@@ -106,14 +106,14 @@ def bare(params: TrainParams) -> dict[str, Any]:
 
     def step(images: Tensor, target: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            output = model(normalised(images, preprocessing))
+            output = model(normalized(images, preprocessing))
         segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
     def forward(images: Tensor, _: Tensor) -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            model(normalised(images, preprocessing))
+            model(normalized(images, preprocessing))
 
     rates = []
     for task, training in ((step, True), (forward, False)):
@@ -155,7 +155,7 @@ def plain(params: TrainParams) -> dict[str, Any]:
             step = epoch * steps_an_epoch + batch
             warmup = round(params.warmup_epochs * steps_an_epoch)
             set_lr(optimizer, params.lr * lr_factor(step, params.epochs * steps_an_epoch, warmup, params.schedule))
-            output = model(normalised(images, preprocessing).contiguous())
+            output = model(normalized(images, preprocessing).contiguous())
             segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
@@ -164,7 +164,7 @@ def plain(params: TrainParams) -> dict[str, Any]:
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         with torch.no_grad():
             for images, target in val_batches:
-                confusion += counted(target, predicted_labels(model(normalised(images, preprocessing))), classes)
+                confusion += counted(target, predicted_labels(model(normalized(images, preprocessing))), classes)
         mious.append(scores(confusion.numpy(), mapping.classes).miou or 0.0)
         ends.append(time.perf_counter() - started)
     return {"images_per_second": float(np.median(rates[1:] or rates)), "mious": mious, "ends": ends}

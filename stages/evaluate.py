@@ -47,8 +47,7 @@ def main(params: EvaluateParams) -> Mapping[str, Any]:
     cost = model_cost(model, info.preprocessing.image_size_px)
 
     classes = len(mapping.classes)
-    train, val, test = (_decoded(sides[side], classes) for side in ("train", "val", split))
-    baselines = baseline_scores(train, val, test, classes)
+    baselines = baseline_scores(_decoded(sides["train"], classes), _decoded(scored, classes), classes)
     seen = seen_in_pretraining(info, [pair.file_name for pair in scored], read_table(paths.IMAGE_TABLE, ImageRow))
     for warning in seen.warnings(len(scored)) if seen else ():
         say(warning)

@@ -232,7 +232,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
     images.append(image(10))
     annotations += [annotation(number := number + 1, 10) for _ in range(101)]
     reasons["image_too_many_instances"] += 101
-    image_reasons.update(["licence", "no_annotation", "no_painted_class", "too_many_instances"])
+    image_reasons.update(["license", "no_annotation", "no_painted_class", "too_many_instances"])
     return images, annotations, image_reasons, reasons
 
 

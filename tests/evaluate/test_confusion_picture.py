@@ -5,9 +5,9 @@ from cocoseg.evaluate.confusion_picture import confusion_picture
 
 def test_a_right_row_is_dark_and_a_row_without_target_is_gray() -> None:
     picture = confusion_picture(np.array([[4, 0], [0, 0]]), ["background", "cat"])
-    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
-    assert (8, 48, 107) in colours
-    assert (235, 235, 235) in colours
+    colors = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    assert (8, 48, 107) in colors
+    assert (235, 235, 235) in colors
 
 
 def test_81_classes_still_fit_on_a_screen() -> None:

@@ -140,7 +140,7 @@ def test_images_go_by_licence_number_of_instances_and_lack_of_annotations() -> N
         annotation(20, 5, 90),
     ]
     assert dropped(images, annotations, licenses=(4, 5), max_instances=2) == (
-        {"licence": 1, "no_annotation": 1, "no_kept_annotation": 1, "too_many_instances": 1},
+        {"license": 1, "no_annotation": 1, "no_kept_annotation": 1, "too_many_instances": 1},
         {"class_not_chosen": 1, "image_licence": 1, "image_too_many_instances": 3},
     )
 
@@ -195,7 +195,7 @@ def test_a_segmentation_keeps_its_bytes() -> None:
         ({"classes": ("cta",)}, "params.yaml: classes names 'cta', .* did you mean cat?"),
         ({"classes": ("zebra",)}, "it has: cat, dog, toothbrush"),
         ({"classes": ("cat", "cat")}, "names 'cat' twice"),
-        ({"licenses": (9,)}, r"no image is left of 1 \(dropped: 1 licence; .*loosen"),
+        ({"licenses": (9,)}, r"no image is left of 1 \(dropped: 1 license; .*loosen"),
         ({"on_defect": "fail"}, "annotation 6: unknown_image; fix it, or set on_defect: count"),
     ],
 )

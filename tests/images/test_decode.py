@@ -107,7 +107,7 @@ def test_alpha_is_dropped() -> None:
     np.testing.assert_array_equal(check_image(encoded(".png", with_alpha), 30, 20), with_alpha[..., :3])
 
 
-def test_a_cmyk_jpeg_shows_its_colours() -> None:
+def test_a_cmyk_jpeg_shows_its_colors() -> None:
     image = pytest.importorskip("PIL.Image")
     file = BytesIO()
     # No ink but 60 % of magenta: red and blue at full, green at 40 %.
@@ -169,7 +169,7 @@ def test_a_jpeg_is_reduced_as_far_as_leaves_what_is_asked_for(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_reduced_jpeg_has_its_colours_in_order(tmp_path: Path, channels: int) -> None:
+def test_a_reduced_jpeg_has_its_colors_in_order(tmp_path: Path, channels: int) -> None:
     color = (200, 200, 200) if channels == 1 else (200, 100, 50)
     stored = np.full((32, 32, channels), color[:channels], np.uint8)
     (tmp_path / "a.jpg").write_bytes(encoded(".jpg", stored[..., 0] if channels == 1 else stored))

@@ -32,8 +32,8 @@ def test_rgb_pixels_come_back_as_they_were(shape: tuple[int, int, int]) -> None:
 def test_a_slice_is_written_like_a_copy_of_it() -> None:
     pixels = np.arange(600, dtype=np.uint16).reshape(20, 30)
     assert encode_png(pixels[::2, ::3]) == encode_png(pixels[::2, ::3].copy())
-    colours = pixels.astype(np.uint8).reshape(20, 10, 3)
-    assert encode_png(colours[::2, ::-1]) == encode_png(colours[::2, ::-1].copy())
+    colors = pixels.astype(np.uint8).reshape(20, 10, 3)
+    assert encode_png(colors[::2, ::-1]) == encode_png(colors[::2, ::-1].copy())
 
 
 def test_a_one_pixel_file_is_what_the_standard_says_byte_for_byte() -> None:

@@ -21,5 +21,5 @@ def test_each_bar_takes_its_share_from_what_was_left() -> None:
 
 
 def test_a_reason_too_rare_for_a_pixel_still_shows() -> None:
-    picture = funnel("images", [("filter", {"input": 100_000, "dropped": {"licence": 1}})])
+    picture = funnel("images", [("filter", {"input": 100_000, "dropped": {"license": 1}})])
     assert (picture == (213, 94, 0)).all(axis=2).any()

@@ -30,16 +30,16 @@ def test_shares_are_percent_of_all_pixels_and_a_hidden_object_is_in_no_image() -
     ]
 
 
-def test_a_preview_shows_the_image_and_the_colour_of_its_class(tmp_path: Path) -> None:
+def test_a_preview_shows_the_image_and_the_color_of_its_class(tmp_path: Path) -> None:
     mask = np.zeros((40, 40), np.uint8)
     mask[10:30, 10:30] = 1
     write_bytes(tmp_path / "images/1.png", encode_png(np.full((40, 40, 3), (200, 10, 10), np.uint8)))
     write_bytes(tmp_path / "masks/1.png", encode_png(mask))
     names = ("background", "cat")
     picture = preview({"1.png": "a cat"}, {"1.png": "1.png"}, tmp_path / "images", tmp_path / "masks", names, "all")
-    colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
-    assert tuple(palette()[1].tolist()) in colours
-    assert any(red > 190 and green < 20 for red, green, _ in colours)
+    colors = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    assert tuple(palette()[1].tolist()) in colors
+    assert any(red > 190 and green < 20 for red, green, _ in colors)
 
 
 def test_the_images_with_most_defects_come_first_and_say_which() -> None:

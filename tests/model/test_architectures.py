@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.architectures import build_model, check_model, parameter_count, with_synchronised_norm
+from cocoseg.model.architectures import build_model, check_model, parameter_count, with_synchronized_norm
 
 ENCODER = "tu-mobilenetv3_small_050"
 
@@ -110,11 +110,11 @@ def test_coco_weights_are_kept_but_for_the_last_layers(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("arch", ["unet", "deeplabv3_mobilenet", "fastscnn"])
-def test_synchronised_norm_changes_no_logit(arch: str) -> None:
+def test_synchronized_norm_changes_no_logit(arch: str) -> None:
     torch.manual_seed(0)
     model = build_model(arch, "tu-mobilenetv3_small_050", "none", 3).eval()
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         before = model(images)
-        torch.testing.assert_close(with_synchronised_norm(model)(images), before)
-    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in with_synchronised_norm(model).modules())
+        torch.testing.assert_close(with_synchronized_norm(model)(images), before)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in with_synchronized_norm(model).modules())

@@ -7,7 +7,7 @@ from cocoseg.model.preprocessing import (
     BORDER_RGB,
     Preprocessing,
     ResizeName,
-    normalised,
+    normalized,
     placed_image,
     placed_mask,
     placement,
@@ -25,7 +25,7 @@ def test_the_three_ways_into_the_network_by_hand() -> None:
     assert (sizes["letterbox"].top, sizes["letterbox"].left) == (5, 0)
 
 
-def test_a_letterbox_has_a_border_of_the_mean_colour_that_is_ignored() -> None:
+def test_a_letterbox_has_a_border_of_the_mean_color_that_is_ignored() -> None:
     place = placement(2, 4, 4, "letterbox")
     image = placed_image(torch.full((3, 2, 4), 9, dtype=torch.uint8), place)
     mask = placed_mask(torch.ones(2, 4, dtype=torch.uint8), place)
@@ -56,9 +56,9 @@ def test_one_channel_is_foreground_above_zero() -> None:
     assert predicted_labels(torch.tensor([[[-0.1, 0.0, 0.1]]])).tolist() == [[0, 0, 1]]
 
 
-def test_the_mean_colour_is_nothing_to_the_network() -> None:
+def test_the_mean_color_is_nothing_to_the_network() -> None:
     image = torch.tensor(BORDER_RGB, dtype=torch.uint8)[None, :, None, None]
-    values = normalised(image, Preprocessing(image_size_px=1, resize="squash"))
+    values = normalized(image, Preprocessing(image_size_px=1, resize="squash"))
     assert values.abs().max() < 0.02
 
 

@@ -5,7 +5,7 @@ from pictures.test_palette import least_distance
 from cocoseg.images.png import encode_png
 from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, Row, gallery, resized
 from cocoseg.pictures.layout import Pixels, text_width
-from cocoseg.pictures.overlay import ERRORS, colour_map, error_map, outline, overlay, palette
+from cocoseg.pictures.overlay import ERRORS, color_map, error_map, outline, overlay, palette
 
 NAMES = ("background", "person", "car")
 
@@ -20,17 +20,17 @@ def row(height: int, width: int, predicted: bool = True) -> Row:
     return Row(image=noise(height, width), truth=truth, prediction=truth if predicted else None, caption="a.jpg")
 
 
-def count(picture: Pixels, colour: tuple[int, int, int]) -> int:
-    return int((picture == np.array(colour, np.uint8)).all(axis=2).sum())
+def count(picture: Pixels, color: tuple[int, int, int]) -> int:
+    return int((picture == np.array(color, np.uint8)).all(axis=2).sum())
 
 
-def test_a_class_has_its_colour_in_the_colour_map() -> None:
-    pixels = colour_map(np.array([[0, 2]], np.uint8))
+def test_a_class_has_its_color_in_the_color_map() -> None:
+    pixels = color_map(np.array([[0, 2]], np.uint8))
     assert pixels[0, 1].tolist() == palette()[2].tolist()
 
 
 def test_ignored_pixels_are_hatched() -> None:
-    pixels = colour_map(np.full((16, 16), 255, np.uint8))
+    pixels = color_map(np.full((16, 16), 255, np.uint8))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 2
 
 
@@ -66,10 +66,10 @@ def test_an_error_map_by_hand() -> None:
         ERRORS["invented"],
         right,
     ]
-    assert np.array_equal(pixels[1], colour_map(truth)[1])
+    assert np.array_equal(pixels[1], color_map(truth)[1])
 
 
-def test_the_kinds_of_error_differ_for_every_kind_of_eye_and_from_class_colours() -> None:
+def test_the_kinds_of_error_differ_for_every_kind_of_eye_and_from_class_colors() -> None:
     errors = np.array(list(ERRORS.values()), float)
     dimmed = np.repeat(np.linspace(0, 160, 9)[:, None], 3, axis=1)
     # A difference of 2.3 is just noticeable.
@@ -96,7 +96,7 @@ def test_a_gallery_holds_legible_panels_and_one_more_with_predictions() -> None:
     assert predicted.dtype == np.uint8
 
 
-def test_an_error_is_in_the_picture_in_its_colour() -> None:
+def test_an_error_is_in_the_picture_in_its_color() -> None:
     shown = row(60, 80)
     nothing = Row(image=shown.image, truth=shown.truth, prediction=np.zeros_like(shown.truth))
     # Pictures keep four of eight bits: 221, 17, 34 becomes 216, 24, 40. The legend keeps all.

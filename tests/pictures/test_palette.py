@@ -11,8 +11,8 @@ BLINDNESS = {
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def lab(colours: np.ndarray, kind: str | None) -> np.ndarray:
-    share = colours / 255
+def lab(colors: np.ndarray, kind: str | None) -> np.ndarray:
+    share = colors / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     if kind:
         linear = np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1)
@@ -21,10 +21,10 @@ def lab(colours: np.ndarray, kind: str | None) -> np.ndarray:
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
 
 
-def least_distance(colours: np.ndarray) -> float:
+def least_distance(colors: np.ndarray) -> float:
     worst = np.inf
     for kind in (None, *BLINDNESS):
-        points = lab(colours, kind)
+        points = lab(colors, kind)
         apart = np.linalg.norm(points[:, None] - points, axis=-1)
         worst = min(worst, apart[~np.eye(len(points), dtype=bool)].min())
     return float(worst)
@@ -39,6 +39,6 @@ def test_ten_classes_differ_for_every_kind_of_eye() -> None:
     assert least_distance(palette()[:11].astype(float)) > 10
 
 
-def test_eighty_classes_have_eighty_colours_and_background_and_ignored_their_own() -> None:
-    colours = [tuple(colour) for colour in palette()[[*range(81), 255]].tolist()]
-    assert len(set(colours)) == 82
+def test_eighty_classes_have_eighty_colors_and_background_and_ignored_their_own() -> None:
+    colors = [tuple(color) for color in palette()[[*range(81), 255]].tolist()]
+    assert len(set(colors)) == 82

@@ -25,14 +25,14 @@ def bar(name: str, iou: float, low: float | None = None, high: float | None = No
     return ClassIoU(class_name=name, iou=iou, low=low, high=high)
 
 
-def is_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = (picture == np.array(colour, np.uint8)).all(axis=2)
+def is_color(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (picture == np.array(color, np.uint8)).all(axis=2)
     return found
 
 
 def bar_lengths(picture: NDArray[np.uint8]) -> list[int]:
     """The blue pixels across the middle of each bar, from the top."""
-    blue = is_colour(picture, BLUE).sum(axis=1)
+    blue = is_color(picture, BLUE).sum(axis=1)
     starts = np.flatnonzero((blue > 0) & (np.roll(blue, 1) == 0))
     return [int(blue[start : start + 8].max()) for start in starts]
 
@@ -47,9 +47,9 @@ def test_bars_are_as_long_as_their_iou_from_the_first_row_down() -> None:
 def test_an_interval_is_drawn_and_written_only_where_there_is_one() -> None:
     without, with_one = iou_bars([bar("cat", 0.5)]), iou_bars([bar("cat", 0.5, 0.25, 0.75)])
     # Numbers beside the scale take room, so compare shares: the line spans half of the scale, half of it on the bar.
-    dark = is_colour(with_one, INK)[20:80].sum(axis=1).max()
+    dark = is_color(with_one, INK)[20:80].sum(axis=1).max()
     assert dark > WIDTH_PX / 4
-    assert is_colour(without, INK)[20:80].sum(axis=1).max() < WIDTH_PX / 8
+    assert is_color(without, INK)[20:80].sum(axis=1).max() < WIDTH_PX / 8
 
 
 def test_81_classes_have_a_legible_line_each() -> None:
@@ -82,8 +82,8 @@ def test_curves_of_no_one_and_many_epochs_have_one_size() -> None:
 
 def test_a_wild_first_epoch_does_not_flatten_the_loss() -> None:
     wild = [{"val/loss": 33.0}, *({"val/loss": 1 - number / 10} for number in range(1, 6))]
-    rows = np.flatnonzero(is_colour(learning_curves(wild), BLUE)[60:, 100 : WIDTH_PX // 2].any(axis=1))
-    last_four = np.flatnonzero(is_colour(learning_curves(wild), BLUE)[60:, 220 : WIDTH_PX // 2].any(axis=1))
+    rows = np.flatnonzero(is_color(learning_curves(wild), BLUE)[60:, 100 : WIDTH_PX // 2].any(axis=1))
+    last_four = np.flatnonzero(is_color(learning_curves(wild), BLUE)[60:, 220 : WIDTH_PX // 2].any(axis=1))
     assert np.ptp(last_four) > np.ptp(rows) / 8
 
 

@@ -37,7 +37,7 @@ Time and memory on the machine that made it are in `metrics/timing/`."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
-    """One licence of an annotations file; exporters differ in what they say of it."""
+    """One license of an annotations file; exporters differ in what they say of it."""
 
     id: Any = None
     name: Any = None
@@ -138,8 +138,8 @@ def _data(info: ModelInfo, results: Results | None) -> list[str]:
         f"Source: {_source(results.source.info)}. Fingerprint `{info.data.fingerprint[:12]}`.",
         classes,
         _table(["images that show", *sides], rows),
-        "Licences of the training and validation images:",
-        _table(["licence", "images"], _licences(results)),
+        "Licenses of the training and validation images:",
+        _table(["license", "images"], _licences(results)),
     ]
 
 

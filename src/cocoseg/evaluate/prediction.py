@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cocoseg.model.preprocessing import Placement, Preprocessing, normalised, placed_image, placement
+from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement
 from cocoseg.model.weights import ModelInfo
 from cocoseg.workers import ahead, worker_count
 
@@ -51,7 +51,7 @@ def predict_logits(
             [placed_image(torch.from_numpy(image).permute(2, 0, 1), place) for _, image, place in batch]
         )
         with torch.inference_mode():
-            inputs = normalised(stacked.to(device), info.preprocessing)
+            inputs = normalized(stacked.to(device), info.preprocessing)
             logits = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2

@@ -254,7 +254,7 @@ def _image_reason(
     image: Image, kept: Sequence[Annotation], annotated_ids: set[int | None], params: FilterParams
 ) -> str | None:
     if params.licenses is not None and image.license not in params.licenses:
-        return "licence"
+        return "license"
     if image.id not in annotated_ids:
         return "no_annotation"
     if not any(annotation.iscrowd == 0 or params.crowd == "keep" for annotation in kept):

@@ -16,12 +16,12 @@ MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb 
 _BYTES_PER_PIXEL = 8
 _BESIDE_PIXELS_BYTES = 16 * 2**20
 
-# Colour without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
+# Color without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
 _JPEG = b"\xff\xd8\xff"
-# Named for grayscale, these are the bits of the divisor alone; those named for colour also say BGR.
+# Named for grayscale, these are the bits of the divisor alone; those named for color also say BGR.
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 

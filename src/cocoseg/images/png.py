@@ -14,17 +14,17 @@ _FILTER_NONE, _FILTER_UP = 0, 2
 
 def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     """`pixels` as a PNG: gray (H, W) of uint8 or uint16, or RGB (H, W, 3) of uint8. https://www.w3.org/TR/png-3/"""
-    rows, colour_type, row_filter = _rows(pixels)
+    rows, color_type, row_filter = _rows(pixels)
     height, width = pixels.shape[:2]
     scanlines = np.empty((height, 1 + rows.shape[1]), np.uint8)
     scanlines[:, 0] = row_filter
     scanlines[:, 1:] = rows
-    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, color_type, 0, 0, 0)
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", _deflate(scanlines)) + _chunk(b"IEND", b"")
 
 
 def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
-    """The bytes of each row after its filter, (H, bytes); the PNG colour type; the filter."""
+    """The bytes of each row after its filter, (H, bytes); the PNG color type; the filter."""
     height = pixels.shape[0]
     match pixels.dtype, pixels.ndim:
         case np.dtypes.UInt8DType(), 2:

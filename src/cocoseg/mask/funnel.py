@@ -32,19 +32,19 @@ def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixe
     return framed(
         stacked(
             [
-                beside([text_line(name, names), text_line(number, numbers), _bar(start, stop, total, colour)], gap_px=8)
-                for name, number, start, stop, colour in bars
+                beside([text_line(name, names), text_line(number, numbers), _bar(start, stop, total, color)], gap_px=8)
+                for name, number, start, stop, color in bars
             ]
         )
     )
 
 
-def _bar(start: int, stop: int, total: int, colour: tuple[int, int, int]) -> Pixels:
-    """`start` to `stop` of `total` in colour, what lies before it in light gray; at least one pixel if not empty."""
+def _bar(start: int, stop: int, total: int, color: tuple[int, int, int]) -> Pixels:
+    """`start` to `stop` of `total` in color, what lies before it in light gray; at least one pixel if not empty."""
     first, last = (_BAR_PX * count // total if total else 0 for count in (start, stop))
     if stop > start and last == first:
         first, last = min(first, _BAR_PX - 1), min(first, _BAR_PX - 1) + 1
     row = np.full((_BAR_HEIGHT_PX, _BAR_PX, 3), 255, np.uint8)
     row[:, :first] = _GONE
-    row[:, first:last] = colour
+    row[:, first:last] = color
     return np.vstack([paper(2, _BAR_PX), row])

@@ -1,4 +1,4 @@
-"""A look at the masks: some images with their colour maps, and how often each class comes."""
+"""A look at the masks: some images with their color maps, and how often each class comes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def preview(
     class_names: Sequence[str],
     title: str,
 ) -> Pixels:
-    """The images that have captions, in that order: input, colour map and overlay."""
+    """The images that have captions, in that order: input, color map and overlay."""
     shown = []
     for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
         image, mask = read_pair(pair, len(class_names))

@@ -1,6 +1,6 @@
 """The networks that a user can name: smp's through one branch, torchvision's DeepLabV3, Fast-SCNN.
 
-Every model takes normalised images (N, 3, H, W) of any size and returns logits (N, C, H, W). In training mode one with
+Every model takes normalized images (N, 3, H, W) of any size and returns logits (N, C, H, W). In training mode one with
 an auxiliary head returns the logits of both heads.
 """
 
@@ -96,7 +96,7 @@ def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> No
         parameter.requires_grad_(tried.grad is not None)
 
 
-def with_synchronised_norm(model: nn.Module) -> nn.Module:
+def with_synchronized_norm(model: nn.Module) -> nn.Module:
     """The model with BatchNorm over the images of all processes."""
     # Not torch's own, which drops the activations that timm's norms hold.
     from timm.layers.norm_act import convert_sync_batchnorm

@@ -21,7 +21,7 @@ ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [
 # ImageNet's, which every pretrained encoder here was trained with; per channel, of values in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# A border of the mean colour is 0 to the network, as its own padding is.
+# A border of the mean color is 0 to the network, as its own padding is.
 BORDER_RGB = (124, 116, 104)
 
 
@@ -73,7 +73,7 @@ def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -
 
 
 def placed_image(image: Tensor, place: Placement) -> Tensor:
-    """The network's input, (3, input_height, input_width) uint8; a border in the mean colour."""
+    """The network's input, (3, input_height, input_width) uint8; a border in the mean color."""
     size = (place.content_height, place.content_width)
     if image.shape[1:] != size:
         # antialias: without it a photograph that is shrunk a lot loses thin things by chance
@@ -99,7 +99,7 @@ def placed_mask(mask: Tensor, place: Placement) -> Tensor:
     return canvas
 
 
-def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 images (N, 3, H, W) as the float32 that the network expects, on their device, channels last."""
     mean = torch.tensor(preprocessing.mean, device=images.device)[None, :, None, None] * 255
     std = torch.tensor(preprocessing.std, device=images.device)[None, :, None, None] * 255

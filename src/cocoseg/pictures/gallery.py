@@ -23,7 +23,7 @@ from cocoseg.pictures.layout import (
     text_line,
     text_width,
 )
-from cocoseg.pictures.overlay import ERRORS, RIGHT, colour_map, error_map, overlay
+from cocoseg.pictures.overlay import ERRORS, RIGHT, color_map, error_map, overlay
 
 PANEL_HEIGHT_PX = 172
 _NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel by its height: room for its heading, and for two columns
@@ -99,7 +99,7 @@ def _cell(row: Row, width: int) -> Pixels:
     size = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
     image, truth = resized(row.image, *size), resized_labels(row.truth, *size)
     if row.prediction is None:
-        panels = [_thrifty(image, bits=5), colour_map(truth), _thrifty(overlay(image, truth), bits=4)]
+        panels = [_thrifty(image, bits=5), color_map(truth), _thrifty(overlay(image, truth), bits=4)]
     else:
         prediction = resized_labels(row.prediction, *size)
         panels = [
@@ -144,13 +144,13 @@ def legend(class_names: Sequence[str], width: int = 480) -> Pixels:
 
 def _class_swatches(indices: Iterable[int], class_names: Sequence[str]) -> list[tuple[Pixels, str]]:
     return [
-        (colour_map(np.full(_SWATCH, index, np.uint8)), "ignored" if index == IGNORE else class_names[index])
+        (color_map(np.full(_SWATCH, index, np.uint8)), "ignored" if index == IGNORE else class_names[index])
         for index in indices
     ]
 
 
 def _error_swatches() -> list[tuple[Pixels, str]]:
-    return [(np.full((*_SWATCH, 3), colour, np.uint8), name) for name, colour in _ERROR_LEGEND.items()]
+    return [(np.full((*_SWATCH, 3), color, np.uint8), name) for name, color in _ERROR_LEGEND.items()]
 
 
 def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]:

@@ -35,27 +35,27 @@ ffcc55 cc7777 66ee77 ee99ff bb4477 ee7733 555599 aaff00 dd66bb 88ccdd
 def palette() -> NDArray[np.uint8]:
     """RGB of each mask value, (256, 3) uint8: 0 nearly black, 255 gray, classes beyond the 80th start again."""
     classes = np.array([list(bytes.fromhex(word)) for word in _CLASSES.split()], np.uint8)
-    colours = classes[(np.arange(256) - 1) % len(classes)]
-    colours[0] = BACKGROUND_RGB
-    colours[IGNORE] = IGNORE_RGB
-    return colours
+    colors = classes[(np.arange(256) - 1) % len(classes)]
+    colors[0] = BACKGROUND_RGB
+    colors[IGNORE] = IGNORE_RGB
+    return colors
 
 
 _HATCH = (90, 90, 90)
-# Told apart by colour-blind people too: from each other, from gray, and from the first twenty class colours.
+# Told apart by color-blind people too: from each other, from gray, and from the first twenty class colors.
 ERRORS = {"missed": (221, 17, 34), "invented": (119, 255, 255), "confused": (204, 0, 255)}
 RIGHT = (110, 110, 110)
 
 
-def colour_map(labels: Pixels) -> Pixels:
-    """Labels in their class colours, (H, W, 3); ignored pixels hatched."""
+def color_map(labels: Pixels) -> Pixels:
+    """Labels in their class colors, (H, W, 3); ignored pixels hatched."""
     pixels = palette()[labels]
     pixels[(labels == IGNORE) & _stripes(*labels.shape)] = _HATCH
     return pixels
 
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
-    """The image dimmed, its classes tinted and outlined in their colours, ignored pixels hatched."""
+    """The image dimmed, its classes tinted and outlined in their colors, ignored pixels hatched."""
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
     pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as worked out pixel by pixel
@@ -69,7 +69,7 @@ def overlay(image: Pixels, labels: Pixels) -> Pixels:
 
 
 def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
-    """The image dimmed, wrong pixels in the colours of `ERRORS`, right objects gray, ignored pixels hatched.
+    """The image dimmed, wrong pixels in the colors of `ERRORS`, right objects gray, ignored pixels hatched.
 
     missed: an object predicted as background; invented: background predicted as an object; confused: an object
     predicted as one of another class.
@@ -83,7 +83,7 @@ def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
     pixels[~object_there & object_predicted] = ERRORS["invented"]
     pixels[object_there & object_predicted & ~same] = ERRORS["confused"]
     ignored = truth == IGNORE
-    pixels[ignored] = colour_map(truth)[ignored]
+    pixels[ignored] = color_map(truth)[ignored]
     return pixels
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WIDTH_PX = 800
 _DPI = 100
 INK, FAINT_INK, _GRID = "#202226", "#6e7278", "#e2e4e8"
-# Okabe and Ito 2008: told apart by colour-blind people too
+# Okabe and Ito 2008: told apart by color-blind people too
 BLUE, VERMILION = "#0072b2", "#d55e00"
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,

@@ -35,7 +35,7 @@ class RandomScale(v2.Transform):
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Images bilinear with antialiasing, masks by the nearest centre."""
+        """Images bilinear with antialiasing, masks by the nearest center."""
         if not isinstance(inpt, tv_tensors.Mask):
             return v2f.resize(inpt, params["size"], antialias=True)
         # v2's own rule for masks rounds down, which moves them half a pixel against their image.

@@ -54,12 +54,12 @@ def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
 
 
 def _curve(
-    axes: "Axes", epochs: Sequence[Mapping[str, float]], name: str, label: str, colour: str, line_style: str
+    axes: "Axes", epochs: Sequence[Mapping[str, float]], name: str, label: str, color: str, line_style: str
 ) -> None:
     points = [(number, metrics[name]) for number, metrics in enumerate(epochs, 1) if name in metrics]
     if points:
         marker = "o" if len(points) <= _MOST_MARKERS else ""
-        axes.plot(*zip(*points, strict=True), line_style, color=colour, label=label, marker=marker, markersize=3.5)
+        axes.plot(*zip(*points, strict=True), line_style, color=color, label=label, marker=marker, markersize=3.5)
 
 
 def _spread(axes: "Axes", losses: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cocoseg.model.architectures import build_model, check_model, with_synchronised_norm
+from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
     ModelInfo,
@@ -74,10 +74,10 @@ class Learner:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
-        synchronised = fabric.world_size > 1 and fabric.device.type == "cuda"
-        check_model(model, params.image_size_px, params.batch_size // (1 if synchronised else fabric.world_size))
-        if synchronised:
-            model = with_synchronised_norm(model)
+        synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"
+        check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
+        if synchronized:
+            model = with_synchronized_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
         trained: Any = torch.compile(self.model) if params.compile else self.model

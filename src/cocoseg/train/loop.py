@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import device_name, peak_memory_mb
 from cocoseg.model.architectures import parameter_count
-from cocoseg.model.preprocessing import normalised
+from cocoseg.model.preprocessing import normalized
 from cocoseg.model.weights import ModelInfo, library_versions, save_checkpoint
 from cocoseg.train.dataset import Side, sample_seed, training_side, validation_side
 from cocoseg.train.devices import launched_fabric, memory_explained, precision
@@ -106,7 +106,7 @@ def _train_epoch(learner: Learner, side: Side, progress: Progress) -> float:
         last_of_group = place == group - 1
         images, target = on_device(images, target, fabric)
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
-            output = network(normalised(images, learner.preprocessing))
+            output = network(normalized(images, learner.preprocessing))
             loss = segmentation_loss(output, target, learner.loss_name, learner.class_weights)
             fabric.backward(loss / group if group > 1 else loss)
         losses.append(loss.detach())

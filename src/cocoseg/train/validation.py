@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.preprocessing import normalised, predicted_labels
+from cocoseg.model.preprocessing import normalized, predicted_labels
 from cocoseg.pictures.gallery import Row, gallery
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import Samples
@@ -51,7 +51,7 @@ def validate(learner: Learner, batches: Batches) -> Validation:
     for images, target in batches:
         images, target = on_device(images, target, fabric)
         with fabric.autocast():
-            logits = model(normalised(images, learner.preprocessing))
+            logits = model(normalized(images, learner.preprocessing))
         loss = segmentation_loss(logits, target, learner.loss_name, learner.class_weights)
         losses.append(loss * len(images))  # on the device: looking at it would make a GPU wait
         images_seen += len(images)
@@ -96,7 +96,7 @@ def strip(learner: Learner, samples: Samples) -> NDArray[np.uint8]:
     rows = []
     for index in range(min(STRIP_IMAGES, len(samples))):
         image, truth = samples[0, index]
-        logits = learner.scored(normalised(image[None].to(learner.fabric.device), learner.preprocessing))
+        logits = learner.scored(normalized(image[None].to(learner.fabric.device), learner.preprocessing))
         prediction = predicted_labels(logits)[0].cpu().numpy()
         rows.append(Row(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
     return gallery(rows, learner.classes)

@@ -162,7 +162,7 @@ def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summa
     Path("photos/notes.jpg").write_text("Dear diary,")
     Image.new("RGB", (1, 1)).save("photos/one.png")
     Image.new("RGBA", (8, 8)).save("photos/clear.png")
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("black", "white")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("black", "white")]
     frames[0].save("photos/moving.gif", save_all=True, append_images=frames[1:])
     Path("empty").mkdir()
     assert command("photos", "empty", "photos/gone.jpg", "--out", "out") == 1

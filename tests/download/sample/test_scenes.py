@@ -219,10 +219,10 @@ def test_an_image_that_does_not_exist_is_refused_in_one_line() -> None:
         draw_pixels(5000)
 
 
-def square(size_px: int, centre_px: tuple[int, int]) -> CutOut:
+def square(size_px: int, center_px: tuple[int, int]) -> CutOut:
     corners = [(-500, -500), (500, -500), (500, 500), (-500, 500)]
     size = FINE * size_px
-    return cut_out([(1, corners)], (FINE * centre_px[0], FINE * centre_px[1]), (size, size), 0, (8, 0, 12), 0)
+    return cut_out([(1, corners)], (FINE * center_px[0], FINE * center_px[1]), (size, size), 0, (8, 0, 12), 0)
 
 
 def test_a_cut_out_covers_the_pixels_of_its_polygon_and_shades_those_below() -> None:

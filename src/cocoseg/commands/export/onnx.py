@@ -1,6 +1,6 @@
 """A model as ONNX, of any batch and size, held against PyTorch by onnxruntime. https://onnx.ai
 
-It takes normalised images (N, 3, H, W) float32 and returns logits (N, C, H, W); how images are prepared and what the
+It takes normalized images (N, 3, H, W) float32 and returns logits (N, C, H, W); how images are prepared and what the
 channels mean stands in its metadata.
 """
 
@@ -141,7 +141,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _pictures(shape: tuple[int, int, int, int]) -> Tensor:
-    """Blurred colours with a little noise, in the range of normalised images; the same each time."""
+    """Blurred colors with a little noise, in the range of normalized images; the same each time."""
     chance = torch.Generator().manual_seed(0)
     blobs = F.interpolate(torch.randn(*shape[:2], 5, 7, generator=chance), shape[2:], mode="bilinear")
     return blobs + 0.1 * torch.randn(shape, generator=chance)

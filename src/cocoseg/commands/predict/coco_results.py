@@ -35,10 +35,10 @@ def category_ids(info: ModelInfo) -> list[int]:
 
 
 def described_images(images: Sequence[Mapping[str, Any]], info: ModelInfo) -> dict[str, Any]:
-    """What pycocotools' `COCO` needs to load results beside: the images, and the categories with their colours."""
+    """What pycocotools' `COCO` needs to load results beside: the images, and the categories with their colors."""
     categories = [
-        {"id": category_id, "name": name, "color": colour.tolist()}
-        for category_id, name, colour in zip(category_ids(info), info.classes, palette(), strict=False)
+        {"id": category_id, "name": name, "color": color.tolist()}
+        for category_id, name, color in zip(category_ids(info), info.classes, palette(), strict=False)
     ]
     return {"info": {}, "images": images, "annotations": [], "categories": categories[BACKGROUND + 1 :]}
 

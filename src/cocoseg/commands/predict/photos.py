@@ -217,7 +217,7 @@ def _what_it_is(data: bytes, defect: ImageDefect) -> str:
 
 def _clear_share(data: bytes, header: Header) -> float:
     """The share of pixels that are not opaque."""
-    # A palette, or one colour of an image without alpha, can be transparent too.
+    # A palette, or one color of an image without alpha, can be transparent too.
     if "alpha" in header.converted or b"tRNS" in data[: data.find(b"IDAT")] or data[12:16] in (b"VP8X", b"VP8L"):
         pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
         if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 4:

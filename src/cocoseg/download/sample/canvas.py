@@ -46,7 +46,7 @@ class CutOut(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[tuple[int, npt.NDArray[np.int32]]]
     """Tone and polygon, (n, 2) in quarter pixels; later parts cover earlier ones."""
     box: Box
-    colours: tuple[int, int, int]
+    colors: tuple[int, int, int]
     """Palette indices of tones 1 to 3."""
     pattern: int
     """Kind of paper: 0 plain, 1 striped, 2 chequered, 3 dotted, 4 and 5 mottled."""
@@ -56,23 +56,23 @@ class CutOut(msgspec.Struct, frozen=True, kw_only=True):
 
 def cut_out(
     parts: list[Part],
-    centre: tuple[int, int],
+    center: tuple[int, int],
     size: tuple[int, int],
     angle: int,
-    colours: tuple[int, int, int],
+    colors: tuple[int, int, int],
     pattern: int,
 ) -> CutOut:
-    """A shape of `size` quarter pixels (its square, x and y; a negative x mirrors) turned by `angle` about `centre`."""
+    """A shape of `size` quarter pixels (its square, x and y; a negative x mirrors) turned by `angle` about `center`."""
     c, s = cosine(angle), sine(angle)
     points = np.fromiter(chain.from_iterable(chain.from_iterable(polygon for _, polygon in parts)), np.int64)
     turn = np.array(((size[0] * c, size[0] * s), (-size[1] * s, size[1] * c)))
-    placed = (points.reshape(-1, 2) @ turn // (UNIT * ONE) + centre).astype(np.int32)
+    placed = (points.reshape(-1, 2) @ turn // (UNIT * ONE) + center).astype(np.int32)
     ends = [0, *accumulate(len(polygon) for _, polygon in parts)]
     (x0, y0), (x1, y1) = placed.min(axis=0).tolist(), placed.max(axis=0).tolist()
     return CutOut(
         parts=[(tone, placed[start:end]) for (tone, _), (start, end) in zip(parts, pairwise(ends), strict=True)],
         box=(x0 // FINE, y0 // FINE, x1 // FINE + 1, y1 // FINE + 1),
-        colours=colours,
+        colors=colors,
         pattern=pattern,
         slope=(c, s),
     )
@@ -106,15 +106,15 @@ def meet(one: Box, other: Box) -> Box | None:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def ground(rng: Rng, height: int, width: int, colours: tuple[int, ...]) -> Integers:
-    """Layers of torn paper in `colours`, (height, width, 3)."""
+def ground(rng: Rng, height: int, width: int, colors: tuple[int, ...]) -> Integers:
+    """Layers of torn paper in `colors`, (height, width, 3)."""
     relief = (5 * smooth_field(rng, height, width, 44) + 3 * smooth_field(rng, height, width, 17)) // 8
     # Ground is the figures' own paper, a little washed out; its layers lean towards the lowest.
-    inks = (2 * PALETTE[list(colours)] + 2 * PALETTE[colours[0]] + 4 * PALETTE[0]) // 8
+    inks = (2 * PALETTE[list(colors)] + 2 * PALETTE[colors[0]] + 4 * PALETTE[0]) // 8
     picture = np.broadcast_to(inks[0], (height, width, 3)).astype(np.int32)
-    for layer in range(1, len(colours)):
+    for layer in range(1, len(colors)):
         # A ramp of a few steps of the relief instead of a cliff: the edge is smooth to the eye.
-        cover = np.clip((relief - 64 - 128 * layer // len(colours)) * 4, 0, 16)
+        cover = np.clip((relief - 64 - 128 * layer // len(colors)) * 4, 0, 16)
         shadow = np.zeros_like(cover)
         shadow[2:, 1:] = cover[:-2, :-1]  # a torn edge throws a thin shadow on the layer below
         picture -= picture * np.clip(shadow - cover, 0, 16)[..., None] // 100
@@ -134,7 +134,7 @@ def paste(picture: Integers, item: CutOut, rng: Rng) -> None:
         return
     x0, y0, x1, y1 = box
     tones = stencil(item, (x0 - reach, y0 - reach, x1 + reach, y1 + reach))
-    sums = _average(tones, item.colours)
+    sums = _average(tones, item.colors)
     cover = sums[..., 3]
     inner = (slice(reach, -reach), slice(reach, -reach))
     view = picture[y0:y1, x0:x1]
@@ -164,11 +164,11 @@ def smooth_field(rng: Rng, height: int, width: int, cell: int) -> Integers:
     return blended
 
 
-def _average(tones: Pixels, colours: tuple[int, int, int]) -> Integers:
+def _average(tones: Pixels, colors: tuple[int, int, int]) -> Integers:
     """Sums over the 16 quarter pixels of each pixel: red, green, blue and how many are covered, (h, w, 4)."""
     # Four 16-bit lanes in one word: a sum of 16 bytes overflows none of them.
     lanes = np.zeros((4, 4), np.uint64)
-    lanes[1:, :3] = PALETTE[list(colours)]
+    lanes[1:, :3] = PALETTE[list(colors)]
     lanes[1:, 3] = 1
     words = lanes[:, 0] | lanes[:, 1] << np.uint64(16) | lanes[:, 2] << np.uint64(32) | lanes[:, 3] << np.uint64(48)
     fine = words[tones]
@@ -188,7 +188,7 @@ def _box_sum(cover: Integers) -> Integers:
 
 
 def _texture(item: CutOut, rng: Rng, box: Box) -> Integers:
-    """How much lighter or darker the paper is than its colour, in 256ths, (height, width)."""
+    """How much lighter or darker the paper is than its color, in 256ths, (height, width)."""
     x0, y0, x1, y1 = box
     height, width = y1 - y0, x1 - x0
     x = np.arange(x0, x1, dtype=np.int32)

@@ -211,12 +211,12 @@ def _crowd(rng: Rng, height: int, width: int, paper: tuple[int, ...]) -> list[Fi
     ]
 
 
-def _figure(rng: Rng, kind: int, centre: tuple[int, int], size_px: int, paper: tuple[int, ...]) -> Figure:
+def _figure(rng: Rng, kind: int, center: tuple[int, int], size_px: int, paper: tuple[int, ...]) -> Figure:
     # An airplane seen from above may point further aside than what stands upright.
-    return Figure(kind, _lay(rng, _CATEGORIES[kind][2], centre, size_px, 4 if kind == 5 else 3, paper))
+    return Figure(kind, _lay(rng, _CATEGORIES[kind][2], center, size_px, 4 if kind == 5 else 3, paper))
 
 
-def _lay(rng: Rng, shape: Shape, centre: tuple[int, int], size_px: int, turn: int, paper: tuple[int, ...]) -> CutOut:
+def _lay(rng: Rng, shape: Shape, center: tuple[int, int], size_px: int, turn: int, paper: tuple[int, ...]) -> CutOut:
     """One shape in random papers, turned by up to `turn` 64ths to either side; half of them mirrored."""
     # A middle, a light and a dark ink for every shape alike, none of them the ground's own.
     inks = [rng.between(first, last) for first, last in _TONES]
@@ -224,7 +224,7 @@ def _lay(rng: Rng, shape: Shape, centre: tuple[int, int], size_px: int, turn: in
     squeeze = rng.between(90, 111)
     return cut_out(
         shape(rng),
-        (FINE * centre[0], FINE * centre[1]),
+        (FINE * center[0], FINE * center[1]),
         (rng.choice((-1, 1)) * FINE * size_px * squeeze // 100, FINE * size_px * 100 // squeeze),
         rng.between(-turn, turn),
         (middle, light, dark),

@@ -1,4 +1,4 @@
-"""The shapes of the drawn dataset: each a list of parts in its own square of 1,000 units, y down, (0, 0) the centre."""
+"""The shapes of the drawn dataset: each a list of parts in its own square of 1,000 units, y down, (0, 0) the center."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -249,14 +249,14 @@ def flower(rng: Rng) -> list[Part]:
     return [*parts, (2, disc((0, 0), 190)), (3, disc((0, 0), 90))]
 
 
-def disc(centre: Point, radius: int) -> list[Point]:
+def disc(center: Point, radius: int) -> list[Point]:
     """A circle of 32 corners."""
-    return _arc(centre, radius, _CIRCLE[::2])
+    return _arc(center, radius, _CIRCLE[::2])
 
 
-def half_disc(centre: Point, radius: int) -> list[Point]:
+def half_disc(center: Point, radius: int) -> list[Point]:
     """The upper half of a circle."""
-    return _arc(centre, radius, [*_CIRCLE[STEPS // 2 :: 2], _CIRCLE[0]])
+    return _arc(center, radius, [*_CIRCLE[STEPS // 2 :: 2], _CIRCLE[0]])
 
 
 def bar(start: Point, end: Point, half_width: int) -> list[Point]:
@@ -269,11 +269,11 @@ def bar(start: Point, end: Point, half_width: int) -> list[Point]:
     return head + [(start[0] - (ux * a - uy * b) // 10, start[1] - (uy * a + ux * b) // 10) for a, b in cap]
 
 
-def _polar(centre: Point, radius: int, angle: int) -> Point:
+def _polar(center: Point, radius: int, angle: int) -> Point:
     c, s = _CIRCLE[angle % STEPS]
-    return centre[0] + radius * c // ONE, centre[1] + radius * s // ONE
+    return center[0] + radius * c // ONE, center[1] + radius * s // ONE
 
 
-def _arc(centre: Point, radius: int, directions: Sequence[Point]) -> list[Point]:
-    x, y = centre
+def _arc(center: Point, radius: int, directions: Sequence[Point]) -> list[Point]:
+    x, y = center
     return [(x + radius * c // ONE, y + radius * s // ONE) for c, s in directions]
