@@ -13,7 +13,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.evaluation import (
     EvaluateParams,
     Evaluation,
-    checked_info,
+    check_model,
     evaluate,
     evaluation_metrics,
     iou_rows,
@@ -108,7 +108,7 @@ def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
 
 
 def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -> None:
-    assert checked_info(INFO, MULTICLASS, "data/model") == INFO
+    check_model(INFO, MULTICLASS, "data/model")
     dog = msgspec.structs.replace(INFO, classes=("background", "person", "dog"))
     turned = msgspec.structs.replace(INFO, classes=("background", "car", "person"))
     for info, mapping, found in (
@@ -121,6 +121,6 @@ def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -
         (INFO, BINARY, "a model of task multiclass, but the masks are binary"),
     ):
         with pytest.raises(CocosegError) as caught:
-            checked_info(info, mapping, "../other/data/model")
+            check_model(info, mapping, "../other/data/model")
         way_out = "expected a model of these masks, as dvc repro train makes it"
         assert str(caught.value) == f"../other/data/model: {found}; {way_out}"

@@ -10,10 +10,9 @@ import torch
 from evaluate.test_evaluation import INFO
 from torch import Tensor, nn
 
-from cocoseg.evaluate import prediction
+from cocoseg.evaluate import prediction, restore
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.evaluate.restore import _labels_in_parts, original_labels, original_logits
-from cocoseg.model import preprocessing as geometry
 from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.workers import ahead
 
@@ -129,7 +128,7 @@ def test_labels_are_the_same_by_plane_as_on_the_cpu_and_in_parts_as_on_an_accele
     logits = torch.randn(5, 16, 16, generator=torch.Generator().manual_seed(0))
     logits[3] = logits[1]  # ties, which the first class wins
     expected = original_logits(logits, place).argmax(dim=0)
-    monkeypatch.setattr(geometry, "_MOST_VALUES", channels * 40 * 60)
+    monkeypatch.setattr(restore, "_MOST_VALUES", channels * 40 * 60)
     labels = original_labels(logits, place)
     assert labels.dtype == np.uint8
     assert labels.shape == (40, 60)

@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 from torch import nn
 
+from cocoseg import paths
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.commands.released import RELEASED, released_checkpoint
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
-from cocoseg.evaluate.evaluation import EvaluateParams, checked_info, evaluate, evaluation_metrics
-from cocoseg.evaluate.pretraining import seen_in_pretraining
-from cocoseg.images.pairs import Pair, pairs
+from cocoseg.evaluate.evaluation import EvaluateParams, check_model
+from cocoseg.evaluate.scored_side import Side, score_side, side_to_score
+from cocoseg.images.pairs import Sides
 from cocoseg.model.weights import (
     INFO,
     ModelInfo,
@@ -26,7 +27,6 @@ from cocoseg.model.weights import (
 )
 from cocoseg.tables import ImageRow
 
-DATA = Path("data")
 _LIST = "expected a text file with the file name of an image on each line"
 
 
@@ -40,18 +40,16 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
     if side and split:
         raise CocosegError("--side and --split name two sides; expected one of them")
     params = load_params(EvaluateParams)
-    mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
+    mapping = read_json(paths.CATEGORY_MAPPING, CategoryMapping)
     network, info = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
-    info = checked_info(info, mapping, model)
-    name, scored = _side(side, split)
-    images = read_table(DATA / "images.csv", ImageRow)
-    seen = seen_in_pretraining(info, [pair.file_name for pair in scored], images)
-    for warning in mismatches(info) + (seen.warnings(len(scored)) if seen else []):
-        sys.stderr.write(f"cocoseg evaluate: {model}: {warning}\n")
+    check_model(info, mapping, model)
+    scored = _side(side, split)
+    images = read_table(paths.IMAGE_TABLE, ImageRow)
     with tempfile.TemporaryDirectory() as folder:
-        result = evaluate(network, info, scored, predictions or Path(folder))
-    metrics = evaluation_metrics(result, params, mapping.classes, name, {}, seen)
-    del metrics["baselines"]
+        result = score_side(params, (network, info), scored, images, predictions or Path(folder), {})
+    for warning in mismatches(info) + result.warnings:
+        sys.stderr.write(f"cocoseg evaluate: {model}: {warning}\n")
+    metrics = {key: value for key, value in result.metrics.items() if key != "baselines"}
     about = {"model": model, "arch": info.arch, "weights_sha256": info.weights_sha256}
     return msgspec.json.format(msgspec.json.encode(about | metrics), indent=2).decode() + "\n"
 
@@ -60,9 +58,8 @@ def mismatches(info: ModelInfo) -> list[str]:
     """What sets a model apart from the data and libraries that lie here, in words."""
     found = []
     if info.data.fingerprint:
-        here = data_fingerprint(
-            [DATA / "images.csv", DATA / "masks.csv", *(DATA / f"splits/{side}.txt" for side in ("train", "val"))]
-        )
+        lists = [paths.SPLITS / f"{side}.txt" for side in ("train", "val")]
+        here = data_fingerprint([paths.IMAGE_TABLE, paths.MASK_TABLE, *lists])
         if here != info.data.fingerprint:
             found.append("trained on other data or another split: images scored here may be among those it has seen")
     found += _version_changes(info.versions, library_versions())
@@ -89,22 +86,18 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     return load_checkpoint(folder)
 
 
-def _side(side: str | None, split: Path | None) -> tuple[str, list[Pair]]:
-    """What is scored: its name, and its pairs."""
-    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
-    names = (
-        [split]
-        if split
-        else [DATA / f"splits/{side}.txt"]
-        if side
-        else [DATA / f"splits/{side}.txt" for side in ("test", "val")]
-    )
-    for file in names:
-        listed = read_lines(file, way_out=_LIST) if split else read_lines(file)
-        unknown = next((name for name in listed if split and name not in mask_map), None)
+def _side(side: str | None, split: Path | None) -> Side:
+    """Return what is to be scored. Raises `CocosegError` for a list that names no image."""
+    sides = Sides(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    if split is None:
+        found = Side(side, sides.pairs(side)) if side else side_to_score(sides)
+        place = sides.splits / f"{found.name}.txt"
+    else:
+        listed, known = read_lines(split, way_out=_LIST), read_json(sides.mask_map, dict[str, str])
+        unknown = next((name for name in listed if name not in known), None)
         if unknown is not None:
-            raise CocosegError(f"{split}: {unknown[:80]!r} is no image that has a mask; {_LIST}")
-        found = pairs(listed, mask_map, DATA / "images", DATA / "masks")
-        if found:
-            return str(split) if split else file.stem, found
-    raise CocosegError(f"{names[-1]}: lists no image; there is nothing to score")
+            raise CocosegError(f"{split}: {unknown[:80]!r} is not an image that has a mask; {_LIST}")
+        found, place = Side(str(split), sides.listed(listed)), split
+    if not found.pairs:
+        raise CocosegError(f"{place}: lists no image; there is nothing to score")
+    return found

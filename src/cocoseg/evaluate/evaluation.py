@@ -112,17 +112,14 @@ def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def checked_info(info: ModelInfo, mapping: CategoryMapping, place: str) -> ModelInfo:
-    """Return `info` if its task and classes are those of the masks; else raise `CocosegError`, which calls the model
-    `place`.
-    """
+def check_model(info: ModelInfo, mapping: CategoryMapping, place: str) -> None:
+    """Raise `CocosegError`, which calls the model `place`, unless its task and classes are those of the masks."""
     way_out = "expected a model of these masks, as dvc repro train makes it"
     if info.task != mapping.task:
         raise CocosegError(f"{place}: a model of task {info.task}, but the masks are {mapping.task}; {way_out}")
     if info.classes != mapping.classes:
         how = class_difference(info.classes, mapping.classes, "only in the model", "only in the masks")
         raise CocosegError(f"{place}: its classes are not those of the masks: {how}; {way_out}")
-    return info
 
 
 def iou_rows(metrics: Mapping[str, Any]) -> list[ClassIoU]:

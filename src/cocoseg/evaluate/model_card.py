@@ -5,11 +5,14 @@ Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from tabulate import tabulate
 
+from cocoseg.core.files import read_json, write_bytes
+from cocoseg.images.pairs import Sides
 from cocoseg.model.weights import ModelInfo
 
 _NAMES = {
@@ -28,7 +31,7 @@ _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` pred
 
 ```python
 from pathlib import Path
-from cocoseg.model.weights import load_checkpoint
+from cocoseg.weights import load_checkpoint
 
 model, info = load_checkpoint(Path("data/model"))  # a torch.nn.Module, and data/model/model.json
 ```
@@ -75,6 +78,26 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     multiply_adds: int
     """Of one square image of the size that the model was trained at."""
+
+
+def write_card(
+    path: Path,
+    info: ModelInfo,
+    cost: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    sides: Sides,
+    split_metrics: Path,
+    filtered: Path,
+) -> None:
+    """Write the model card of a scored model. `cost` is that of `model_cost`, `metrics` those of the scored side."""
+    results = Results(
+        metrics=metrics,
+        split=read_json(split_metrics, dict[str, Any]),
+        source=read_json(filtered, DatasetNotes),
+        learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides.pairs(side)),
+    )
+    fixed = Cost(parameters=cost["parameters"], multiply_adds=cost["multiply_adds"])
+    write_bytes(path, model_card(info, fixed, results).encode())
 
 
 def model_card(info: ModelInfo, cost: Cost, results: Results | None) -> str:
