@@ -68,12 +68,12 @@ def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
             axes.text(0.5, 0, "no class has a pixel", horizontalalignment="center", verticalalignment="center")
         axes.set(xlim=(0, 1), ylim=(max(1, len(rows)) - 0.5, -0.5))
         axes.set_title(f"IoU of each class{' and its 95 % interval' if intervals else ''}")
-        axes.set_yticks(places, [_short(row.class_name) for row in rows])
+        axes.set_yticks(places, [short_name(row.class_name) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", top=len(rows) > 30, labeltop=len(rows) > 30)
         axes.grid(visible=False, axis="y")
 
-    return _drawn(draw, height_px=82 + _ROW_PX * max(1, len(rows)))
+    return rendered(draw, height_px=82 + _ROW_PX * max(1, len(rows)))
 
 
 def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
@@ -105,7 +105,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(frameon=False)
 
-    return _drawn(draw, height_px=340)
+    return rendered(draw, height_px=340)
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
@@ -134,8 +134,11 @@ def _spread(axes: "Axes", losses: Sequence[float]) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _drawn(draw: "Callable[[Figure], None]", height_px: int) -> NDArray[np.uint8]:
-    """What `draw` puts on a figure of `WIDTH_PX`, the same on every machine with the same libraries."""
+def rendered(draw: "Callable[[Figure], None]", height_px: int, width_px: int = WIDTH_PX) -> NDArray[np.uint8]:
+    """Return what `draw` puts on a figure in the style of all charts, RGB (H, W, 3).
+
+    The pixels are the same on every machine with the same libraries.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -145,13 +148,14 @@ def _drawn(draw: "Callable[[Figure], None]", height_px: int) -> NDArray[np.uint8
         matplotlib.rcParams.update(_STYLE)
         # A character that the font does not have is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI)
+        figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI)
         canvas: Any = FigureCanvasAgg(figure)  # its methods have no types
         draw(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return the name on one line, cut after 28 characters."""
     name = " ".join(name.split())
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
