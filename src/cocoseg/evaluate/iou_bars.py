@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.scores.charts import BLUE, INK, drawn
+from cocoseg.scores.charts import BLUE, INK, rendered, short_name
 from cocoseg.tables import ClassIoU
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW_PX = 20  # of one class
-_LONGEST_NAME = 28
 
 
 def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
@@ -37,14 +36,9 @@ def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
             axes.text(0.5, 0, "no class has a pixel", horizontalalignment="center", verticalalignment="center")
         axes.set(xlim=(0, 1), ylim=(max(1, len(rows)) - 0.5, -0.5))
         axes.set_title(f"IoU of each class{' and its 95 % interval' if intervals else ''}")
-        axes.set_yticks(places, [_short(row.class_name) for row in rows])
+        axes.set_yticks(places, [short_name(row.class_name) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", top=len(rows) > 30, labeltop=len(rows) > 30)
         axes.grid(visible=False, axis="y")
 
-    return drawn(draw, height_px=82 + _ROW_PX * max(1, len(rows)))
-
-
-def _short(name: str) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return rendered(draw, height_px=82 + _ROW_PX * max(1, len(rows)))

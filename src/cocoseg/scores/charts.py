@@ -1,4 +1,4 @@
-"""Scores as pictures: the IoU of each class with its interval, and the curves of a training run.
+"""The style of all charts, and figures as pixels.
 
 matplotlib is imported where it is used: that takes a second, which a stage should not pay before it checks its input.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH_PX = 800
 _DPI = 100
+_LONGEST_NAME = 28
 INK, FAINT_INK, _GRID = "#202226", "#6e7278", "#e2e4e8"
 # Okabe and Ito 2008: told apart by color-blind people too
 BLUE, VERMILION = "#0072b2", "#d55e00"
@@ -41,8 +42,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def drawn(draw: "Callable[[Figure], None]", height_px: int) -> NDArray[np.uint8]:
-    """What `draw` puts on a figure of `WIDTH_PX`, the same on every machine with the same libraries."""
+def rendered(draw: "Callable[[Figure], None]", height_px: int, width_px: int = WIDTH_PX) -> NDArray[np.uint8]:
+    """Return what `draw` puts on a figure in the style of all charts, RGB (H, W, 3).
+
+    The pixels are the same on every machine with the same libraries.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,8 +56,14 @@ def drawn(draw: "Callable[[Figure], None]", height_px: int) -> NDArray[np.uint8]
         matplotlib.rcParams.update(_STYLE)
         # A character that the font does not have is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI)
+        figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI)
         canvas: Any = FigureCanvasAgg(figure)  # its methods have no types
         draw(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def short_name(name: str) -> str:
+    """Return the name on one line, cut after 28 characters."""
+    name = " ".join(name.split())
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

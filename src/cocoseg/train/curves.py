@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.scores.charts import BLUE, FAINT_INK, VERMILION, drawn
+from cocoseg.scores.charts import BLUE, FAINT_INK, VERMILION, rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(frameon=False)
 
-    return drawn(draw, height_px=340)
+    return rendered(draw, height_px=340)
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
