@@ -99,7 +99,7 @@ def test_the_same_scores_give_the_same_pixels_whatever_the_user_has_set() -> Non
 def test_matplotlib_is_imported_only_to_draw_and_never_with_a_screen() -> None:
     code = (
         "import sys\n"
-        "from cocoseg.scores.charts import learning_curves\n"
+        "from cocoseg.train.curves import learning_curves\n"
         "print('matplotlib' in sys.modules)\n"
         "learning_curves([])\n"
         "print('matplotlib.figure' in sys.modules, 'matplotlib.pyplot' in sys.modules)\n"
