@@ -70,7 +70,8 @@ class _Hop:
     def refusal(self, address: str) -> RedirectError:
         """Return the error for an address that is barred."""
         assert self.sender is not None
-        return self.sender.error(f"redirects to {_origin(self.url)}, which is at {address}, not a public address")
+        where = f"{_origin(self.url)}, which is at {address}, not a public address"
+        return self.sender.error(f"redirects to {where}; this is not followed")
 
     def error(self, what: str, way_out: str = _TRUST) -> RedirectError:
         """Return the error that says what this server did, and its name if it is not the one that the user named."""
@@ -245,7 +246,7 @@ def redirect_defect(source: URL, target: URL) -> str | None:
     either.
     """
     if target.scheme not in ("http", "https"):
-        return f"redirects to a {target.scheme[:20]}: address, which is not followed"
+        return f"redirects to {target.scheme[:20]}:, another scheme; this is not followed"
     there = f"redirects to {_origin(target)}"
     if not target.host:
         return "redirects to what is not a valid URL"
