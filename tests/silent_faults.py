@@ -144,7 +144,7 @@ FAULTS = (
 
 
 def dvc_says(clone: Clone) -> str:
-    """What `dvc status` and `dvc status --cloud` make of it, in a line; «clean» if they see nothing."""
+    """Return what `dvc status` and `dvc status --cloud` say, on one line; "clean" if they see nothing."""
     both = "from dvc.cli import main; main(['status']); main(['status', '--cloud'])"  # one start of DVC
     finished = clone.run(sys.executable, "-c", both)
     said = f"{finished.stdout}{finished.stderr}"

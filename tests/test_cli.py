@@ -30,6 +30,16 @@ def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[
     assert f"examples:\n  cocoseg {command} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["", "compare", "evaluate", "predict", "export", "verify"])
+def test_help_fits_into_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) >= 80] == []
+
+
 def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
     asked = "import sys; from cocoseg.cli import _parser; _parser(); print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", asked).stdout.split())
@@ -38,7 +48,7 @@ def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["compare"], ["nothing"], ["compare", "main", "--images", "-1"]])
-def test_a_command_line_that_means_nothing_exits_with_2(arguments: list[str]) -> None:
+def test_a_usage_error_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -46,5 +56,5 @@ def test_a_command_line_that_means_nothing_exits_with_2(arguments: list[str]) ->
 
 def test_outside_a_repository_compare_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="cocoseg compare: this folder is in no git repository"):
+    with pytest.raises(SystemExit, match="cocoseg compare: this folder is not in a git repository"):
         main(["compare", "main"])

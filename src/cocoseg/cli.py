@@ -1,4 +1,4 @@
-"""The command `cocoseg`: what stands beside the stages."""
+"""The command line of `cocoseg`, for what is not a stage of the pipeline."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from cocoseg.core.errors import CocosegError, missing_extra
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command: exit 0, or 1 after one line on standard error, or 2 for a command line that means nothing."""
+    """Run a command. Exit with 0, with 1 after one line on standard error, or with 2 for a usage error."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"cocoseg {options.command}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has ended
         sys.stderr.close()
-    except OSError as error:  # such as a file where a folder is meant: what the system says, of the path it says it of
+    except OSError as error:  # such as a file where a folder is expected
         place = error.filename2 or error.filename
         sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
 
@@ -34,10 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoseg",
-        description="Compare runs of this repository, score and use models, verify data. dvc repro runs the pipeline "
-        "itself.",
-        epilog="cocoseg COMMAND --help has examples. exit status: 0; 1 after a line on what to fix; 2 for a command "
-        "line that means nothing; 130 when interrupted",
+        description="Compare runs, score and use models, and verify data. To run the pipeline itself, use dvc repro.",
+        epilog="For examples, see cocoseg COMMAND --help. Exit status: 0 on success; 1 after a line on what to fix; 2 "
+        "for a usage error; 130 when interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -52,20 +51,25 @@ def _parser() -> argparse.ArgumentParser:
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "compare",
-        help="say whether one run is better than another",
-        description="Hold a run against another: is the difference more than these images, more than these seeds?",
+        help="tell whether one run is better than another",
+        description="Compare two runs: is the difference larger than chance, given these test\n"
+        "images and the runs with other seeds?",
         epilog="examples:\n"
         "  cocoseg compare main                      the working tree against main\n"
-        "  cocoseg compare main ochre-wisp           an experiment against main, with all runs of other seeds\n"
-        "  cocoseg compare HEAD~1 HEAD --format md   the comment of a pull request",
+        "  cocoseg compare main ochre-wisp           an experiment against main\n"
+        "  cocoseg compare HEAD~1 HEAD --format md   as a pull request's comment",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("base", metavar="BASE", help="a git revision or an experiment's name")
-    command.add_argument("new", metavar="REV", nargs="?", help="another; without it the working tree")
+    command.add_argument("base", metavar="BASE", help="a git revision or an experiment")
+    command.add_argument("new", metavar="REV", nargs="?", help="the run to judge; default: the working tree")
     command.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
     command.add_argument("--pictures", metavar="DIR", type=Path, help="draw the images that changed most into DIR")
-    command.add_argument("--images", metavar="N", type=_count, default=4, help="so many of each kind; default: 4")
-    command.add_argument("--plots-url", metavar="URL", help="with md: where the committed plots of REV can be seen")
+    command.add_argument(
+        "--images", metavar="N", type=_count, default=4, help="images to show per kind, worse and better; default: 4"
+    )
+    command.add_argument(
+        "--plots-url", metavar="URL", help="with md: the URL of the committed files of REV, to show their plots"
+    )
     command.set_defaults(run=_compare)
 
 
@@ -82,7 +86,7 @@ def _compare(options: argparse.Namespace) -> None:
 
         try:
             picture = f"Drawn side by side in {write_changed_images(options.pictures, comparison, base, new)}."
-        except CocosegError as error:  # one picture is no reason to say nothing of the rest
+        except CocosegError as error:  # the rest is still reported
             picture = f"Not drawn: {error}."
     sys.stdout.write(report(comparison, options.format, picture, options.plots_url))
     if comparison.refused is not None:
@@ -93,8 +97,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command = commands.add_parser(
         "evaluate",
         help="score a model on a side of the split",
-        description="Score a checkpoint on images and masks of data/, at the images' own size. Writes nothing but the "
-        "scores, as JSON, to standard output.",
+        description="Score a checkpoint on images and masks of data/, at the images' own size.\n"
+        "Prints the scores as JSON.",
         epilog="examples:\n"
         "  cocoseg evaluate --side val\n"
         "  cocoseg evaluate --model ../other/data/model\n"
@@ -105,11 +109,11 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--model",
         metavar="MODEL",
         default="data/model",
-        help="a folder with model.safetensors and model.json, or torchvision's released weights as torchvision:ARCH; "
+        help="a folder with model.safetensors and model.json, or torchvision's released weights, as torchvision:ARCH; "
         "default: data/model",
     )
     command.add_argument("--side", choices=("train", "val", "test"), help="default: test, or val without a test side")
-    command.add_argument("--split", metavar="FILE", type=Path, help="a list of image file names instead of a side")
+    command.add_argument("--split", metavar="FILE", type=Path, help="a file with image file names, instead of a side")
     command.add_argument("--predictions", metavar="DIR", type=Path, help="write the predicted masks into DIR")
     command.set_defaults(run=_evaluate)
 
@@ -123,22 +127,27 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "verify",
-        help="find what is missing or corrupt in workspace, cache and remote",
-        description="Read and hash all that dvc.lock names, in the workspace, the DVC cache and the remote. Without "
-        "--repair nothing is changed.",
-        epilog="exit status: 0 all is well, or is again; 1 faults are left; 2 a command line that means nothing; 3 no "
-        "faults, but a place was not looked at\n\n"
+        help="find missing and corrupt data in workspace, cache and remote",
+        description="Read and hash everything that dvc.lock names, in the workspace, the DVC cache\n"
+        "and the remote. Changes nothing without --repair.",
+        epilog="exit status:\n"
+        "  0  no faults, or all are repaired\n"
+        "  1  faults remain\n"
+        "  2  usage error\n"
+        "  3  no faults, but a place was not checked\n\n"
         "examples:\n"
-        "  cocoseg verify                      look at the default remote too: all of it is downloaded once\n"
-        "  cocoseg verify --repair             restore each file from whichever copy is right\n"
+        "  cocoseg verify                  downloads everything from the default remote\n"
+        "  cocoseg verify --repair         restores each file from an intact copy\n"
         "  cocoseg verify --no-remote --format json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--repair", action="store_true", help="restore what is missing or corrupt, on the remote too")
+    command.add_argument("--repair", action="store_true", help="restore missing and corrupt data, on the remote too")
     remotes = command.add_mutually_exclusive_group()
-    remotes.add_argument("--remote", metavar="NAME", help="in place of the default remote")
-    remotes.add_argument("--no-remote", action="store_true", help="leave remotes alone")
-    command.add_argument("--jobs", metavar="N", type=_count, help="files at a time; default: by cores and place")
+    remotes.add_argument("--remote", metavar="NAME", help="check this remote in place of the default one")
+    remotes.add_argument("--no-remote", action="store_true", help="do not check remotes")
+    command.add_argument(
+        "--jobs", metavar="N", type=_count, help="files to read at a time; default: by the number of cores"
+    )
     command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     command.set_defaults(run=_verify)
 
@@ -158,23 +167,24 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "predict",
         help="predict masks of your own images",
-        description="Predict images at their own size: masks and overlays, and results in COCO's format, which "
-        "pycocotools loads: COCO('DIR/images.json').loadRes('DIR/results.json'). An image that cannot be predicted is "
-        "one line and makes the exit status 1; the others go through.",
+        description="Predict images at their own size. Writes masks, overlays and results in COCO's\n"
+        "format, which pycocotools loads with\n"
+        "  COCO('DIR/images.json').loadRes('DIR/results.json')\n"
+        "An image that cannot be predicted is reported on one line. The others are still\n"
+        "predicted, and the exit status is 1.",
         epilog="examples:\n"
         "  cocoseg predict photo.jpg --out predicted\n"
         "  cocoseg predict photos/ 'more/*.png' --out predicted --tta\n"
         "  cocoseg predict photos/ --out predicted --rev ochre-wisp\n"
-        "  cocoseg predict photos/ --out predicted --repo https://example.org/team/cocoseg",
+        "  cocoseg predict photos/ --out predicted --repo https://example.org/team/repo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a glob in quotes")
-    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the predictions go")
+    command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a quoted glob")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the predictions")
     _add_model_source(command)
-    command.add_argument("--tta", action="store_true", help="also predict the mirror image, and average")
+    command.add_argument("--tta", action="store_true", help="average with the prediction of the mirror image")
     command.add_argument("--batch-size", metavar="N", type=_positive_count,
-                         help="images in the network at a time, which the cores of a CPU share; default: as trained, "
-                         "at most 16")  # fmt: skip
+                         help="images per batch; default: as in training, at most 16")  # fmt: skip
     command.set_defaults(run=_predict)
 
 
@@ -183,8 +193,8 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
         "--model", metavar="DIR", default="data/model", help="a folder with model.safetensors and model.json; "
         "default: data/model"
     )  # fmt: skip
-    command.add_argument("--rev", metavar="REV", help="take it from a git revision or an experiment of that name")
-    command.add_argument("--repo", metavar="URL", help="take it from another repository with DVC, by URL or path")
+    command.add_argument("--rev", metavar="REV", help="take the model from a git revision or an experiment")
+    command.add_argument("--repo", metavar="URL", help="take the model from another DVC repository, by URL or path")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -197,7 +207,7 @@ def _predict(options: argparse.Namespace) -> None:
         summary = predict(source.load, options.paths, options.out, options.batch_size, flips=options.tta)
     if summary.predicted:
         failed = f", failed: {summary.failed}" if summary.failed else ""
-        empty = "; no class in any, and pycocotools loads no empty results" if summary.found_nothing else ""
+        empty = "; no class was found, and pycocotools cannot load empty results" if summary.found_nothing else ""
         sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}{empty}\n")
     if summary.failed:
         sys.exit(1)
@@ -207,16 +217,18 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "export",
         help="write the model for other runtimes",
-        description="Write a model and its card: as ONNX of any batch and size, held against PyTorch by "
-        "onnxruntime, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
+        description="Write a model and its card, either as ONNX for any batch and size, checked\n"
+        "against PyTorch with onnxruntime, or in the layout that smp.from_pretrained\n"
+        "loads from a folder or the Hugging Face Hub.",
         epilog="examples:\n"
         "  cocoseg export --format onnx --out exported/onnx\n"
         "  cocoseg export --format onnx --out exported/ochre-wisp --rev ochre-wisp\n"
-        "  cocoseg export --format huggingface --out exported/hub && hf upload USER/NAME exported/hub",
+        "  cocoseg export --format huggingface --out exported/hub\n"
+        "  hf upload USER/NAME exported/hub",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("--format", choices=("onnx", "huggingface"), required=True)
-    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the files go")
+    command.add_argument("--format", choices=("onnx", "huggingface"), required=True, help="what to write")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the files")
     _add_model_source(command)
     command.set_defaults(run=_export)
 
@@ -234,11 +246,11 @@ def _export(options: argparse.Namespace) -> None:
 
 def _positive_count(text: str) -> int:
     if _count(text) == 0:
-        raise argparse.ArgumentTypeError("'0' is no size; expected a whole number from 1")
+        raise argparse.ArgumentTypeError("'0' is not a valid size; expected a whole number from 1")
     return _count(text)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid count; expected a whole number from 0")
     return int(text)

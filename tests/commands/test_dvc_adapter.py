@@ -1,7 +1,7 @@
-"""What this project relies on inside DVC, each thing held against a real little repository of DVC.
+"""Everything that this project relies on inside DVC, checked in a real little DVC repository.
 
-Where an upgrade of DVC breaks something, a test here says what. After an upgrade that breaks nothing, or is followed in
-`dvc_adapter.py`, only `CHECKED_WITH` changes.
+If an upgrade of DVC breaks something, a test here says what. After an upgrade, once the other tests here pass, set
+`CHECKED_WITH` to its version.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ TOOL = "#!/bin/sh\n"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The pipeline, a program that `dvc add` keeps, and a file that `dvc import` took from another repository."""
+    """Make the pipeline, a program that `dvc add` tracks, and a file that `dvc import` took from another repository."""
     folder = tmp_path_factory.mktemp("adapter")
     other = counting_pipeline(folder / "other")
     pipeline = counting_pipeline(folder / "made")
@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture
 def work(made: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
-    """A copy with a remote of its own; the working directory."""
+    """Make a copy with its own remote, and work in it."""
     shutil.copytree(made.folder.parent, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy/made")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -258,7 +258,7 @@ def test_a_stage_that_runs_is_told_of_in_one_line(work: Clone) -> None:
         open_repository() as first,
         first.no_stage_running("dvc repro"),
         pytest.raises(
-            CocosegError, match="is busy, it is being blocked by: .*dvc repro.*; run again when that has ended"
+            CocosegError, match="is busy, it is being blocked by: .*dvc repro.*; run again when it has finished"
         ),
         open_repository() as second,
         second.no_stage_running("a repair"),
@@ -269,7 +269,7 @@ def test_a_stage_that_runs_is_told_of_in_one_line(work: Clone) -> None:
 def test_a_locked_repository_is_closed_to_every_other_dvc(work: Clone) -> None:
     with (
         open_repository(locked=True),
-        pytest.raises(CocosegError, match="Unable to acquire lock.*; run again when that has ended"),
+        pytest.raises(CocosegError, match="Unable to acquire lock.*; run again when it has finished"),
         open_repository(locked=True),
     ):
         pass

@@ -133,7 +133,7 @@ def test_a_model_that_has_seen_the_images_in_pretraining_says_so_as_the_stage_do
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a command that fails, its exit being 1."""
+    """Return the one line of a command that exits with 1."""
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", *arguments])
     assert capsys.readouterr().out == ""
@@ -146,7 +146,7 @@ NOT_OPENED = (
     "not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a stranger's code; "
     "expected the folder that dvc repro train writes, with model.safetensors and model.json"
 )
-FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or torchvision:ARCH"
+FOLDER = "model.json not found; expected a folder that dvc repro train wrote, or torchvision:ARCH"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ FOLDER = "holds no model.json; expected a folder that dvc repro train wrote, or 
         (["--split", "nonexist.txt"], f"nonexist.txt: not there; {LIST}"),
         (["--split", "data"], "data: Is a directory"),
         (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),
-        (["--split", "data/masks.csv"], f"data/masks.csv: 'header' is no image that has a mask; {LIST}"),
+        (["--split", "data/masks.csv"], f"data/masks.csv: 'header' is not an image with a mask; {LIST}"),
         (["--predictions", "params.yaml"], "params.yaml/002.png: Not a directory"),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_bad_parameter_shows_before_the_side_is_predicted(folder: Path, capsys
 
 
 def test_a_side_and_a_list_at_once_or_an_empty_side_are_one_line(folder: Path) -> None:
-    with pytest.raises(CocosegError, match="name two sides"):
+    with pytest.raises(CocosegError, match="cannot be combined"):
         score_model("data/model", "val", Path("mine.txt"), None)
     write_lines(folder / "data/splits/train.txt", [])
     with pytest.raises(CocosegError, match="train.txt: lists no image"):

@@ -38,18 +38,21 @@ def test_a_lock_that_dvc_would_not_write_is_one_line(sandbox: Sandbox, what: str
 
     assert status == 1
     assert line.startswith("HEAD: data/evaluation/per_image.csv is neither in the cache nor on the remote (")
-    with pytest.raises(CocosegError, match=r"^dvc\.lock: not what DVC writes; bring it back with git checkout, or run"):
+    with pytest.raises(CocosegError, match=r"^dvc\.lock: not a valid lock file; restore it with git checkout, or run"):
         stages_of_lock(text.encode(), "dvc.lock")
     sandbox.tell("dvc.lock", what, line)
 
 
 LISTS: dict[str, tuple[Any, str]] = {
-    "a file that climbs": ([{"md5": "0" * 32, "relpath": "../canary/photo.jpg"}], "'../canary/photo.jpg', outside of"),
-    "an absolute path": ([{"md5": "0" * 32, "relpath": "/etc/passwd"}], "names '/etc/passwd', outside of the folder"),
-    "backslashes": ([{"md5": "0" * 32, "relpath": "..\\a"}], "outside of the folder"),
-    "an object that climbs": ([{"md5": "../../../canary/photo.jpg", "relpath": "a"}], "is no list of files: Expected"),
-    "an object": ({}, "is no list of files: Expected `array`, got `object`"),
-    "lists 100,000 deep": ('[{"a":' + "[" * 100_000, "is no list of files: maximum recursion depth exceeded"),
+    "a file that climbs": ([{"md5": "0" * 32, "relpath": "../canary/photo.jpg"}], "'../canary/photo.jpg', outside the"),
+    "an absolute path": ([{"md5": "0" * 32, "relpath": "/etc/passwd"}], "names '/etc/passwd', outside the folder"),
+    "backslashes": ([{"md5": "0" * 32, "relpath": "..\\a"}], "outside the folder"),
+    "an object that climbs": (
+        [{"md5": "../../../canary/photo.jpg", "relpath": "a"}],
+        "is not a valid list of files: Expected",
+    ),
+    "an object": ({}, "is not a valid list of files: Expected `array`, got `object`"),
+    "lists 100,000 deep": ('[{"a":' + "[" * 100_000, "is not a valid list of files: maximum recursion depth exceeded"),
 }
 
 

@@ -60,10 +60,10 @@ def mask_name(file_name: str) -> str:
 def clashes(
     file_names: Iterable[str], written: Callable[[str], Iterable[str]]
 ) -> Iterator[tuple[str, str, str | None]]:
-    """Yield each image that cannot be written beside the others, the other one, and the file that is in the way.
+    """Yield each image whose files clash with those of another image, that other image, and the file.
 
-    First those whose mask has the name of another's: there that file is `None`. Then those of which a file, one of
-    `written(file_name)`, has the name of a folder that another's mask needs.
+    First the images whose mask has the same name as another's; the file is `None`. Then those with a file among
+    `written(file_name)` that has the name of a folder that another's mask needs.
     """
     owners: dict[str, str] = {}
     folders: dict[str, str] = {}

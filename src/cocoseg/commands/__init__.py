@@ -1,1 +1,1 @@
-"""The commands beside the pipeline, one module or folder each."""
+"""The commands of `cocoseg`, one module or folder each."""

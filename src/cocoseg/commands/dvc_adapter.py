@@ -1,6 +1,6 @@
 """All that reaches inside DVC, in the words of this project.
 
-`tests/commands/test_dvc_adapter.py` holds it against the installed DVC and names the version that it was checked with.
+`tests/commands/test_dvc_adapter.py` checks it against the installed DVC and names the version that it was written for.
 DVC takes a second to import, so each function imports what it needs.
 """
 
@@ -156,7 +156,7 @@ class Repository:
         return ObjectStore(partial(self._repo.cloud.get_remote_odb, name))
 
     def lock_is_valid(self) -> bool:
-        """Return whether DVC can read `dvc.lock`, or needs none."""
+        """Return whether DVC can read `dvc.lock`. A missing one is valid."""
         from dvc.dvcfile import Lockfile
         from dvc.exceptions import DvcException
 
@@ -170,8 +170,8 @@ class Repository:
     def no_stage_running(self, command: str) -> Iterator[None]:
         """Keep DVC from starting a stage, in the name of `command`; raise `LockError` if one runs.
 
-        DVC's lock of the repository does not tell: DVC releases it while a stage runs. Stages that were started by hand
-        are unknown to DVC.
+        The lock of the repository is not enough, because DVC releases it while a stage runs. DVC does not know of
+        stages that were started by hand.
         """
         from dvc.rwlock import rwlock
 
@@ -181,9 +181,9 @@ class Repository:
             yield
 
     def forget_folders(self) -> None:
-        """Drop what DVC noted of folders whose lists it had read.
+        """Drop what DVC noted about the content of folders.
 
-        A pull that was killed leaves half of it, and the next pull takes that for all.
+        A killed pull leaves half of it, which the next pull takes for all.
         """
         self._repo.drop_data_index()
 
@@ -209,7 +209,7 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
         with Repo(".") as repo, repo.lock if locked else nullcontext():
             yield Repository(repo)
     except LockError as error:
-        raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
+        raise CocosegError(f"{one_line(error, {})}; run again when it has finished") from None
     except DvcException as error:
         raise CocosegError(one_line(error, {})) from None
 

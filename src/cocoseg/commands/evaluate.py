@@ -1,4 +1,4 @@
-"""The command `cocoseg evaluate`: any checkpoint on any side of the data that lies in `data/`."""
+"""`cocoseg evaluate`: score any checkpoint on any side of the data in `data/`."""
 
 import sys
 import tempfile
@@ -31,14 +31,14 @@ _LIST = "expected a text file with the file name of an image on each line"
 
 
 def score_model(model: str, side: str | None, split: Path | None, predictions: Path | None) -> str:
-    """The scores as JSON, like `metrics/evaluate.json` without its baselines.
+    """Return the scores as JSON, like `metrics/evaluate.json` without its baselines.
 
-    `model` is a folder or `torchvision:ARCH`, `side` one of train, val, test, `split` a list of file names instead.
-    Raises `CocosegError` for a checkpoint of other classes; warns on standard error of one made from other data or by
+    `model` is a folder or `torchvision:ARCH`, `side` one of train, val, test; `split` is a list of file names instead.
+    Raises `CocosegError` for a checkpoint of other classes. Warns on standard error of one made from other data or with
     other versions.
     """
     if side and split:
-        raise CocosegError("--side and --split name two sides; expected one of them")
+        raise CocosegError("--side and --split cannot be combined; expected one of them")
     params = load_params(EvaluateParams)
     mapping = read_json(paths.CATEGORY_MAPPING, CategoryMapping)
     network, info = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
@@ -55,13 +55,13 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
 
 
 def mismatches(info: ModelInfo) -> list[str]:
-    """What sets a model apart from the data and libraries that lie here, in words."""
+    """Return how the data and libraries that a model was made with differ from those here, a line each."""
     found = []
     if info.data.fingerprint:
         lists = [paths.SPLITS / f"{side}.txt" for side in ("train", "val")]
         here = data_fingerprint([paths.IMAGE_TABLE, paths.MASK_TABLE, *lists])
         if here != info.data.fingerprint:
-            found.append("trained on other data or another split: images scored here may be among those it has seen")
+            found.append("trained on other data or another split: it may have seen images that are scored here")
     found += _version_changes(info.versions, library_versions())
     return found
 
@@ -81,13 +81,13 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
             refuse_pickle(file.read(9), folder)
     if not (folder / INFO).is_file():
         raise CocosegError(
-            f"{folder}: holds no {INFO}; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
+            f"{folder}: {INFO} not found; expected a folder that dvc repro train wrote, or {RELEASED}ARCH"
         )
     return load_checkpoint(folder)
 
 
 def _side(side: str | None, split: Path | None) -> Side:
-    """Return what is to be scored. Raises `CocosegError` for a list that names no image."""
+    """Return the images to score; raise `CocosegError` for a list that names none."""
     sides = Sides(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     if split is None:
         found = Side(side, sides.pairs(side)) if side else side_to_score(sides)
@@ -96,7 +96,7 @@ def _side(side: str | None, split: Path | None) -> Side:
         listed, known = read_lines(split, way_out=_LIST), read_json(sides.mask_map, dict[str, str])
         unknown = next((name for name in listed if name not in known), None)
         if unknown is not None:
-            raise CocosegError(f"{split}: {unknown[:80]!r} is not an image that has a mask; {_LIST}")
+            raise CocosegError(f"{split}: {unknown[:80]!r} is not an image with a mask; {_LIST}")
         found, place = Side(str(split), sides.listed(listed)), split
     if not found.pairs:
         raise CocosegError(f"{place}: lists no image; there is nothing to score")

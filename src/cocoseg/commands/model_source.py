@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder here, a git revision or an experiment, or another repository through DVC."""
+"""Where a model comes from: a folder, a git revision or experiment, or another repository through DVC."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from cocoseg.model.weights import INFO, WEIGHTS, ModelInfo, decoded_checkpoint, 
 
 
 class ModelSource:
-    """A model's `folder`: on this disk, or as `rev` has it, or the repository `repo`, at `rev` if that is given too."""
+    """The model in `folder`: on this disk, at the revision `rev`, or in the repository `repo`, at `rev` if given."""
 
     def __init__(self, folder: str, rev: str | None = None, repo: str | None = None) -> None:
         self.folder = folder
@@ -24,13 +24,13 @@ class ModelSource:
             return load_checkpoint(Path(self.folder))
         place = f"{self._revision.name}: {self.folder}"
         if not self._revision.has(self.folder):
-            raise CocosegError(f"{place}: there is no model; expected a revision in whose dvc.lock it is, as dvc repro "
-                               "and a commit leave it")  # fmt: skip
+            raise CocosegError(f"{place}: model not found; expected a revision whose dvc.lock names it, such as a "
+                               "commit after dvc repro")  # fmt: skip
         info_json, weights = (self._revision.cached(f"{self.folder}/{name}") for name in (INFO, WEIGHTS))
         return decoded_checkpoint(info_json, weights, place)
 
     def beside(self, path: str) -> bytes | None:
-        """A file of the run that the model is of, whose `data/model` it is; `None` if that has none."""
+        """Return a file of the run that made the model, such as its card, or `None` if the run has none."""
         if self._revision is not None:
             return self._revision.cached(path) if self._revision.has(path) else None
         file = Path(self.folder, "../..", path)

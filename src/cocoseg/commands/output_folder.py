@@ -1,4 +1,4 @@
-"""A folder that a user names for what a command writes."""
+"""The folder that a command writes into, named by the user."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from cocoseg.core.errors import CocosegError
 
 @contextmanager
 def prepared_folder(out: Path) -> Iterator[None]:
-    """Make the folder, before anything slow; if nothing comes into it, it goes again.
+    """Make the folder before anything slow starts, and remove it again if it stays empty.
 
     Raises `CocosegError` if it cannot be written.
     """
@@ -25,11 +25,11 @@ def prepared_folder(out: Path) -> Iterator[None]:
             raise unwritable(out, error) from None
         yield
     finally:
-        with suppress(OSError):  # the first that is not empty
+        with suppress(OSError):  # it is not empty
             for folder in made:
                 folder.rmdir()
 
 
 def unwritable(out: Path, error: OSError) -> CocosegError:
-    """The line for a folder that cannot be written, or no longer."""
-    return CocosegError(f"{out}: cannot be written ({error.strerror}); expected a folder of yours after --out")
+    """Return the error for a folder that cannot be written."""
+    return CocosegError(f"{out}: cannot be written ({error.strerror}); expected a writable folder after --out")

@@ -1,4 +1,4 @@
-"""torchvision's released weights, as models that `cocoseg evaluate` can score."""
+"""torchvision's released models, for `cocoseg evaluate`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,15 +16,15 @@ from cocoseg.model.weights import (
 )
 
 RELEASED = "torchvision:"
-# The size that torchvision evaluates its released models at: https://pytorch.org/vision, «Semantic segmentation».
+# As torchvision evaluates its released models: https://pytorch.org/vision, "Semantic segmentation".
 _RELEASED_PREPROCESSING = Preprocessing(image_size_px=520, resize="short_side")
 
 
 def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module, ModelInfo]:
-    """Return torchvision's model that `model` names as `torchvision:ARCH`, and what there is to say of it."""
+    """Return the released model that `model` names as `torchvision:ARCH`, and its description."""
     arch = model.removeprefix(RELEASED)
     if mapping.task == "binary":
-        raise CocosegError(f"{model} tells 20 classes apart, but the masks are binary; set task: multiclass")
+        raise CocosegError(f"{model} has 20 classes, but the masks are binary; set task: multiclass")
     network = released_model(arch, mapping.classes)
     info = ModelInfo(
         arch=arch,
@@ -41,7 +41,7 @@ def released_checkpoint(model: str, mapping: CategoryMapping) -> tuple[nn.Module
     return network, info
 
 
-# By COCO's names, in the order of VOC's own: what torchvision's released weights were trained on, after background.
+# The classes of torchvision's released weights after background: COCO's names in VOC's order.
 VOC_CLASSES = (
     "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
     "horse", "motorcycle", "person", "potted plant", "sheep", "couch", "train", "tv",
@@ -49,18 +49,18 @@ VOC_CLASSES = (
 
 
 def released_model(arch: str, class_names: Sequence[str]) -> nn.Module:
-    """torchvision's released model of `arch`, which knows VOC's 20 classes, its channels in the order of `class_names`.
+    """Return torchvision's released model of `arch`, with its channels in the order of `class_names`.
 
-    These are COCO's names, background first. Raises `CocosegError` for other classes, an architecture without released
-    weights, or weights out of reach.
+    These are COCO's names for VOC's 20 classes, background first. Raises `CocosegError` for other classes, for an
+    architecture without released weights, and for weights that cannot be downloaded.
     """
     if arch not in TORCHVISION_ARCHITECTURES:
         raise CocosegError(
-            f"torchvision:{arch}: expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
+            f"torchvision:{arch} not found; expected torchvision:{' or torchvision:'.join(TORCHVISION_ARCHITECTURES)}"
         )
     if sorted(class_names[1:]) != sorted(VOC_CLASSES):
         settings = "-S dataset=coco2017-val -S train_share=0 -S val_share=0 -S test_share=1"
-        raise CocosegError(f"torchvision:{arch} knows VOC's classes, but the masks hold others; make them with: "
+        raise CocosegError(f"torchvision:{arch} predicts VOC's classes, but the masks have others; make them with: "
                            f"dvc exp run {settings} -S 'classes=[{','.join(VOC_CLASSES)}]' split")  # fmt: skip
     model = torchvision_model(arch, "coco", None)
     order = torch.tensor([0, *(1 + VOC_CLASSES.index(name) for name in class_names[1:])])

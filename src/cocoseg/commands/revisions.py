@@ -1,7 +1,7 @@
-"""A run as git and DVC keep it: of a commit, a branch, an experiment, or of the working tree as it lies.
+"""A run as git and DVC keep it: of a commit, a branch, an experiment, or the working tree.
 
-Small files come from git. Of what DVC tracks only the single files that are asked for are read, from the workspace, the
-cache or the remote, so a comparison needs no `dvc pull`.
+Small files come from git. Of what DVC tracks, only the files that are asked for are read, from the workspace, the cache
+or the remote, so a comparison needs no `dvc pull`.
 """
 
 import re
@@ -26,49 +26,49 @@ EXPERIMENTS = "refs/exps/"
 
 
 class Revision:
-    """One run, lazily read. `commit` is `None` for the working tree."""
+    """One run, read as needed. `commit` is `None` for the working tree."""
 
     def __init__(self, name: str, commit: str | None) -> None:
         self.name = name
         self.commit = commit
 
     def has(self, path: str) -> bool:
-        """Whether git or DVC knows a file or folder of that name, wherever its content may be."""
+        """Return whether git or DVC knows a file or folder, wherever its content is."""
         return self._files.has(path)
 
     @cached_property
     def lock(self) -> dict[str, Any]:
-        """The stages of `dvc.lock`, which say what made every output."""
+        """The stages of `dvc.lock`, which say what made each output."""
         return stages_of_lock(self.tracked(LOCK), f"{self.name}: {LOCK}")
 
     def tracked(self, path: str) -> bytes:
-        """A file that git has, `CocosegError` if it has none."""
+        """Return a file that git has; raise `CocosegError` if it has none."""
         if self.commit is None:
             try:
                 return Path(path).read_bytes()
             except FileNotFoundError:
-                raise CocosegError(f"{path}: not there; make it with: dvc repro") from None
+                raise CocosegError(f"{path}: not found; make it with: dvc repro") from None
         found = next(read_blobs([f"{self.commit}:{path}"]))
         if found is None:
-            raise CocosegError(f"{self.name}: has no {path}; run dvc repro there and commit what it writes")
+            raise CocosegError(f"{self.name}: {path} not found; run dvc repro there and commit the results")
         return found
 
     def tracked_json(self, path: str, type_: type[T]) -> T:
-        """The content of a JSON file that git has."""
+        """Return the content of a JSON file that git has."""
         try:
             return msgspec.json.decode(self.tracked(path), type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CocosegError(f"{self.name}: {path}: {error}; run dvc repro there and commit what it writes") from None
+            raise CocosegError(f"{self.name}: {path}: {error}; run dvc repro there and commit the results") from None
 
     def cached(self, path: str) -> bytes:
-        """A file that DVC has, `CocosegError` if it is in no workspace, cache or remote that can be reached."""
+        """Return a file that DVC tracks; raise `CocosegError` if neither workspace, cache nor remote has it."""
         try:
             return self._files.read(path)
         except Exception as error:  # every kind of remote has errors of its own library
             raise self._missing(path, error) from None
 
     def hashes(self, folder: str) -> dict[str, str]:
-        """The MD5 of every file below a folder that DVC has, by its name there; the files themselves are not read."""
+        """Return the MD5 of each file below a folder that DVC tracks, by its name there. The files are not read."""
         try:
             found = self._files.hashes(folder)
         except Exception as error:  # every kind of remote has errors of its own library
@@ -78,7 +78,7 @@ class Revision:
         return found
 
     def output_hash(self, stage: str, path: str) -> str | None:
-        """What `dvc.lock` says of an output of a stage."""
+        """Return the hash of an output of a stage, as `dvc.lock` has it."""
         outs = self.lock.get(stage, {}).get("outs", [])
         return next((out.get("md5") for out in outs if out["path"] == path), None)
 
@@ -89,17 +89,18 @@ class Revision:
     def _missing(self, path: str, error: BaseException | None = None) -> CocosegError:
         while error is not None and error.__cause__ is not None:  # DVC wraps what the remote's library raised
             error = error.__cause__
-        # Its kind and not its words: some repeat the address that was asked for, password and all.
+        # Its type and not its message: some repeat the URL, with its password.
         why = "" if error is None or isinstance(error, FileNotFoundError | KeyError) else f" ({type(error).__name__})"
         return CocosegError(
-            f"{self.name}: {path} is neither in the cache nor on the remote{why}; where it was made run dvc push, "
-            "or here dvc repro at that commit"
+            f"{self.name}: {path} is neither in the cache nor on the remote{why}; run dvc push where it was made, "
+            "or dvc repro at that commit here"
         )
 
 
 class OtherRepository(Revision):
-    """A run of a repository elsewhere, of which only what DVC has is read; `rev` of `None` is its newest commit, or the
-    working tree of a folder on this machine.
+    """A run of a repository elsewhere. Only what DVC tracks is read.
+
+    `rev` of `None` is its newest commit, or the working tree of a folder on this machine.
     """
 
     def __init__(self, url: str, rev: str | None) -> None:
@@ -114,14 +115,14 @@ class OtherRepository(Revision):
         except Exception as error:  # of git, of the network, of DVC
             raise CocosegError(
                 f"{self.name}: cannot be opened ({type(error).__name__}); expected the path or URL of a git repository "
-                "with DVC, and a revision that it has"
+                "with DVC, and one of its revisions"
             ) from None
 
 
 def find_revision(name: str | None) -> Revision:
-    """The run of a git revision or of an experiment's name; of the working tree for `None`."""
+    """Return the run of a git revision or an experiment, or of the working tree for `None`."""
     if _git("rev-parse", "--git-dir") is None:
-        raise CocosegError("this folder is in no git repository; run from the root of a clone")
+        raise CocosegError("this folder is not in a git repository; run from the root of a clone")
     if not Path("dvc.yaml").is_file():
         raise CocosegError("this folder has no dvc.yaml; run from the root of the repository")
     if name is None:
@@ -137,7 +138,7 @@ def find_revision(name: str | None) -> Revision:
 
 
 class Experiment(msgspec.Struct, frozen=True, order=True):
-    """One experiment of DVC's; `baseline` is the commit that it was started from."""
+    """One DVC experiment. `baseline` is the commit that it started from."""
 
     name: str
     baseline: str
@@ -145,12 +146,12 @@ class Experiment(msgspec.Struct, frozen=True, order=True):
 
 
 def experiments() -> list[Experiment]:
-    """Every experiment that this clone has, by name."""
+    """Return every experiment of this clone, sorted by name."""
     listed = _git("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENTS) or ""
     found = []
     for line in listed.splitlines():
         ref, commit = line.split()
-        # refs/exps/ab/cdef…/name; others there (exec, stash, celery) are no experiments
+        # refs/exps/ab/cdef…/name; the others (exec, stash, celery) are not experiments
         parts = ref.removeprefix(EXPERIMENTS).split("/")
         if len(parts) == 3 and len(parts[0] + parts[1]) == 40:
             found.append(Experiment(parts[2], parts[0] + parts[1], commit))
@@ -158,32 +159,33 @@ def experiments() -> list[Experiment]:
 
 
 def _experiment_of_name(name: str) -> str | None:
-    """The commit of an experiment; of several with one name, as DVC has it, that of the checked-out commit."""
+    """Return the commit of an experiment. Of several with one name, DVC means that of the checked-out commit."""
     found = [one for one in experiments() if one.name == name]
     if len(found) > 1:
         head = _git("rev-parse", "HEAD")
         here = [one for one in found if one.baseline == head]
         if len(here) != 1:
             commits = ", ".join(one.commit[:7] for one in found)
-            raise CocosegError(f"{name}: {len(found)} experiments have this name; name the commit of one: {commits}")
+            raise CocosegError(f"{name}: {len(found)} experiments have this name; give the commit of one: {commits}")
         found = here
     return found[0].commit if found else None
 
 
 def commits_of_lock() -> list[str]:
-    """Every commit of every branch that changed `dvc.lock`."""
+    """Return every commit of every branch that changed `dvc.lock`."""
     listed = _git("log", "--branches", "--remotes", "--tags", "--full-history", "--format=%H", "--", LOCK)
     return (listed or "").split()
 
 
 def tracked_files_changed() -> bool:
-    """Whether the working tree has changes to what git tracks."""
+    """Return whether files that git tracks have changed in the working tree."""
     return bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
 def changed_files(base: Revision, new: Revision, patterns: Sequence[str]) -> list[str]:
-    """Return the files that match and differ between two runs, as far as git has them, relative to this folder; of the
-    working tree also those that git does not track yet.
+    """Return the files that match `patterns` and differ between two runs, by their paths from this folder.
+
+    Of the working tree, files that git does not track yet count too.
     """
     ends = [run.commit for run in (base, new) if run.commit is not None]
     listed = _git("diff", "--name-only", "--no-renames", "--relative", "-z", *ends, "--", *patterns) or ""
@@ -193,7 +195,7 @@ def changed_files(base: Revision, new: Revision, patterns: Sequence[str]) -> lis
 
 
 def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
-    """Content of each of git's objects, named like `commit:path`, seen from here; `None` for one that is not there."""
+    """Yield the content of each git object, named like `commit:path` from this folder; `None` for a missing one."""
     names = [name.replace(":", ":./", 1) for name in names]
     request = "".join(f"{name}\n" for name in names).encode()
     output = subprocess.run(["git", "cat-file", "--batch"], input=request, capture_output=True, check=True).stdout
@@ -202,7 +204,7 @@ def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
         end = output.index(b"\n", place)
         header = output[place:end].split()
         place = end + 1
-        if len(header) != 3 or not header[2].isdigit():  # «<name> missing»
+        if len(header) != 3 or not header[2].isdigit():  # "<name> missing"
             yield None
             continue
         size = int(header[2])
@@ -211,24 +213,24 @@ def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
 
 
 def hash_in_lock(text: bytes, path: str) -> str | None:
-    """What a `dvc.lock` says of an output, without parsing it, which takes a fifth of a second."""
+    """Return the hash of an output in a `dvc.lock`, without parsing it, which takes a fifth of a second."""
     found = re.search(rb"- path: %s\n +hash: md5\n +md5: (\S+)" % re.escape(path.encode()), text)
     return found[1].decode() if found else None
 
 
 def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
-    """The stages of a `dvc.lock`; `CocosegError` if it is none."""
+    """Return the stages of a `dvc.lock`; raise `CocosegError` if it is not valid."""
     try:
         content = YAML(typ="safe", pure=True).load(text.decode())
     except (YAMLError, UnicodeDecodeError, RecursionError):
         content = None
     stages = content.get("stages") if isinstance(content, Mapping) else None
     if not isinstance(stages, dict):
-        raise CocosegError(f"{place}: not what DVC writes; bring it back with git checkout, or run dvc repro")
+        raise CocosegError(f"{place}: not a valid lock file; restore it with git checkout, or run dvc repro")
     return stages
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, or `None` if it fails."""
+    """Return what git prints, or `None` if it fails."""
     finished = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=False)
     return finished.stdout.strip() if finished.returncode == 0 else None

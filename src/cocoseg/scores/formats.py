@@ -1,4 +1,4 @@
-"""Scores as text. What is unknown is "–"; `form` is a format specification such as ".3f"."""
+"""Scores as text, "–" if unknown. `form` is a format specification such as ".3f"."""
 
 UNKNOWN = "–"
 

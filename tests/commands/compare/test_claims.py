@@ -13,7 +13,7 @@ Counts = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 def model(hits: Sequence[int], target: int = 100) -> Counts:
-    """Images of which each shows 100 pixels of a cat, so many of them found; (images, 2, 3)."""
+    """Return images that each show 100 pixels of a cat, of which so many are found; (images, 2, 3)."""
     return np.array([[[target, 2 * target - hit, target], [target, hit, hit]] for hit in hits])
 
 
@@ -23,7 +23,7 @@ def claim(base: Counts, new: Counts, **changes: Any) -> Any:
 
 
 def group(means: Sequence[float], images: int = 40) -> list[Counts]:
-    """A model a mean, each right to that share with the same hard and easy images."""
+    """Return a model per mean. Each finds that share of the pixels, with the same hard and easy images."""
     ease = np.linspace(-20, 20, images)
     return [model(np.round(100 * mean + ease).astype(int).tolist()) for mean in means]
 
@@ -86,11 +86,11 @@ def test_fewer_than_ten_images_determine_nothing() -> None:
     base, new = model([50] * 9), model([60] * 9)
     change = change_claim([base] * 3, [new] * 3, NAMES, "foreground_miou", 0.01, 200)
     for found in (claim(base, new), change):
-        assert found.undetermined_because == "9 images, where 10 are needed"
+        assert found.undetermined_because == "9 images, but 10 are needed"
         assert (found.primary.verdict, found.primary.low, found.smallest_difference) == ("undetermined", None, None)
         assert found.primary.difference == pytest.approx(0.1)
         assert found.classes == []
-    assert claim(base[:1], new[:1]).undetermined_because == "one image, where 10 are needed"
+    assert claim(base[:1], new[:1]).undetermined_because == "one image, but 10 are needed"
 
 
 def test_intervals_of_many_classes_are_wider_than_that_of_one() -> None:
@@ -108,7 +108,7 @@ def test_intervals_of_many_classes_are_wider_than_that_of_one() -> None:
 
 def test_one_seed_a_side_determines_nothing_about_the_change() -> None:
     found = change_claim(group([0.5]), group([0.7]), NAMES, "foreground_miou", 0.01, 200)
-    assert found.undetermined_because == "one seed a side"
+    assert found.undetermined_because == "one seed per side"
     assert found.primary.verdict == "undetermined"
     assert found.primary.low is None
     assert found.primary.difference == pytest.approx(0.2, abs=0.005)
@@ -117,7 +117,7 @@ def test_one_seed_a_side_determines_nothing_about_the_change() -> None:
 
 def test_two_seeds_on_a_side_are_still_too_few() -> None:
     found = change_claim(group([0.5, 0.51, 0.49]), group([0.7, 0.71]), NAMES, "foreground_miou", 0.01, 200)
-    assert found.undetermined_because == "3 and 2 seeds, where 3 a side are needed"
+    assert found.undetermined_because == "3 and 2 seeds, but 3 per side are needed"
 
 
 def test_three_seeds_a_side_that_lie_apart_are_called_with_the_right_sign() -> None:

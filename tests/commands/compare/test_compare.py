@@ -1,4 +1,4 @@
-"""Runs of a real repository, held against each other by the command as a user types it."""
+"""Runs of a real repository, compared by the command as a user types it."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[3] / "src"
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """`main`, a branch with fewer wrong pixels, and experiments of both with other seeds."""
+    """Make `main`, a branch with fewer wrong pixels, and experiments of both with other seeds."""
     made = environment_of(toy_pipeline)(tmp_path_factory.mktemp("toy") / "toy")
     made.dvc_here("exp", "run", "--name", "main-1", "-S", "seed=1")
     made.dvc_here("exp", "run", "--name", "main-2", "-S", "seed=2")
@@ -50,7 +50,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compared(repository: Clone, *arguments: str) -> Any:
-    """What `cocoseg compare --format json` says, run in this process: to start one takes longer than to compare."""
+    """Return what `cocoseg compare --format json` prints, run in this process because that is faster."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.chdir(repository.folder)
@@ -59,7 +59,7 @@ def compared(repository: Clone, *arguments: str) -> Any:
 
 
 def changed_code(repository: Clone, *revisions: str) -> list[str]:
-    """The files that the line "Code:" names."""
+    """Return the files that the line "Code:" names."""
     return list(compared(repository, *revisions)["differences"]["code"])
 
 
@@ -69,7 +69,7 @@ def write(path: Path, text: str) -> None:
 
 
 def error_of(repository: Clone, *arguments: str) -> str:
-    """The one line of a comparison that cannot be made."""
+    """Return the one line of a comparison that fails."""
     finished = repository.run(sys.executable, "-m", "cocoseg", "compare", *arguments, check=False)
     assert finished.returncode == 1
     lines = finished.stderr.splitlines()
@@ -113,7 +113,7 @@ def test_one_seed_a_side_is_undetermined_and_the_way_to_more_is_named(repository
     alone.dvc_here("exp", "remove", "--all-commits")
     found = compared(alone, "main", "better")
     assert found["checkpoint"]["primary"]["verdict"] == "better"
-    assert found["change"]["undetermined_because"] == "one seed a side"
+    assert found["change"]["undetermined_because"] == "one seed per side"
     assert found["more_seeds"][-1] == "dvc queue start"
 
 
@@ -252,7 +252,7 @@ def test_other_test_images_are_said_first_and_only_the_common_ones_compared(repo
     more.set_params(images=30, wrong=0.2)
     more.dvc_here("repro")
     found = compared(more, "main")
-    assert found["remarks"][0].startswith("the test sides differ: 24 images are common, 0 left, 6 came")
+    assert found["remarks"][0].startswith("the test sides differ: 24 images in common, 0 removed, 6 added")
     assert found["images"] == 24
     assert found["checkpoint"]["primary"]["verdict"] == "better"
     entered = {one["what"]: (one["entered"], one["left"], one["changed"]) for one in found["differences"]["data"]}
@@ -264,7 +264,7 @@ def test_where_the_truth_differs_both_are_scored_on_the_new_one(repository: Clon
     other.set_params(shift=4)
     other.dvc_here("repro")
     found = compared(other, "main")
-    assert "the truth of 12 common images differs: both are scored on that of the working tree" in found["remarks"]
+    assert "the masks of 12 common images differ: both are scored on those of the working tree" in found["remarks"]
     # On its own truth the base scores higher than on the new one, of which it has never seen a third.
     own = json.loads(other.git("show", "main:metrics/evaluate.json"))
     assert found["checkpoint"]["primary"]["base"] < own["miou"] - 0.05
@@ -277,8 +277,8 @@ def test_images_of_one_name_but_other_content_are_no_common_images(repository: C
     other.dvc_here("repro")
     found = compared(other, "main")
     assert found["remarks"][0] == (
-        "the test sides differ: 12 images are common, 0 left, 0 came, 12 have other content under one name; "
-        "only the common ones are compared"
+        "the test sides differ: 12 images in common, 0 removed, 0 added, 12 with the same name but other content; "
+        "only those in common are compared"
     )
     assert found["images"] == 12
 
@@ -286,8 +286,8 @@ def test_images_of_one_name_but_other_content_are_no_common_images(repository: C
 def test_results_that_do_not_belong_together_are_refused(repository: Clone, tmp_path: Path) -> None:
     stale = copy_of(repository, tmp_path / "stale")
     stale.git("checkout", "--quiet", "better")  # and no dvc checkout
-    told = "data/evaluation/per_image.csv is not of the run that metrics/evaluate.json tells of"
-    assert f"the working tree: {told}; bring them together with dvc checkout, or dvc repro" in error_of(stale, "main")
+    told = "data/evaluation/per_image.csv and metrics/evaluate.json are of different runs"
+    assert f"the working tree: {told}; run dvc checkout, or dvc repro" in error_of(stale, "main")
     stale.git("checkout", "--quiet", "main")
     table = stale.folder / "data/evaluation/per_image.csv"
     lines = table.read_text().splitlines()
@@ -300,7 +300,7 @@ def test_parameters_changed_since_the_results_are_said_first(repository: Clone, 
     edited = copy_of(repository, tmp_path / "edited")
     edited.set_params(wrong=0.1, noise=0.02)
     assert compared(edited, "better")["remarks"][0].startswith(
-        "params.yaml has another noise, wrong than these results"
+        "params.yaml has changed since these results of the working tree (noise, wrong);"
     )
 
 
@@ -310,9 +310,9 @@ def test_the_same_model_is_no_change_and_the_base_declares_what_is_judged(reposi
     declared.dvc_here("repro")
     found = compared(declared, "main")
     assert found["remarks"] == [
-        "primary_score is miou in the base, which judges, and pixel_accuracy in the new side",
-        "min_effect is 0.01 in the base, which judges, and 0.9 in the new side",
-        "both hold the same model: there is no change to claim anything about",
+        "primary_score is miou in the base, which decides, and pixel_accuracy in the new side",
+        "min_effect is 0.01 in the base, which decides, and 0.9 in the new side",
+        "both sides have the same model: there is no change to judge",
     ]
     assert (found["score"], found["min_effect"], found["change"]) == ("miou", 0.01, None)
     assert found["checkpoint"]["primary"]["verdict"] == "equivalent"
@@ -342,7 +342,7 @@ def test_of_experiments_with_one_name_that_of_the_checked_out_commit_is_meant(
     assert compared(twins, "main", "twin")["differences"]["params"] == {"wrong": [0.3, 0.25]}
     twins.git("checkout", "--quiet", "--force", "-b", "third")
     twins.commit("neither")
-    assert "twin: 2 experiments have this name; name the commit of one: " in error_of(twins, "main", "twin")
+    assert "twin: 2 experiments have this name; give the commit of one: " in error_of(twins, "main", "twin")
 
 
 def test_a_picture_that_cannot_be_drawn_costs_only_itself(repository: Clone, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repos
     finished = other.run(sys.executable, "-m", "cocoseg", "compare", "main", check=False)
     assert finished.returncode == 1
     assert finished.stderr.count("\n") == 1
-    assert "the classes differ, 1 left (dog) and 1 came (horse)" in finished.stderr
+    assert "the classes differ, 1 removed (dog) and 1 added (horse)" in finished.stderr
     assert "cat, horse" in finished.stdout
     assert "95 % interval" not in finished.stdout
 
@@ -376,7 +376,7 @@ def test_a_revision_that_does_not_exist_or_has_no_results_is_one_line(repository
     bare = copy_of(repository, tmp_path / "bare")
     bare.git("rm", "--quiet", "metrics/evaluate.json")
     bare.git("commit", "--quiet", "--message", "no results")
-    assert "HEAD: has no metrics/evaluate.json; run dvc repro there" in error_of(bare, "main~1", "HEAD")
+    assert "HEAD: metrics/evaluate.json not found; run dvc repro there" in error_of(bare, "main~1", "HEAD")
     (bare.folder / "metrics/evaluate.json").write_text('{"primary_score": "auc"}')
     assert "the working tree: metrics/evaluate.json: " in error_of(bare, "main~1")
 

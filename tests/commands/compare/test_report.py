@@ -24,7 +24,7 @@ COMPARISON = Comparison(
     images=24,
     checkpoint=Claim(primary=PRIMARY, others=[], classes=[PRIMARY], smallest_difference=0.09),
     change=Claim(
-        primary=UNSURE, others=[], classes=[], smallest_difference=None, undetermined_because="one seed a side"
+        primary=UNSURE, others=[], classes=[], smallest_difference=None, undetermined_because="one seed per side"
     ),
     more_seeds=["dvc exp run --queue -S 'seed=1,2' && dvc queue start"],
     runs={"base": [Run(name="main (1234567)", seed=0, val_score=0.51, test_score=0.5)], "new": []},
@@ -45,7 +45,15 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
     text = report(COMPARISON, "md" if style == "md" else "text")
     assert text.index("the test sides differ") < text.index("0.5000")
     assert text.index("these checkpoints on these images") < text.index("this change")
-    for part in ("+0.0200 to +0.1800", "▲ better", "undetermined: one seed a side", "0.0900", "seed=1,2", "7 models"):
+    for part in (
+        '"Equivalent" is within ±0.01.',
+        "+0.0200 to +0.1800",
+        "▲ better",
+        "undetermined: one seed per side",
+        "0.0900",
+        "seed=1,2",
+        "7 models",
+    ):
         assert part in text
 
 

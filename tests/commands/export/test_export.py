@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trained(arch: str, encoder: str = "") -> nn.Module:
-    """A model in data/model whose running statistics are not the initial ones, and that finds each class somewhere."""
+    """Make a model in data/model with running statistics other than the initial ones, which finds each class."""
     torch.manual_seed(0)
     model = build_model(arch, encoder, "none", 3).train()
     with torch.no_grad():
@@ -126,7 +126,7 @@ def photo_and_its_labels(model: nn.Module, info: ModelInfo) -> NDArray[np.uint8]
 
 
 def typed(code: str) -> NDArray[np.int64]:
-    """The labels that Python finds which the `## Use` of a README has the reader type."""
+    """Return the labels from the Python code in the section "Use" of a README."""
     (code,) = re.findall(r"```python\n(.*?)```", code, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
@@ -220,7 +220,7 @@ def test_what_the_readme_for_smp_says_to_type_gives_the_labels_of_this_library(
 
 def test_an_architecture_that_is_not_smps_has_no_hugging_face_layout() -> None:
     trained("fastscnn")
-    with pytest.raises(CocosegError, match="arch fastscnn is none of smp's, .*; use --format onnx"):
+    with pytest.raises(CocosegError, match="arch fastscnn is not one of smp's, .*; use --format onnx"):
         export(ModelSource("data/model"), "huggingface", Path("out"))
     assert not Path("out").exists()
 

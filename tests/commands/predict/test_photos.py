@@ -78,7 +78,7 @@ def test_names_that_would_be_one_file_on_some_disk_or_a_file_and_a_folder_are_on
     for name in ("d/A.png", "d/a.jpg", "e/x.jpg", "e/x.png/y.jpg", "f/z.webp", "f/z.jpg/y.png"):
         Image.fromarray(LEFT_WHITE).save(_made(here / name))
     for folder, good, line in (
-        ("d", "A.png", "d/a.jpg: its mask would have the name of that of d/A.png; rename one of them"),
+        ("d", "A.png", "d/a.jpg: its mask would have the same name as that of d/A.png; rename one of them"),
         ("e", "x.png/y.jpg", "e/x.jpg: x.png would be a file where e/x.png/y.jpg needs a folder; rename one of them"),
         ("f", "z.jpg/y.png", "f/z.webp: z.jpg would be a file where f/z.jpg/y.png needs a folder; rename one of them"),
     ):
@@ -112,9 +112,9 @@ def test_a_folder_without_an_image_a_glob_without_a_match_and_equal_mask_names_a
     found = find_photos(["c", "a/*.gif", "a/1.jpg", "a/1.png"], [OUT])
     assert [photo.name for photo in found.photos] == ["1.jpg"]
     assert found.problems == [
-        "c: holds no image; expected files such as .jpg or .png in it or in its folders",
+        "c: contains no image; expected files such as .jpg or .png in it or its subfolders",
         "a/*.gif: matches nothing; expected a file, a folder or a glob such as 'photos/*.jpg'",
-        "a/1.png: its mask would have the name of that of a/1.jpg; rename one of them",
+        "a/1.png: its mask would have the same name as that of a/1.jpg; rename one of them",
     ]
 
 
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_read_is_a_line(here: Path) -> None:
 
 def test_a_side_longer_than_a_jpeg_can_have_is_one_line(tmp_path: Path) -> None:
     Image.new("L", (65_501, 2)).save(tmp_path / "strip.png")
-    with pytest.raises(CocosegError, match=r"strip\.png: 65501×2 pixels; expected at most 65,500 a side$"):
+    with pytest.raises(CocosegError, match=r"strip\.png: 65501×2 pixels; expected at most 65,500 per side$"):
         read_photo(tmp_path / "strip.png")
 
 
@@ -200,7 +200,7 @@ def test_a_transparent_image_is_one_line_that_says_how_much_of_it_is(tmp_path: P
     else:
         half = np.dstack([LEFT_WHITE, LEFT_WHITE[..., 0]])
         save(path, half, **({"lossless": True} if kind == "lossless webp" else {}))
-    with pytest.raises(CocosegError, match=r"clear\.\w+: 50% of its pixels let a background through"):
+    with pytest.raises(CocosegError, match=r"clear\.\w+: 50% of its pixels are transparent"):
         read_photo(path)
 
 
@@ -223,11 +223,11 @@ def _encoded(kind: str) -> bytes:
     ("data", "said"),
     [
         (b"", "is empty; expected a still"),
-        (b"Dear diary,", "no image; expected a still"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC file, as phones make them; expected a still"),
+        (b"Dear diary,", "not an image; expected a still"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC file, as phones save them; expected a still"),
         (_encoded("TIFF"), "a TIFF; expected a still"),
-        (_encoded("PNG")[:-20], "its end is missing"),
-        (_encoded("PNG").replace(b"IDAT", b"JUNK"), "no image"),
+        (_encoded("PNG")[:-20], "truncated"),
+        (_encoded("PNG").replace(b"IDAT", b"JUNK"), "not an image"),
         (b"BM" + bytes(16) + (9000).to_bytes(4, "little") * 2 + bytes(8), "9000×9000 pixels; expected at most 64 mega"),
     ],
 )
@@ -241,7 +241,7 @@ def test_what_is_no_image_is_said_in_one_line(tmp_path: Path, data: bytes, said:
 
 
 def test_one_pixel_is_no_image_and_neither_is_a_folder_or_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CocosegError, match=r"one\.png: 1×1 pixels; expected at least 2 a side"):
+    with pytest.raises(CocosegError, match=r"one\.png: 1×1 pixels; expected at least 2 per side"):
         read_photo(save(tmp_path / "one.png", LEFT_WHITE[:1, :1]))
     with pytest.raises(CocosegError, match="cannot be read \\(Is a directory\\)"):
         read_photo(tmp_path)

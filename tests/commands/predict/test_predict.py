@@ -64,7 +64,7 @@ def bright(*paths: str, flips: bool = False) -> Summary:
 
 
 def command(*arguments: str) -> int:
-    """The exit status of `cocoseg predict`; a message of its own goes where the interpreter would write it."""
+    """Return the exit status of `cocoseg predict`, and print the message that it exits with."""
     try:
         main(["predict", *arguments])
     except SystemExit as ended:
@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_read_is_not_blamed_on_the_folder_for_predictions
 def test_where_nothing_is_an_image_no_model_is_loaded_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.jpg").write_text("Dear diary,")
     assert command("notes.jpg", "--out", "a/b") == 1  # without a model, of which it says nothing
-    assert capsys.readouterr().err.splitlines() == [f"cocoseg predict: notes.jpg: no image; expected {READABLE}"]
+    assert capsys.readouterr().err.splitlines() == [f"cocoseg predict: notes.jpg: not an image; expected {READABLE}"]
     assert not Path("a").exists()
     Path("mine").mkdir()
     assert command("notes.jpg", "--out", "mine") == 1
@@ -228,7 +228,7 @@ def test_a_shape_that_would_be_gigantic_to_the_network_is_a_line_and_the_rest_go
     photo("photos/1.png")
     Image.new("RGB", (40_000, 2)).save("photos/2.png")  # 64 × 1,280,000 to the network
     assert predict(lambda: (Bright(), info), ["photos"], OUT, None, flips=False) == Summary(predicted=1, failed=1)
-    line = "photos/2.png: 40000×2 pixels would be 1280000×64 to the network; expected at most 64 megapixels"
+    line = "photos/2.png: 40000×2 pixels would become 1280000×64 in the network; expected at most 64 megapixels"
     assert line in capsys.readouterr().err
 
 
@@ -238,7 +238,7 @@ def test_where_all_is_background_the_summary_says_that_pycocotools_loads_no_empt
     monkeypatch.setattr("cocoseg.commands.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
     Image.new("RGB", (64, 64)).save("black.png")
     assert command("black.png", "--out", "out") == 0
-    assert "no class in any, and pycocotools loads no empty results" in capsys.readouterr().out
+    assert "no class was found, and pycocotools cannot load empty results" in capsys.readouterr().out
 
 
 def test_the_command_line_hands_on_flips_and_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_a_batch_size_of_nothing_means_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A repository of git and DVC: at `before` without a model, then with one, which is gone from the workspace."""
+    """Make a repository of git and DVC: without a model at `before`, then with one that is not in the workspace."""
     clone = Clone(tmp_path_factory.mktemp("repository"))
     clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("config", "user.name", "A. Tester")
@@ -319,7 +319,7 @@ def test_the_model_of_a_revision_needs_no_checkout(
     assert (here / "out/masks/photo.png").exists()
     capsys.readouterr()
     assert command(str(path), "--out", str(here / "out"), "--rev", "before") == 1
-    assert capsys.readouterr().out.startswith("cocoseg predict: before: data/model: there is no model; expected a rev")
+    assert capsys.readouterr().out.startswith("cocoseg predict: before: data/model: model not found; expected a rev")
     assert command(str(path), "--out", str(here / "out"), "--rev", "ochre-wisp") == 1
     assert "ochre-wisp: neither a git revision nor an experiment" in capsys.readouterr().out
 
@@ -336,7 +336,7 @@ def test_the_model_of_another_repository_is_read_through_dvc(
         assert command("photo.png", "--out", "out", "--repo", repo) == 0
         assert mask("photo.png").shape == (64, 64)
     capsys.readouterr()
-    for rev, said in (("before", "@before: data/model: there is no model"), ("gone", "@gone: cannot be opened (")):
+    for rev, said in (("before", "@before: data/model: model not found"), ("gone", "@gone: cannot be opened (")):
         assert command("photo.png", "--out", "out", "--repo", url, "--rev", rev) == 1
         assert said in capsys.readouterr().out
     assert command("photo.png", "--out", "out", "--repo", "https://me:secret@127.0.0.1:9/none") == 1

@@ -12,7 +12,7 @@ from cocoseg.commands.dvc_adapter import ObjectStore
 from cocoseg.commands.verify.stores import Store
 from cocoseg.core.errors import CocosegError
 
-NAME = "900150983cd24fb0d6963f7d28e17f72"  # md5 of «abc», RFC 1321
+NAME = "900150983cd24fb0d6963f7d28e17f72"  # MD5 of "abc", RFC 1321
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def test_an_object_is_read_only_and_what_its_name_says(store: Store) -> None:
 
 
 def test_content_that_is_not_what_its_name_says_is_not_written(store: Store) -> None:
-    with pytest.raises(CocosegError, match="cache: what came for 900150983cd24fb0d6963f7d28e17f72 is not"):
+    with pytest.raises(
+        CocosegError, match="cache: the content received for 900150983cd24fb0d6963f7d28e17f72 does not match"
+    ):
         store.write(NAME, [b"abd"])
     assert files_in(store) == []
 

@@ -1,11 +1,11 @@
-"""What a comparison may claim, and how sure it is. Two claims, never mixed.
+"""The two claims of a comparison, with their intervals.
 
-*These checkpoints on these images*: one model against another; only the images are left to chance.
-*This change*: what was changed, whichever seed trains it; the seeds are left to chance too, and one says nothing about
+*These checkpoints on these images*: one model against another. Only the images are random.
+*This change*: what was changed, whichever seed trains it. The seeds are random too, and one seed says nothing about
 them. Bouthillier et al. 2021, arXiv 2103.03098.
 
 `totals: (images, classes, 3)` as in `cocoseg.scores.confusion`, of the same images in the same order on both sides,
-with the same truth. A score of all classes is spoken of by all images, the IoU of a class by those that show it.
+with the same truth. Every image counts for a score over all classes; for the IoU of a class, those that show it.
 """
 
 import math
@@ -27,7 +27,7 @@ _POWER = 0.8
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One score, of both sides, and what lies between them: `difference` is the new side minus the base."""
+    """One score of both sides. `difference` is the new side minus the base."""
 
     name: str
     base: float | None
@@ -35,19 +35,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None
     low: float | None
     high: float | None
-    """95 %; of classes all intervals together hold with 95 %. None where fewer than ten images speak of the score."""
+    """95 %, jointly over the classes. `None` where fewer than ten images count for the score."""
     verdict: Verdict | None = None
-    """Of the primary score and of classes in enough images only."""
+    """Only of the primary score, and of classes in enough images."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim: its primary score first, then the other scores and the classes."""
+    """One claim: its primary score, the other scores and the classes."""
 
     primary: Difference
     others: list[Difference]
     classes: list[Difference]
     smallest_difference: float | None
-    """What this test side would have shown, four times in five, had it been there."""
+    """The smallest true difference that this test side would show four times in five."""
     undetermined_because: str | None = None
 
 
@@ -59,7 +59,7 @@ def checkpoint_claim(
     min_effect: float,
     samples: int,
 ) -> Claim:
-    """Two checkpoints on these images, by the paired bootstrap: both are scored on the same resamples."""
+    """Compare two checkpoints on these images by the paired bootstrap: both are scored on the same resamples."""
     images = len(base)
     drawn_base, drawn_new = resampled([base, new], samples)
     scores_base, scores_new = (summary_scores(totals.sum(axis=0)) for totals in (base, new))
@@ -82,11 +82,11 @@ def change_claim(
     min_effect: float,
     samples: int,
 ) -> Claim:
-    """Two groups of runs that differ within themselves in the seed only.
+    """Compare two groups of runs. Within a group, runs differ only in the seed.
 
-    The difference of the groups' means has the variance of its seeds (Welch) and, on top, that of its images (paired
-    bootstrap); the interval is Student's, with Satterthwaite's degrees of freedom. Intervals of classes hold together
-    by Šidák 1967. With fewer than three seeds on a side nothing is claimed.
+    The variance of the difference of the means is that of the seeds (Welch) plus that of the images (paired bootstrap).
+    The interval is Student's, with Satterthwaite's degrees of freedom. Class intervals hold jointly by Šidák 1967. With
+    fewer than three seeds on a side, nothing is claimed.
     """
     groups = _Groups(base, new, samples)
     scores = [summary_scores(run.sum(axis=0)) for run in groups.runs]
@@ -95,7 +95,7 @@ def change_claim(
         values, drawn = np.array([own[name] for own in scores]), np.array([one.scores[name] for one in groups.drawn])
         compared[name] = groups.difference(name, values, drawn, groups.images)
     shown_in = _images_of_classes(base[0])
-    # Of as many independent tests one in twenty would show a difference that is not there, unless each is as strict.
+    # Strict enough that in only one of twenty comparisons any class shows a difference that is not there.
     alpha = 1 - 0.95 ** (1 / max(1, int((shown_in >= LEAST_IMAGES).sum())))
     class_iou = np.array([iou(run.sum(axis=0)) for run in groups.runs])  # (runs, classes)
     classes = []
@@ -107,12 +107,12 @@ def change_claim(
     if min(groups.counts) >= LEAST_SEEDS:
         return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, _few(groups.images))
     counts = " and ".join(map(str, groups.counts))
-    seeds = "one seed a side" if groups.counts == (1, 1) else f"{counts} seeds, where {LEAST_SEEDS} a side are needed"
+    seeds = "one seed per side" if groups.counts == (1, 1) else f"{counts} seeds, but {LEAST_SEEDS} per side are needed"
     return _undetermined(claim, seeds)
 
 
 def verdict(low: float, high: float, min_effect: float) -> Verdict:
-    """What an interval of a difference says. Inside ±`min_effect` it is equivalent, even where it leaves 0 out."""
+    """Return the verdict on an interval. Inside ±`min_effect` it is equivalent, even if it excludes 0."""
     if math.isnan(low) or math.isnan(high):
         return "undetermined"
     if -min_effect <= low and high <= min_effect:
@@ -128,10 +128,10 @@ def _classes_by_max_t(
     class_names: Sequence[str],
     min_effect: float,
 ) -> list[Difference]:
-    """Of every class in the truth. Intervals are those of the largest |t| of any class (max-t, Westfall & Young 1993).
+    """Compare every class in the truth. Intervals hold jointly, by the largest |t| of any class.
 
-    The share of resamples beyond that largest is, for each class, looked up in the t distribution of the images that
-    show it: its own spread is as uncertain as they are few.
+    This is max-t, Westfall & Young 1993. The tail beyond that largest |t| is looked up, for each class, in the t
+    distribution of the images that show it: the fewer they are, the less certain is the spread.
     """
     iou_base, iou_new = iou(base.sum(axis=0)), iou(new.sum(axis=0))
     drawn = drawn_new.iou - drawn_base.iou  # (samples, classes)
@@ -154,12 +154,12 @@ def _classes_by_max_t(
 
 
 def _images_of_classes(totals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """In how many images each class has a target pixel, (classes,)."""
+    """Return in how many images each class has a target pixel, (classes,)."""
     return np.asarray((totals[:, :, 0] > 0).sum(axis=0))
 
 
 class _Groups:
-    """The runs of both sides, one after the other, and their scores in the same resamples."""
+    """The runs of both sides, the base's first, and their scores in the same resamples."""
 
     def __init__(self, base: Sequence[NDArray[np.int64]], new: Sequence[NDArray[np.int64]], samples: int) -> None:
         self.runs = [*base, *new]
@@ -170,9 +170,10 @@ class _Groups:
     def difference(
         self, name: str, values: NDArray[np.float64], drawn: NDArray[np.float64], images: int, alpha: float = 0.05
     ) -> tuple[Difference, float]:
-        """The difference of the groups' means, and what could have been shown. `images` speak of this score.
+        """Return the difference of the groups' means and the smallest one that would be detected.
 
-        `values: (runs,)`; `drawn: (runs, samples)`. No interval with fewer than two runs in a group.
+        `values: (runs,)`; `drawn: (runs, samples)`; `images` count for this score. There is no interval with fewer than
+        two runs in a group.
         """
         base, new = np.split(values, [self.counts[0]])
         error, degrees = self._standard_error(base, new, drawn, images)
@@ -184,7 +185,7 @@ class _Groups:
     def _standard_error(
         self, base: NDArray[np.float64], new: NDArray[np.float64], drawn: NDArray[np.float64], images: int
     ) -> tuple[float, float]:
-        """Of the difference of the means, and its degrees of freedom."""
+        """Return the standard error of the difference of the means, and its degrees of freedom."""
         if min(self.counts) < 2:
             return math.nan, 1.0
         drawn_base, drawn_new = np.split(drawn, [self.counts[0]])
@@ -234,7 +235,7 @@ def _claim(
 
 
 def _undetermined(claim: Claim, because: str) -> Claim:
-    """The claim without anything that would sound like one."""
+    """Return the claim without intervals and verdicts."""
     unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
     return Claim(
         primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),
@@ -246,7 +247,7 @@ def _undetermined(claim: Claim, because: str) -> Claim:
 
 
 def _few(images: int) -> str:
-    return f"{'one image' if images == 1 else f'{images} images'}, where {LEAST_IMAGES} are needed"
+    return f"{'one image' if images == 1 else f'{images} images'}, but {LEAST_IMAGES} are needed"
 
 
 def _known(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Two runs, or two groups of runs that differ in the seed, held against each other: what changed, and does it count."""
+"""Compare two runs, or two groups of runs that differ in the seed: what changed, and is it more than noise?"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from cocoseg.scores.per_image import image_iou
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a group, by validation ranked before its test score is looked at."""
+    """One run of a group, which is ranked by validation and not by its test score."""
 
     name: str
     seed: int
@@ -38,16 +38,16 @@ class ImageChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the report says."""
+    """Everything that the report says."""
 
     base: str
     new: str
     score: ScoreName
     min_effect: float
     remarks: list[str]
-    """What must be known before any number is read."""
+    """What to know before reading any number."""
     refused: str | None
-    """Why the scores of the two cannot be held against each other, if so."""
+    """Why the scores of the two cannot be compared, if so."""
     classes: tuple[str, ...]
     split: str
     images: int
@@ -55,27 +55,27 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Claim | None
     change: Claim | None
     more_seeds: list[str]
-    """The commands that train what the claim about the change still lacks."""
+    """The commands that train the seeds that the claim about the change lacks."""
     runs: dict[str, list[Run]]
-    """By side, the best in validation first."""
+    """By side, best in validation first."""
     models_seen: int
-    """Distinct models, of all commits and experiments in this clone, that were scored on this test side."""
+    """Distinct models of all commits and experiments in this clone that were scored on this test side."""
     images_changed: list[ImageChange]
     """Those that got worse most, then those that got better most."""
     differences: Differences
 
 
 def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4) -> Comparison:
-    """Return everything there is to say about `new` against `base`. `shown` images of each kind that changed most.
+    """Compare `new` with `base`, by the primary score and least effect that the base declares.
 
-    Judged by the primary score and the least effect that the base declares: a change does not choose its own measure.
-    Raises `CocosegError` for a revision without results, or results that neither cache nor remote has.
+    A change must not choose its own measure. At most `shown` images that got worse and as many that got better are
+    named. Raises `CocosegError` for a revision without results, and for results that neither cache nor remote has.
     """
     old, fresh = scored(base), scored(new)
     common, replaced = _common_images(old, fresh)
     refused = _refusal(old, fresh, common)
     remarks = _remarks(old, fresh, common, replaced, refused)
-    # Without a change there is nothing to claim about one, and a group of seeds would be that of both sides.
+    # Without a change there is nothing to judge, and both sides would have the same group of seeds.
     changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
     groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
     remarks += left_out
@@ -105,7 +105,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
 
 
 def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
-    """Return both sides with their runs of other seeds, and why any were left out."""
+    """Return the runs of each side, with those of other seeds, and why any were left out."""
     (base, base_left_out), (new, new_left_out) = seed_group(old), seed_group(fresh)
     return [base, new], list(dict.fromkeys([*base_left_out, *new_left_out]))
 
@@ -113,18 +113,18 @@ def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
 def _claims(
     groups: Sequence[Sequence[Scored]], common: Sequence[str], samples: int, *, with_change: bool
 ) -> tuple[Claim, Claim | None]:
-    """Return what can be said of the two checkpoints, and of the change if there is one."""
+    """Return the claim about the two checkpoints, and that about the change if there is one."""
     old, fresh = groups[0][0], groups[1][0]
     base, new = ([run.stacked(common) for run in group] for group in groups)
     truth = new[0][:, :, 0]
     if any((own[:, :, 0] != truth).any() for own in (*base, *new)):
         raise CocosegError(
-            f"{old.revision.name} and {fresh.revision.name}: their tables count other target pixels in the same masks; "
-            "make them again with: dvc repro -f evaluate"
+            f"{old.revision.name} and {fresh.revision.name}: their tables count different target pixels in the same "
+            "masks; rebuild them with: dvc repro -f evaluate"
         )
     if not truth[:, 1:].any():
         raise CocosegError(
-            f"{fresh.revision.name}: no test image shows an object of any class: there is nothing to judge"
+            f"{fresh.revision.name}: no test image shows an object of any class; there is nothing to judge"
         )
     settings = (fresh.class_names, old.metrics.primary_score, old.metrics.min_effect, samples)
     checkpoint = checkpoint_claim(base[0], new[0], *settings)
@@ -136,7 +136,7 @@ def _title(revision: Revision) -> str:
 
 
 def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
-    """The images that both were scored on, and how many more have one name but another content."""
+    """Return the images that both were scored on, and how many others share a name but differ in content."""
     named = sorted(old.totals.keys() & fresh.totals.keys())
     sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
     if sides[0] == sides[1]:
@@ -147,40 +147,40 @@ def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
 
 
 def _refusal(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
-    """Why there is nothing to compare, if so."""
+    """Return why the scores cannot be compared, if so."""
     if old.class_names != fresh.class_names:
-        how = class_difference(old.class_names, fresh.class_names, "left", "came")
-        return f"the classes differ, {how}: their scores do not speak of the same thing"
-    return None if common else "the two were scored on no common image"
+        how = class_difference(old.class_names, fresh.class_names, "removed", "added")
+        return f"the classes differ, {how}: their scores do not measure the same thing"
+    return None if common else "the two were scored on no image in common"
 
 
 def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, refused: str | None) -> list[str]:
-    """What must be known before the numbers."""
+    """Return what to know before reading the numbers."""
     remarks = []
     since = [] if fresh.revision.commit is not None else params_since(fresh.revision)
     if since:
         remarks.append(
-            f"params.yaml has another {', '.join(since)} than these results of {fresh.revision.name} were made with; "
-            "dvc repro brings them up to date"
+            f"params.yaml has changed since these results of {fresh.revision.name} ({', '.join(since)}); dvc repro "
+            "updates them"
         )
     sides = (old.metrics.split, fresh.metrics.split)
     if sides[0] != sides[1]:
         remarks.append(f"the two were scored on different sides of the split ({', '.join(sides)}): read with care")
-    gone, came = (len(run.totals) - len(common) - replaced for run in (old, fresh))
-    if gone or came or replaced:
-        other = f", {replaced} have other content under one name" if replaced else ""
+    removed, added = (len(run.totals) - len(common) - replaced for run in (old, fresh))
+    if removed or added or replaced:
+        other = f", {replaced} with the same name but other content" if replaced else ""
         remarks.append(
-            f"the test sides differ: {len(common)} images are common, {gone} left, {came} came{other}"
-            + ("; only the common ones are compared" if refused is None else "")
+            f"the test sides differ: {len(common)} images in common, {removed} removed, {added} added{other}"
+            + ("; only those in common are compared" if refused is None else "")
         )
     for name in ("primary_score", "min_effect"):
         declared = [getattr(run.metrics, name) for run in (old, fresh)]
         if declared[0] != declared[1]:
-            remarks.append(f"{name} is {declared[0]} in the base, which judges, and {declared[1]} in the new side")
+            remarks.append(f"{name} is {declared[0]} in the base, which decides, and {declared[1]} in the new side")
     if _same_model(old, fresh):
-        remarks.append("both hold the same model: there is no change to claim anything about")
+        remarks.append("both sides have the same model: there is no change to judge")
     elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
-        remarks.append("the two differ in the seed only: there is no change to claim anything about")
+        remarks.append("the two differ in the seed only: there is no change to judge")
     return remarks
 
 
@@ -206,7 +206,7 @@ def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
 
 
 def _on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) -> list[str]:
-    """Score the runs of a group anew on the masks of `fresh` where those are others; returns what to remark."""
+    """Score the runs of a group on the masks of `fresh` where theirs differ; return what to remark."""
     old = group[0]
     hashes = [run.revision.output_hash("mask", MASKS) for run in (old, fresh)]
     if hashes[0] == hashes[1] and hashes[0] is not None:
@@ -221,11 +221,11 @@ def _on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str])
             path = f"{PREDICTIONS}/{mask_name(name)}"
             prediction = decoded_mask(run.revision.cached(path), classes, f"{run.revision.name}: {path}", "evaluate")
             if truth.shape != prediction.shape:
-                raise CocosegError(f"{name}: its mask has another size on the two sides: no common truth to score on")
+                raise CocosegError(f"{name}: its masks differ in size; there is no common truth to score on")
             run.totals[name] = class_totals(confusion_matrix(truth, prediction, classes))
     if not other:
         return []
-    return [f"the truth of {len(other)} common images differs: both are scored on that of {fresh.revision.name}"]
+    return [f"the masks of {len(other)} common images differ: both are scored on those of {fresh.revision.name}"]
 
 
 def _most_changed(old: Scored, fresh: Scored, names: Iterable[str], shown: int) -> list[ImageChange]:

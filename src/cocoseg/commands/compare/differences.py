@@ -1,4 +1,4 @@
-"""What else sets two runs apart: parameters, data, code, environment, and what they cost."""
+"""What else differs between two runs: parameters, data, code, environment and cost."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _COST = ("parameters", "multiply_adds", "milliseconds_per_image", "peak_memory_m
 
 
 class DataChange(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files of one kind came, went, or have other content."""
+    """How many files of one kind were added (entered), were removed (left), or have other content."""
 
     what: str
     entered: int
@@ -37,11 +37,11 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
     code: list[str]
     environment: dict[str, tuple[Any, Any]]
     cost: dict[str, tuple[Any, Any]]
-    """Of evaluation, also where it is the same."""
+    """Of evaluation, also where both sides are equal."""
 
 
 def differences(base: Revision, new: Revision) -> Differences:
-    """Return all of them, as git, `dvc.lock` and the timing metrics have it."""
+    """Return all differences that git, `dvc.lock` and the timing metrics show."""
     sides = (base, new)
     params = ({key: value for entry in run.lock.values() for key, value in params_of(entry).items()} for run in sides)
     environments = (_environment(run) for run in sides)
@@ -56,22 +56,24 @@ def differences(base: Revision, new: Revision) -> Differences:
 
 
 def params_since(revision: Revision) -> list[str]:
-    """The parameters of the working tree that are others than those of its results."""
+    """Return the parameters of the working tree that differ from those of its results."""
     try:
         here = YAML(typ="safe", pure=True).load(Path("params.yaml"))
     except (OSError, YAMLError, UnicodeDecodeError, RecursionError):
-        return []  # the next dvc repro says what is wrong with it
+        return []  # the next dvc repro says what is wrong
     made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
     return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key) != value)
 
 
 def _changed_code(base: Revision, new: Revision) -> list[str]:
-    """Return the Python files that differ and can touch a result, as git has them; where git tells of no difference but
-    `dvc.lock` does, as in a file that is not tracked, the file or folder that it names.
+    """Return the Python files that differ and can affect a result.
+
+    Git says which. Where git shows no difference but `dvc.lock` does, as for files that git does not track, it is the
+    file or folder that `dvc.lock` names.
     """
     changed = changed_files(base, new, [f"{folder}/*.py" for folder in _CODE])
     locked = _changes(_code_in_lock(base), _code_in_lock(new))
-    # Not what one side alone has: dvc.yaml may name a folder now, and its files before.
+    # Not what only one side has: dvc.yaml may now name a folder in place of its files.
     untold = (
         dep for dep, hashes in locked.items() if all(hashes) and not any(path.startswith(dep) for path in changed)
     )
@@ -79,7 +81,7 @@ def _changed_code(base: Revision, new: Revision) -> list[str]:
 
 
 def _code_in_lock(revision: Revision) -> dict[str, str]:
-    """Return the hash of each Python file, and of each folder of them, that made the results."""
+    """Return the hash of each Python file and folder that made the results, by path."""
     deps = {dep["path"]: dep.get("md5", "") for entry in revision.lock.values() for dep in entry.get("deps", [])}
     ours = {path: md5 for path, md5 in deps.items() if path.split("/")[0] in _CODE}
     files = {path: md5 for path, md5 in ours.items() if path.endswith(".py")}
@@ -125,5 +127,5 @@ def _environment(revision: Revision) -> dict[str, Any]:
 def _timing(revision: Revision, path: str) -> dict[str, Any]:
     try:
         return revision.tracked_json(path, dict[str, Any])
-    except CocosegError:  # it says nothing about the result, so its lack is no reason to stop
+    except CocosegError:  # the comparison does without it
         return {}

@@ -16,9 +16,9 @@ FILE = "changed.png"
 
 
 def write_changed_images(folder: Path, comparison: Comparison, base: Revision, new: Revision) -> str:
-    """Draw the changed images below `folder`, base on the left; returns where the picture lies.
+    """Draw the changed images below `folder`, the base on the left, and return the path of the picture.
 
-    Only the files of those few images are fetched. Raises `CocosegError` for one that cannot be had.
+    Only the files of those images are fetched. Raises `CocosegError` for one that is nowhere.
     """
     classes = comparison.classes
     rows = [row for change in comparison.images_changed for row in _rows(change, classes, base, new)]

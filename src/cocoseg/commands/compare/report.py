@@ -1,4 +1,4 @@
-"""A comparison in words and tables: for a terminal, for the comment of a pull request, or for another program."""
+"""A comparison as text: for a terminal, a pull request's comment, or another program."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -26,8 +26,10 @@ _PLOTS = {
 
 
 def report(comparison: Comparison, style: Format, picture: str | None = None, plots_url: str | None = None) -> str:
-    """The whole comparison. `picture` says where the images that changed most were drawn, or why not; `plots_url` is an
-    address below which the committed plots of the new side can be seen: `md` shows them.
+    """Return the whole comparison.
+
+    `picture` says where the images that changed most were drawn, or why not. `plots_url` is the URL below which `md`
+    finds the committed plots of the new side.
     """
     if style == "json":
         return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
@@ -57,14 +59,13 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
         *scores, verdict = _row(claim.primary, words)
         because = f": {claim.undetermined_because}" if claim.undetermined_because else ""
         rows.append([*scores, f"{verdict}{because}", number(claim.smallest_difference)])
-    headers = [comparison.score, "base", "new", "difference", "95 % interval", "verdict", "could show"]
-    side = f"{comparison.images} images of the {comparison.split} side"
+    headers = [comparison.score, "base", "new", "difference", "95 % interval", "verdict", "detectable"]
     notes = (
-        f"{side}; equivalent means within ±{comparison.min_effect:g}; «could show» is the smallest difference that "
-        "would be found four times in five."
+        f'On {comparison.images} images of the {comparison.split} side. "Equivalent" is within '
+        f'±{comparison.min_effect:g}. "Detectable" is the smallest difference that would be found four times in five.'
     )
     more = "".join(f"\n    {command}" for command in comparison.more_seeds)
-    asks = f"\n\nTo say more about the change, train more seeds:\n{more}" if more else ""
+    asks = f"\n\nTo judge the change, train more seeds:\n{more}" if more else ""
     return f"{_table(rows, headers, markdown)}\n\n{notes}{asks}"
 
 
@@ -77,7 +78,7 @@ def _claim_details(comparison: Comparison, markdown: bool) -> list[str]:
         rows = [_row(one) for one in [claim.primary, *claim.others]]
         rows += [_row(one, f"IoU {one.name}") for one in claim.classes]
         note = (
-            f"The intervals of the classes hold together; a class in fewer than {LEAST_IMAGES} test images gets no "
+            f"The intervals of the classes hold jointly. A class in fewer than {LEAST_IMAGES} test images gets no "
             "verdict."
         )
         body = f"{_table(rows, headers, markdown)}\n\n{note}"
@@ -92,7 +93,7 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
         [change.file_name, number(change.base), number(change.new), number(change.new - change.base, _SIGNED)]
         for change in comparison.images_changed
     ]
-    # Named and not embedded: a comment cannot show what lies on the machine that wrote it.
+    # Named, not embedded: a comment cannot show a file of the machine that wrote it.
     shown = [picture] if picture else []
     table = _table(rows, ["image", "base IoU", "new IoU", "change"], markdown)
     return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
@@ -120,7 +121,7 @@ def _differences(differences: Differences, markdown: bool) -> list[str]:
         lines.append(_both_sides("parameter", differences.params, markdown))
     if differences.data:
         rows = [[one.what, str(one.entered), str(one.left), str(one.changed)] for one in differences.data]
-        lines.append(_table(rows, ["data", "entered", "left", "changed"], markdown))
+        lines.append(_table(rows, ["data", "added", "removed", "changed"], markdown))
     if differences.code:
         shown = [f"`{path}`" if markdown else path for path in differences.code[:_MOST_FILES]]
         more = len(differences.code) - len(shown)
@@ -175,6 +176,6 @@ def _folded(words: str, body: str, markdown: bool) -> str:
 
 def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], markdown: bool) -> str:
     if markdown:
-        # A cell of a stranger's making must not end its column.
+        # A file name must not end its column.
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return tabulate(rows, headers=list(headers), tablefmt="github" if markdown else "simple", disable_numparse=True)

@@ -1,4 +1,4 @@
-"""The scores of one run by image, as `evaluate` left them, and what lies beside them in a repository."""
+"""The scores of one run by image, as the stage `evaluate` left them, and the paths of its other files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ SPLITS = paths.SPLITS.as_posix()
 
 
 class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a comparison wants of `metrics/evaluate.json`."""
+    """What a comparison needs from `metrics/evaluate.json`."""
 
     split: str
     images: int
@@ -43,9 +43,9 @@ class Scored(msgspec.Struct, kw_only=True):
     revision: Revision
     metrics: RunMetrics
     totals: dict[str, NDArray[np.int64]]
-    """Of one truth, once a comparison has brought both sides to it."""
+    """On the truth that a comparison scores both sides on."""
     own_totals: dict[str, NDArray[np.int64]]
-    """As they were found."""
+    """On the run's own truth."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -53,12 +53,12 @@ class Scored(msgspec.Struct, kw_only=True):
         return tuple(self.metrics.iou)
 
     def stacked(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """The totals of these images, (images, classes, 3)."""
+        """Return the totals of these images, (images, classes, 3)."""
         return np.stack([self.totals[name] for name in names])
 
 
 def scored(revision: Revision) -> Scored:
-    """A revision's scores; `CocosegError` where it has none, or a table and metrics that are not of one run."""
+    """Return the scores of a revision; raise `CocosegError` if it has none, or if table and metrics disagree."""
     metrics = revision.tracked_json(METRICS, RunMetrics)
     place = f"{revision.name}: {PER_IMAGE}"
     rows = decoded_table(revision.cached(PER_IMAGE), ClassPixels, place)
@@ -66,17 +66,15 @@ def scored(revision: Revision) -> Scored:
     counted = iou(np.stack(list(totals.values())).sum(axis=0))
     told = np.array([np.nan if value is None else value for value in metrics.iou.values()])
     if len(totals) != metrics.images or not np.allclose(counted, told, atol=2e-6, equal_nan=True):
-        raise CocosegError(
-            f"{place} is not of the run that {METRICS} tells of; bring them together with dvc checkout, or dvc repro"
-        )
+        raise CocosegError(f"{place} and {METRICS} are of different runs; run dvc checkout, or dvc repro")
     return Scored(revision=revision, metrics=metrics, totals=dict(totals), own_totals=totals)
 
 
 def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a stage of `dvc.lock`."""
+    """Return the parameters of a stage of `dvc.lock`."""
     return dict(entry.get("params", {}).get("params.yaml", {}))
 
 
 def seed_of(revision: Revision) -> int:
-    """The seed that a run was trained with."""
+    """Return the seed that a run was trained with."""
     return int(params_of(revision.lock.get("train", {})).get("seed", 0))

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed, found among the experiments, and how to make more of them."""
+"""Runs that differ only in the seed, found among the experiments, and how to train more."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ from cocoseg.commands.revisions import (
 )
 from cocoseg.core.errors import CocosegError
 
-# Which files the runs of a group may differ in: what the seed changes.
+# The files that the runs of a group may differ in, because the seed changes them.
 _MADE_BY_TRAINING = (MODEL, "metrics/train")
 
 
 def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
-    """The run and the experiments that differ from it in the seed only, one a seed; and why any were left out."""
+    """Return the run with the experiments that differ only in the seed, one per seed, and why any were left out."""
     key, seeds = group_key(own.revision.lock), {seed_of(own.revision)}
     group, remarks = [own], []
     masks = own.revision.output_hash("mask", MASKS)
     found = list(experiments())
     locks = read_blobs(f"{one.commit}:{LOCK}" for one in found)
     for one, text in zip(found, locks, strict=True):
-        # Parsing takes a fifth of a second, and most experiments of a large table are of other data.
+        # Parsing takes a fifth of a second, and most experiments of a large table have other data.
         if text is None or hash_in_lock(text, MASKS) != masks:
             continue
         revision = Revision(one.name, one.commit)
@@ -46,9 +46,9 @@ def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
 
 
 def group_key(lock: Mapping[str, Any]) -> str:
-    """What runs that differ in the seed only have in common: how they were trained, and what scored them on what.
+    """Return what runs that differ only in the seed share: how they were trained and scored, and on what data.
 
-    Not the parameters of `evaluate`, which declare and draw and change no count.
+    The parameters of `evaluate` are left out, because they change no count.
     """
     facts: list[Any] = [{key: value for key, value in params_of(lock.get("train", {})).items() if key != "seed"}]
     for stage in ("train", "evaluate"):
@@ -58,7 +58,7 @@ def group_key(lock: Mapping[str, Any]) -> str:
 
 
 def more_seeds(groups: Sequence[Sequence[Scored]]) -> list[str]:
-    """The commands that train the runs that these groups lack, each group's own run first in it."""
+    """Return the commands that train the seeds that these groups lack. A group starts with its own run."""
     commands = []
     for group in groups:
         seeds = {seed_of(run.revision) for run in group}
@@ -70,17 +70,17 @@ def more_seeds(groups: Sequence[Sequence[Scored]]) -> list[str]:
 
 
 def _queued_at(commit: str | None, seeds: str) -> str:
-    """The command that queues these seeds with the code and parameters of a commit, and comes back."""
+    """Return the command that queues these seeds at a commit and returns to the branch that is checked out."""
     queue = f"dvc exp run --queue -S 'seed={seeds}'"
     if commit is None:
         return queue
     there = f"git checkout -q {commit[:12]} && {queue} && git checkout -q -"
-    # A changed params.yaml would come along, and its run be of neither side.
+    # Else the runs would take a changed params.yaml along, and belong to neither side.
     return f"git stash && {there} && git stash pop" if tracked_files_changed() else there
 
 
 def models_seen(new: Revision) -> int:
-    """How many models this test side has judged, as far as this clone knows."""
+    """Return how many models were scored on this test side, as far as this clone knows."""
     side = (new.output_hash("mask", MASKS), new.output_hash("split", SPLITS))
     commits = [*commits_of_lock(), *(one.commit for one in experiments())]
     models = {new.output_hash("train", MODEL)}

@@ -1,4 +1,4 @@
-"""The command `cocoseg export`: a model for other runtimes and for the Hugging Face Hub, with its card."""
+"""`cocoseg export`: write a model and its card for other runtimes and the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Literal
@@ -31,9 +31,9 @@ tags: [semantic-segmentation, segmentation-models-pytorch, cocoseg]
 
 
 def export(source: ModelSource, format_: FormatName, out: Path) -> str:
-    """Write the model of `source` and its card below `out`; returns what to tell the user.
+    """Write the model of `source` and its card below `out`; return the line for the user.
 
-    Raises `CocosegError` if the format cannot hold the model, or does not give what PyTorch gives.
+    Raises `CocosegError` if the format cannot hold the model, or if its results differ from PyTorch's.
     """
     model, info = source.load()
     readme = _readme(source, model, info)
@@ -45,7 +45,7 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
             write_bytes(out / "README.md", f"{readme}\n{onnx_use(info)}".encode())
             return (
                 f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
-                f"PyTorch's, {checked.equal_pixels:.3%} equal pixels"
+                f"PyTorch's, {checked.equal_pixels:.3%} of pixels equal"
             )
         case "huggingface":
             write_huggingface(out, model, info, f"{_FRONT_MATTER}{readme}\n{huggingface_use(info, stride_of(model))}")
@@ -53,8 +53,9 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
 
 
 def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
-    """The card that the pipeline wrote of these weights and what was measured with it, or else one without scores; up
-    to how it is used, which is another thing for each format.
+    """Return the card that the pipeline wrote for these weights, with the measured cost, or a new one without scores.
+
+    It ends before the section on use, which each format has its own of.
     """
     written = (source.beside(CARD) or b"").decode(errors="replace")
     if info.weights_sha256[:12] not in written:
@@ -65,7 +66,7 @@ def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
     try:
         timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
         measured = measured_cost(*timings)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # of another version, or in the middle of a merge
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # from another version, or with merge conflicts
         return written
     return f"{written}\n{measured}\n" if measured else written
 

@@ -1,4 +1,4 @@
-"""A model in the layout of the Hugging Face Hub, as smp's `from_pretrained` loads it from a folder or from the Hub."""
+"""A model in the layout that smp's `from_pretrained` loads, from a folder or the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from cocoseg.model.weights import ModelInfo
 
 
 def stride_of(model: nn.Module) -> int:
-    """What divides the sides of an image that the network takes by itself, without the border that we put on."""
+    """Return the number that must divide the sides of an image, unless `Padded` pads it first."""
     return model.stride if isinstance(model, Padded) else 1
 
 
 def write_huggingface(folder: Path, model: nn.Module, info: ModelInfo, readme: str) -> None:
-    """Write `config.json` and `model.safetensors`, and beside them what the images and the classes are, and the card.
+    """Write `config.json`, `model.safetensors`, the preprocessing, the class names and the card.
 
     Raises `CocosegError` for an architecture that is not smp's.
     """
@@ -27,24 +27,20 @@ def write_huggingface(folder: Path, model: nn.Module, info: ModelInfo, readme: s
 
     network = model.network if isinstance(model, Padded) else model
     if not isinstance(network, SegmentationModel):
-        raise CocosegError(
-            f"arch {info.arch} is none of smp's, whose from_pretrained this layout is for; use --format onnx"
-        )
-    write_bytes(folder / "README.md", readme.encode())  # first: smp writes a card of its own where there is none
+        raise CocosegError(f"arch {info.arch} is not one of smp's, which this layout is for; use --format onnx")
+    write_bytes(folder / "README.md", readme.encode())  # first: smp writes its own card if there is none
     try:
         network.save_pretrained(folder)
-    except SafetensorError as error:  # a full disk, which it does not call an OSError
-        raise CocosegError(f"{folder}: the weights cannot be written ({error}); expected room after --out") from None
-    # huggingface_hub leaves the weights to their owner alone.
+    except SafetensorError as error:  # a full disk; it is no OSError
+        raise CocosegError(f"{folder}: the weights cannot be written ({error}); expected free disk space") from None
+    # huggingface_hub makes the weights readable by their owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     write_json(folder / "preprocessor_config.json", preprocessor(info, stride_of(model)))
     write_json(folder / "id2label.json", {str(index): name for index, name in enumerate(info.classes)})
 
 
 def preprocessor(info: ModelInfo, stride: int) -> dict[str, Any]:
-    """How an image becomes the network's input, in the words of the Hub's image processors, and where those have none,
-    in ours.
-    """
+    """Return how an image becomes the network's input, with the keys of the Hub's image processors where they exist."""
     size = info.preprocessing.image_size_px
     square = {"pad_size": {"height": size, "width": size}, "pad_rgb": BORDER_RGB, "pad_place": "both sides alike"}
     return {

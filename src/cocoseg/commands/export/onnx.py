@@ -1,7 +1,7 @@
-"""A model as ONNX, of any batch and size, held against PyTorch by onnxruntime. https://onnx.ai
+"""A model as ONNX, for any batch and size, compared with PyTorch through onnxruntime. https://onnx.ai
 
-It takes normalized images (N, 3, H, W) float32 and returns logits (N, C, H, W); how images are prepared and what the
-channels mean stands in its metadata.
+It takes normalized images (N, 3, H, W) float32 and returns logits (N, C, H, W). Its metadata say how to prepare images
+and what the channels mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.model.preprocessing import BORDER_RGB, predicted_labels
 from cocoseg.model.weights import ModelInfo
 
@@ -24,19 +24,16 @@ _INPUT, _OUTPUT = "images", "logits"
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """How near onnxruntime comes to PyTorch, over all the inputs that were tried."""
+    """How closely onnxruntime matches PyTorch, over all inputs that were tried."""
 
     logit_difference: float
     """The largest."""
     equal_pixels: float
-    """The share with the same label."""
+    """The share of pixels with the same label."""
 
 
 def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
-    """The ONNX file of a model on the CPU.
-
-    Raises `CocosegError` if the model has something that ONNX cannot say.
-    """
+    """Return the ONNX file of a model on the CPU; raise `CocosegError` if ONNX cannot express the model."""
     from onnx.helper import set_model_props
 
     size = max(64, -(-info.preprocessing.image_size_px // 32) * 32)
@@ -54,8 +51,7 @@ def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
                 verbose=False,
             )
     except Exception as error:  # the exporter, the tracer and the optimizer have errors of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CocosegError(f"arch {info.arch} cannot be exported to ONNX: {reason}") from None
+        raise CocosegError(f"arch {info.arch} cannot be exported to ONNX: {first_line(error)}") from None
     assert program is not None
     proto = program.model_proto
     set_model_props(proto, metadata(info))
@@ -64,7 +60,7 @@ def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
 
 
 def metadata(info: ModelInfo) -> dict[str, str]:
-    """What using the model needs, as JSON by key."""
+    """Return what a user of the model needs to know, as JSON by key."""
     facts: Mapping[str, Any] = {
         "arch": info.arch,
         "encoder": info.encoder,
@@ -79,7 +75,7 @@ def metadata(info: ModelInfo) -> dict[str, str]:
 
 
 def agreement(data: bytes, model: nn.Module, info: ModelInfo) -> Agreement:
-    """How an ONNX file does beside the model that it was made from, at two batches and sizes.
+    """Compare an ONNX file with the model that it was made from, at two batches and sizes.
 
     Raises `CocosegError` if it differs by more than `MOST_LOGIT_DIFFERENCE` or has fewer equal pixels than
     `LEAST_EQUAL_PIXELS`.
@@ -101,19 +97,19 @@ def agreement(data: bytes, model: nn.Module, info: ModelInfo) -> Agreement:
     if not (result.logit_difference <= MOST_LOGIT_DIFFERENCE and result.equal_pixels >= LEAST_EQUAL_PIXELS):
         raise CocosegError(
             f"the ONNX model differs from PyTorch: logits by up to {result.logit_difference:.1e}, "
-            f"{result.equal_pixels:.2%} equal pixels; expected at most {MOST_LOGIT_DIFFERENCE:.0e} and at least "
-            f"{LEAST_EQUAL_PIXELS:.1%}; export it from the versions that model.json names"
+            f"{result.equal_pixels:.2%} of pixels equal; expected at most {MOST_LOGIT_DIFFERENCE:.0e} and at least "
+            f"{LEAST_EQUAL_PIXELS:.1%}; export it with the library versions that model.json names"
         )
     return result
 
 
 class _DynamicPooling(TorchFunctionMode):
-    """Adaptive pooling as two matrix products, which ONNX knows for any size; its own pooling wants a fixed one."""
+    """Adaptive pooling as two matrix products, which ONNX has for any size. ONNX's own pooling needs a fixed size."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """What torch asks before each of its functions."""
+        """Replace adaptive pooling; torch calls this in place of each of its functions."""
         kwargs = kwargs or {}
         if func is F.adaptive_avg_pool2d:
             return adaptive_mean(args[0], *_pair(args[1]))
@@ -123,13 +119,13 @@ class _DynamicPooling(TorchFunctionMode):
 
 
 def adaptive_mean(features: Tensor, height: int, width: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, height, width): what `F.adaptive_avg_pool2d` gives."""
+    """Return what `F.adaptive_avg_pool2d` returns: (N, C, H, W) -> (N, C, height, width)."""
     rows, columns = _bins(features.shape[-2], height, features), _bins(features.shape[-1], width, features)
     return rows @ features @ columns.T
 
 
 def _bins(size: int, count: int, like: Tensor) -> Tensor:
-    """What each place counts in each mean, (count, size)."""
+    """Return the weight of each position in each mean, (count, size)."""
     number = torch.arange(count, device=like.device)[:, None]
     place = torch.arange(size, device=like.device)
     first, end = number * size // count, -(-(number + 1) * size // count)
@@ -141,7 +137,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _pictures(shape: tuple[int, int, int, int]) -> Tensor:
-    """Blurred colors with a little noise, in the range of normalized images; the same each time."""
+    """Return blurred colors with a little noise, in the range of normalized images; the same on each call."""
     chance = torch.Generator().manual_seed(0)
     blobs = F.interpolate(torch.randn(*shape[:2], 5, 7, generator=chance), shape[2:], mode="bilinear")
     return blobs + 0.1 * torch.randn(shape, generator=chance)

@@ -1,4 +1,4 @@
-"""What a reader of an exported model has to type: from a photograph to its labels, without this library."""
+"""The code in the README of an exported model: from a photograph to its labels, without this library."""
 
 from cocoseg.model.preprocessing import BORDER_RGB, Preprocessing
 from cocoseg.model.weights import ModelInfo
@@ -22,7 +22,7 @@ images = pixels.transpose(2, 0, 1)[None].astype(np.float32)  # (N, 3, H, W)"""
 
 
 def onnx_use(info: ModelInfo) -> str:
-    """How `model.onnx` is used with onnxruntime."""
+    """Return the section on using `model.onnx` with onnxruntime."""
     return f"""## Use
 
 ```python
@@ -34,13 +34,13 @@ session = onnxruntime.InferenceSession("model.onnx")
 labels = {_labels(info)}
 ```
 
-`model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) say
-what is above, and the classes with their COCO categories.
+`model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) hold
+these settings and the classes with their COCO categories.
 {_SIZE}"""
 
 
 def huggingface_use(info: ModelInfo, stride: int) -> str:
-    """How the folder is used with smp; its network takes sides that `stride` divides."""
+    """Return the section on using the folder with smp, whose network takes sides that `stride` divides."""
     padded = (
         f"sides = images.shape[2:]\n"
         f"images = np.pad(images, ((0, 0), (0, 0), *((0, -side % {stride}) for side in sides)))\n"
@@ -61,11 +61,12 @@ with torch.inference_mode():
 labels = {_labels(info)}
 ```
 
-`preprocessor_config.json` and `id2label.json` tell programs what is above. `hf upload USER/NAME .` uploads this folder.
+`preprocessor_config.json` and `id2label.json` hold these settings and the classes for programs. `hf upload USER/NAME .`
+uploads this folder.
 {_SIZE}"""
 
 
-_SIZE = """Labels come at the size that the network sees; enlarge the logits first for those of the photograph.
+_SIZE = """Labels have the network's input size. For labels of the photograph's size, resize the logits first.
 """
 
 

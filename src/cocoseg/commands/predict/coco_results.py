@@ -1,4 +1,4 @@
-"""Predictions in COCO's results format, one entry an image and class. https://cocodataset.org/#format-results"""
+"""Predictions in COCO's results format, one entry per image and class. https://cocodataset.org/#format-results"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ _NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")
 
 
 def image_ids(names: Sequence[str]) -> list[int]:
-    """The number that each name ends in, as COCO's do, if every image has one of its own; else 1, 2, …"""
+    """Return the number that each name ends in, as COCO's do, if all have one and all differ; else 1, 2, …"""
     numbers = [_NUMBERED.fullmatch(name) for name in names]
     ids = [int(number[1]) for number in numbers if number]
     return ids if len(set(ids)) == len(names) else list(range(1, len(names) + 1))
 
 
 def category_ids(info: ModelInfo) -> list[int]:
-    """COCO's id of each class, by class index; of a class that stands for several, or for none known, its index."""
+    """Return COCO's id of each class, by class index; the index itself for a class without one known category."""
     ids = list(range(len(info.classes)))
     for category in info.categories if info.task == "multiclass" or len(info.categories) == 1 else ():
         ids[category.class_index] = category.category_id
@@ -35,7 +35,7 @@ def category_ids(info: ModelInfo) -> list[int]:
 
 
 def described_images(images: Sequence[Mapping[str, Any]], info: ModelInfo) -> dict[str, Any]:
-    """What pycocotools' `COCO` needs to load results beside: the images, and the categories with their colors."""
+    """Return what pycocotools' `COCO` needs to load results: the images, and the categories with their colors."""
     categories = [
         {"id": category_id, "name": name, "color": color.tolist()}
         for category_id, name, color in zip(category_ids(info), info.classes, palette(), strict=False)
@@ -46,10 +46,11 @@ def described_images(images: Sequence[Mapping[str, Any]], info: ModelInfo) -> di
 def coco_results(
     labels: NDArray[np.uint8], confidences: Sequence[float], ids: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    """One entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`; the id
-    of the image is yet to come.
+    """Yield an entry for each class in `labels` (H, W): its pixels as compressed RLE, its score from `confidences`.
+
+    The id of the image is added later.
     """
-    columns = np.ascontiguousarray(labels.T)  # COCO runs down them
+    columns = np.ascontiguousarray(labels.T)  # COCO counts down the columns
     for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
         if class_index == BACKGROUND:
             continue
@@ -60,9 +61,9 @@ def coco_results(
 
 
 def class_confidences(logits: Tensor, place: Placement) -> list[float]:
-    """Of each class its mean probability over the pixels that it wins, at the network's size; else its highest.
+    """Return the mean probability of each class over its pixels at the network's size, or its highest if it has none.
 
-    `logits` (C, input_height, input_width); a `binary` model's one channel counts as two classes.
+    `logits` (C, input_height, input_width). The one channel of a `binary` model counts as two classes.
     """
     content = logits[:, place.top : place.top + place.content_height, place.left : place.left + place.content_width]
     if len(content) == 1:
@@ -73,6 +74,6 @@ def class_confidences(logits: Tensor, place: Placement) -> list[float]:
     highest, labels = probabilities.flatten(1).max(dim=0)
     pixels = torch.bincount(labels, minlength=len(probabilities))
     sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, highest)
-    # A class may win between the network's pixels only.
+    # A class may have pixels at the image's size only.
     means: list[float] = torch.where(pixels > 0, sums / pixels.clamp(min=1), probabilities.amax(dim=(1, 2))).tolist()
     return means

@@ -1,4 +1,4 @@
-"""A user's own image files: found by path, folder or glob, named after where they lie, and read upright."""
+"""A user's own image files: found by path, folder or glob, named by their paths, and read upright."""
 
 import glob
 import itertools
@@ -23,7 +23,7 @@ SMALLEST_SIDE_PX = 2
 _LONGEST_SIDE_PX = 65_500  # of a JPEG, as the overlay is one
 READABLE = "a still JPEG, PNG, WebP or BMP"
 _EXPECTED = "expected a file, a folder or a glob such as 'photos/*.jpg'"
-# What a folder is searched for: also formats that are refused, so that nothing in it vanishes silently.
+# What a folder is searched for. Formats that are refused are among them, so that no image is skipped silently.
 _SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif",
     ".avif", ".jp2", ".jxl",
@@ -31,25 +31,25 @@ _SUFFIXES = {
 
 
 class Photo(msgspec.Struct, frozen=True):
-    """One image file. `name` is its place below the folder that all of them share, with `/` between the parts."""
+    """One image file. `name` is its path below the folder that all photos share, with `/` between the parts."""
 
     path: Path
     name: str
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The photos of a command line, and a line on each thing in it that is none."""
+    """The photos of a command line, and a line for each thing that is not one."""
 
     photos: list[Photo]
     problems: list[str]
 
 
 def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
-    """Find every image that files, folders (with the folders in them) and globs name, once, without what is below
-    `leave_out`, where an earlier run has written.
+    """Find every image in files, folders, their subfolders and globs, once.
 
-    A name is relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two; of two photos whose
-    masks would have one name the second is a problem.
+    What lies below `leave_out`, where an earlier run wrote, is skipped. A name is relative to the folder that all
+    arguments share, so that `a/1.jpg b/1.jpg` are two. Of two photos whose masks would have one name, the second is a
+    problem.
     """
     placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
     problems: list[str] = []
@@ -58,7 +58,7 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
         try:
             named = ((_absolute(path), _absolute(folder)) for path, folder in _named(argument, problems))
             found = {path: folder for path, folder in named if left_out.isdisjoint(_above(path))}
-        except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, ** beside letters
+        except (OSError, ValueError) as error:  # too long a name, no permission, ** beside letters
             problems.append(f"{argument or repr(argument)}: {getattr(error, 'strerror', None) or error}; {_EXPECTED}")
             continue
         if not found:
@@ -73,14 +73,14 @@ def _side_by_side(photos: Sequence[Photo], problems: list[str]) -> list[Photo]:
     """Return the photos whose masks and overlays can be written beside those of the others."""
     standing: dict[str, Photo] = {}
     for photo in photos:
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline, invalid Unicode
             problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
         else:
             standing[photo.name] = photo
     paths = {name: photo.path for name, photo in standing.items()}
     for name, other, file in clashes(paths, lambda name: (mask_name(name), overlay_name(name))):
         found = (
-            f"its mask would have the name of that of {paths[other]}"
+            f"its mask would have the same name as that of {paths[other]}"
             if file is None
             else f"{file} would be a file where {paths[other]} needs a folder"
         )
@@ -90,14 +90,14 @@ def _side_by_side(photos: Sequence[Photo], problems: list[str]) -> list[Photo]:
 
 
 def overlay_name(name: str) -> str:
-    """The overlay of an image, relative to the folder of overlays."""
+    """Return the path of an image's overlay in the folder of overlays."""
     return f"{mask_name(name).removesuffix('.png')}.jpg"
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """The pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says.
+    """Return the pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says.
 
-    Raises `CocosegError`, which names the file, for one that is no still, opaque image of a size that can be predicted.
+    Raises `CocosegError`, which names the file, unless it is a still, opaque image of a size that can be predicted.
     """
     try:
         data = read_regular(path, most_bytes(MOST_PIXELS, 1))
@@ -108,14 +108,14 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     except ImageDefect as defect:
         raise CocosegError(f"{path}: {_what_it_is(data, defect)}; expected {READABLE}") from None
     if not header.complete:
-        raise CocosegError(f"{path}: its end is missing; copy it again")
+        raise CocosegError(f"{path}: truncated; copy it again")
     if min(header.width, header.height) < SMALLEST_SIDE_PX:
         raise CocosegError(
-            f"{path}: {header.width}×{header.height} pixels; expected at least {SMALLEST_SIDE_PX} a side"
+            f"{path}: {header.width}×{header.height} pixels; expected at least {SMALLEST_SIDE_PX} per side"
         )
     if max(header.width, header.height) > _LONGEST_SIDE_PX:
         raise CocosegError(
-            f"{path}: {header.width}×{header.height} pixels; expected at most {_LONGEST_SIDE_PX:,} a side"
+            f"{path}: {header.width}×{header.height} pixels; expected at most {_LONGEST_SIDE_PX:,} per side"
         )
     if header.width * header.height > MOST_PIXELS:
         raise CocosegError(
@@ -123,26 +123,26 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         )
     if (clear := _clear_share(data, header)) > 0:
         raise CocosegError(
-            f"{path}: {clear:.0%} of its pixels let a background through that it does not have; expected an opaque "
-            "image, such as a copy saved as JPEG"
+            f"{path}: {clear:.0%} of its pixels are transparent; expected an opaque image, such as a copy saved as JPEG"
         )
     pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
     if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
-        raise CocosegError(f"{path}: damaged; expected {READABLE}")
+        raise CocosegError(f"{path}: corrupt; expected {READABLE}")
     return pixels
 
 
 def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
-    """What an argument names: files, each with the folder that its name is relative to. Raises `OSError` or
-    `ValueError` if it names nothing that can be looked at.
+    """Yield the files that an argument names, each with the folder that its name is relative to.
+
+    Raises `OSError` or `ValueError` for an argument that is not valid.
     """
     if not argument:
-        raise ValueError("is empty")  # a variable that is not set; the current folder is named `.`
+        raise ValueError("is empty")  # a variable that is not set; the current folder is `.`
     path = Path(argument)
     if path.is_dir():
         yield from ((file, path) for file in _images_below(path, problems))
     elif path.exists() or not glob.has_magic(argument):
-        yield path, path.parent  # one that is missing too: reading it says so
+        yield path, path.parent  # also a missing one: reading it says so
     else:
         plain = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         folder = Path(*plain)
@@ -154,10 +154,11 @@ def _named(argument: str, problems: list[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def _images_below(folder: Path, problems: list[str]) -> list[Path]:
-    """Return the files of a folder and of those in it, linked ones too, that are named like images, sorted and without
-    hidden ones. A folder that cannot be read is a problem.
+    """Return the files below a folder that are named like images, sorted, without hidden ones.
+
+    Links to folders are followed. A folder that cannot be read is a problem.
     """
-    found: dict[str, list[Path]] = {}  # by the real folder: a link may lead to one that was searched, or is being
+    found: dict[str, list[Path]] = {}  # by real path: a link may lead to a folder that was searched already
 
     def closed(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
@@ -165,7 +166,7 @@ def _images_below(folder: Path, problems: list[str]) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         real = os.path.realpath(parent)
         inside = [] if real in found else [name for name in folders if name[0] != "."]
-        # Links last, so that what they lead to here has its own name.
+        # Links last, so that files below here keep their own names.
         folders[:] = sorted(inside, key=lambda name: (os.path.realpath(f"{real}/{name}") != f"{real}/{name}", name))
         images = [Path(parent, name) for name in names if name[0] != "." and Path(name).suffix.lower() in _SUFFIXES]
         found.setdefault(real, images)
@@ -174,23 +175,23 @@ def _images_below(folder: Path, problems: list[str]) -> list[Path]:
 
 def _nothing_there(argument: str) -> str:
     if Path(argument).is_dir():
-        return f"{argument}: holds no image; expected files such as .jpg or .png in it or in its folders"
+        return f"{argument}: contains no image; expected files such as .jpg or .png in it or its subfolders"
     return f"{argument}: matches nothing; {_EXPECTED}"
 
 
 def _above(path: Path) -> Iterator[Path]:
-    """The place of a file and the folders above it, without links: a file may be one, as DVC checks them out."""
+    """Yield a file and the folders above it, by their real paths. The file may be a link, as DVC checks files out."""
     real = Path(os.path.realpath(path.parent), path.name)
     yield from (real, *real.parents)
 
 
 def _absolute(path: Path) -> Path:
-    # Not resolved: what DVC checks out may be a link to a file of another name.
+    # Not resolved: a file that DVC checked out may be a link to one of another name.
     return Path(os.path.normpath(path.absolute()))
 
 
 def _shown(path: Path) -> Path:
-    """A path as short as it can be said from here."""
+    """Return a path relative to the current folder, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -204,15 +205,15 @@ def _what_it_is(data: bytes, defect: ImageDefect) -> str:
     if data[8:12] == b"WEBP" and data[12:16] == b"VP8X" and data[20] & 0x02:
         return "an animated WebP"
     if data[4:8] == b"ftyp":
-        return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones make them"
+        return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones save them"
     if data[:4] in (b"II*\0", b"MM\0*"):
         return "a TIFF"
-    return "its end is missing" if defect.reason == "truncated" else "no image"
+    return "truncated" if defect.reason == "truncated" else "not an image"
 
 
 def _clear_share(data: bytes, header: Header) -> float:
-    """The share of pixels that are not opaque."""
-    # A palette, or one color of an image without alpha, can be transparent too.
+    """Return the share of pixels that are not opaque."""
+    # A palette color, or one color of an image without alpha, can be transparent too.
     if "alpha" in header.converted or b"tRNS" in data[: data.find(b"IDAT")] or data[12:16] in (b"VP8X", b"VP8L"):
         pixels = _decoded(data, cv2.IMREAD_UNCHANGED)
         if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 4:

@@ -1,4 +1,4 @@
-"""The command `cocoseg predict`: masks, overlays and COCO results of a user's own images."""
+"""`cocoseg predict`: masks, overlays and COCO results of a user's own images."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,15 +46,15 @@ _LISTS = ("results.json", "images.json")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a command line's images."""
+    """How many images were predicted and how many failed."""
 
     predicted: int
     failed: int
-    found_nothing: bool = False  # but background
+    found_nothing: bool = False  # all pixels are background
 
 
 class _Written(NamedTuple):
-    """What there is to say of one image, but for its id."""
+    """The entries of one image in `images.json` and `results.json`, without its id."""
 
     image: dict[str, Any]
     results: list[dict[str, Any]]
@@ -67,12 +67,11 @@ def predict(
     batch_size: int | None,
     flips: bool,
 ) -> Summary:
-    """Predict every image that `arguments` name, at its own size, into `out`, with the model that `load` gives; it is
-    called once there is an image.
+    """Predict every image that `arguments` name, at its own size, with the model that `load` returns.
 
-    That is `masks/` and `overlays/`, each image under its own name, `results.json`, with `images.json` to load it
-    beside, and `legend.png`. What cannot be predicted is a line on standard error, and the rest goes on. Raises
-    `CocosegError` if `out` cannot be written or memory does not suffice.
+    `load` is called when the first image has been read. Writes `masks/`, `overlays/`, `legend.png`, `results.json` and
+    `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be predicted is a line on
+    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or memory runs out.
     """
     found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
@@ -84,7 +83,7 @@ def predict(
     ):
         problems = _Problems(found.problems, progress)
         with _writing(out):
-            for name in _LISTS:  # of an earlier run: nobody is to take them for this one's
+            for name in _LISTS:  # of an earlier run, not to be taken for this one's
                 (out / name).unlink(missing_ok=True)
         decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
         first = next(decoded, None)
@@ -103,7 +102,7 @@ def predict(
 
 
 def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Written:
-    """Write the mask and the overlay of an image, and return what the lists say of it."""
+    """Write the mask and the overlay of an image, and return its entries."""
     labels = original_labels(one.logits, one.place)
     confidences = class_confidences(one.logits, one.place)
     name = one.key.name
@@ -115,7 +114,7 @@ def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Writt
 
 
 def _write_lists(out: Path, written: Sequence[_Written], info: ModelInfo) -> None:
-    """Write what concerns all images, if there is one: results, images and the legend."""
+    """Write the results, the list of images and the legend, if any image was predicted."""
     if not written:
         return
     numbered = list(zip(image_ids([one.image["file_name"] for one in written]), written, strict=True))
@@ -128,7 +127,7 @@ def _write_lists(out: Path, written: Sequence[_Written], info: ModelInfo) -> Non
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """A full disk or memory becomes a line."""
+    """Raise `CocosegError` for a full disk or memory."""
     try:
         yield
     except OSError as error:
@@ -136,11 +135,11 @@ def _writing(out: Path) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise CocosegError("memory does not suffice; expected a smaller --batch-size or smaller images") from None
+        raise CocosegError("out of memory; expected a smaller --batch-size or smaller images") from None
 
 
 class _Problems:
-    """What could not be predicted, told as it comes."""
+    """The images that could not be predicted, told as they come."""
 
     def __init__(self, lines: Sequence[str], progress: "tqdm[Any]") -> None:
         self.count = 0
@@ -149,14 +148,14 @@ class _Problems:
             self.tell(line)
 
     def tell(self, line: str) -> None:
-        """One line more, above the progress bar."""
+        """Write a line above the progress bar."""
         self.count += 1
         tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
 
     def without(
         self, attempts: Iterable[tuple[Photo, NDArray[np.uint8] | str]]
     ) -> Iterator[tuple[Photo, NDArray[np.uint8]]]:
-        """The images, where there is no line in place of one."""
+        """Yield the images; tell the lines that are in place of one."""
         for photo, image in attempts:
             if isinstance(image, str):
                 self.tell(image)
@@ -166,7 +165,7 @@ class _Problems:
 
 
 def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
-    """The pixels of a photo, or why there are none."""
+    """Return the pixels of a photo, or why there are none."""
     try:
         return photo, read_photo(photo.path)
     except CocosegError as error:
@@ -176,7 +175,7 @@ def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
 def _fitting(
     images: Iterable[tuple[Photo, NDArray[np.uint8]]], preprocessing: Preprocessing
 ) -> Iterator[tuple[Photo, NDArray[np.uint8] | str]]:
-    """The pixels of each photo, or why the network cannot take them."""
+    """Yield the pixels of each photo, or why the network cannot take them."""
     for photo, image in images:
         height, width = image.shape[:2]
         place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
@@ -186,8 +185,8 @@ def _fitting(
             yield (
                 photo,
                 (
-                    f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the "
-                    f"network; expected at most {MOST_PIXELS // 10**6} megapixels"
+                    f"{photo.path}: {width}×{height} pixels would become {place.input_width}×{place.input_height} in "
+                    f"the network; expected at most {MOST_PIXELS // 10**6} megapixels"
                 ),
             )
 

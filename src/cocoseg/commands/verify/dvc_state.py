@@ -1,7 +1,6 @@
-"""What DVC keeps for itself beside the data: its run cache, who reads and writes what at the moment, and `dvc.lock`.
+"""What DVC keeps beside the data: its run cache, the list of what is being read and written, and `dvc.lock`.
 
-All are written in more than one step. A kill, or a disk that is full, between two of them leaves what every later
-`dvc repro` fails on, DVC 3.67 at least.
+DVC 3.67 writes each in several steps. After a kill or a full disk between two of them, every later `dvc repro` fails.
 """
 
 import json
@@ -15,12 +14,12 @@ from cocoseg.core.files import write_bytes
 
 
 def all_notes(repository: Repository) -> list[Path]:
-    """The entries of the run cache, the file of reads and writes, and `dvc.lock`."""
+    """Return the entries of the run cache, the list of reads and writes, and `dvc.lock`."""
     return [*_runs(repository), repository.running_file, repository.lock_file]
 
 
 def broken_notes(repository: Repository) -> list[Path]:
-    """Those on which DVC fails."""
+    """Return those that DVC fails on."""
     broken = [run for run in _runs(repository) if not any(run.iterdir())]  # a TypeError
     if _is_no_json(repository.running_file):
         broken.append(repository.running_file)
@@ -30,8 +29,10 @@ def broken_notes(repository: Repository) -> list[Path]:
 
 
 def mend_note(repository: Repository, note: Path, set_aside: Callable[[str], None]) -> None:
-    """Take a broken note out of the way; DVC makes another. In the place of `dvc.lock` comes what git has of it, staged
-    or else committed: of what ran since, the run cache knows, from which `dvc repro` takes it.
+    """Set a broken note aside; DVC makes another.
+
+    `dvc.lock` is replaced by the version that is staged in git, or else committed. Later runs are in the run cache,
+    from which `dvc repro` takes them.
     """
     if note.is_dir():
         note.rmdir()
@@ -65,4 +66,4 @@ def _is_no_json(path: Path) -> bool:
 def _is_cut_off(repository: Repository) -> bool:
     if repository.lock_is_valid():
         return False
-    return b"<<<<<<<" not in repository.lock_file.read_bytes()  # else a merge, which is the user's to end
+    return b"<<<<<<<" not in repository.lock_file.read_bytes()  # else a merge, which the user resolves

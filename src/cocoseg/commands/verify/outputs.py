@@ -1,4 +1,4 @@
-"""What `dvc.lock` says of the outputs of this folder: where they are, and under which names DVC keeps their content."""
+"""The outputs that `dvc.lock` names, and the files of each folder among them."""
 
 import re
 from typing import Annotated
@@ -17,32 +17,33 @@ class _Listed(msgspec.Struct):
 
 
 def locked_outputs(repository: Repository, remote: str | None = None) -> list[Output]:
-    """The outputs of DVC's `repository` that have been made. `remote` is asked in place of the default one for those
-    that name none of their own.
+    """Return the outputs that have been made; raise `CocosegError` for a hash that is not a valid MD5.
+
+    `remote` stands for the default one.
     """
     outputs = repository.outputs(remote)
     for out in outputs:
         if out.hash_name != "md5":
             raise CocosegError(
-                f"{out.path}: kept under {out.hash_name}, expected md5; run dvc cache migrate --dvc-files"
+                f"{out.path}: hashed with {out.hash_name}; expected md5; run dvc cache migrate --dvc-files"
             )
         if not _OBJECT.fullmatch(out.object):
             raise CocosegError(
-                f"dvc.lock: {out.path} is kept under {out.object[:40]!r}; expected 32 hexadecimal digits; "
-                "bring back the last good one with: git checkout -- dvc.lock"
+                f"dvc.lock: the hash of {out.path} is {out.object[:40]!r}; expected 32 hexadecimal digits; "
+                "restore the last good one with: git checkout -- dvc.lock"
             )
     return outputs
 
 
 def listed_files(content: bytes, output: Output) -> dict[str, str]:
-    """The files of a folder, name → MD5, from the list that DVC keeps of it."""
+    """Return the files of a folder, name → MD5, from the list that DVC keeps of it."""
     try:
         entries = msgspec.json.decode(content, type=list[_Listed])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CocosegError(f"{output.path}: {output.object} is no list of files: {error}") from None
+        raise CocosegError(f"{output.path}: {output.object} is not a valid list of files: {error}") from None
     for entry in entries:
         parts = entry.relpath.split("/")
         climbs = ".." in re.split(r"[/\\]", entry.relpath)
         if climbs or not set(parts).isdisjoint({"", "."}) or "\0" in entry.relpath:
-            raise CocosegError(f"{output.path}: {output.object} names {entry.relpath!r}, outside of the folder")
+            raise CocosegError(f"{output.path}: {output.object} names {entry.relpath!r}, outside the folder")
     return {entry.relpath: entry.md5 for entry in entries}

@@ -1,7 +1,7 @@
-"""Restoring what a survey found missing or corrupt, from whichever copy is right.
+"""Restore what a survey found missing or corrupt, from any intact copy.
 
-The cache first, from a remote or the workspace; then the remotes and the workspace, from the cache. Of what has no
-right copy anywhere, only a corrupt object leaves the cache, so that DVC no longer believes it to be there.
+First the cache, from a remote or the workspace; then the remotes and the workspace, from the cache. If no copy is
+intact, a corrupt object still leaves the cache, so that DVC no longer takes it for the output.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from cocoseg.core.redaction import one_line
 
 
 def repair(found: Survey) -> dict[str, str]:
-    """Restore what can be restored, and write it into the survey. Returns why a place could not be, by its name."""
+    """Restore what can be restored and note it in the survey; return the places that failed, and why."""
     failed: dict[str, str] = {}
     steps: list[tuple[str, Callable[[], None]]] = [
         (found.cache.name, partial(_repair_store, found.cache, partial(_restore_in_cache, found, found.right_files()))),
@@ -23,7 +23,7 @@ def repair(found: Survey) -> dict[str, str]:
     for place, step in steps:
         try:
             step()
-        except Exception as error:  # a full disk, a remote that only reads: the next file would fare no better
+        except Exception as error:  # a full disk, a read-only remote: the next file would fail too
             failed[place] = one_line(error, found.repository.config)
     return failed
 
@@ -32,7 +32,7 @@ def _repair_store(place: StoreSurvey, restored: Callable[[str], State]) -> None:
     if place.not_checked is not None:
         return
     wrong = place.wrong()
-    # Where the list of a folder is, DVC takes the whole folder to be: so it comes last.
+    # The lists of folders last: where a list is, DVC takes the folder for complete.
     for lists in (False, True):
         objects = [object_ for object_ in wrong if object_.endswith(".dir") == lists]
         place.states.update(in_parallel(restored, objects, place.jobs, f"repair {place.name}"))
@@ -42,7 +42,7 @@ def _restore_in_cache(found: Survey, right_files: Mapping[str, str], object_: st
     content = _right_content(found, right_files, object_)
     state = found.cache.states[object_]
     if state == "corrupt":
-        # Through a link a user may have edited the cached object itself.
+        # The user may have edited the cached object through a link.
         found.workspace.set_object_aside(found.cache.store, object_)
         state = "missing"
     if content is not None:
@@ -73,7 +73,7 @@ def _repair_workspace(found: Survey) -> None:
     for out in found.outputs:
         if out.is_folder:
             found.workspace.remove_unfinished(out.path)
-    while found.extra:  # first: a folder that is to be empty is wrong as long as they are there
+    while found.extra:  # first: an empty folder is corrupt as long as they are there
         found.workspace.set_aside(found.extra[-1])
         found.extra.pop()
     wrong = list(found.wrong())
@@ -83,7 +83,7 @@ def _repair_workspace(found: Survey) -> None:
 def _restore_file(found: Survey, path: str) -> State:
     object_, out = found.files[path], found.owners[path]
     state: State = "corrupt"
-    if not found.workspace.is_behind_link(path, out):  # a link to the cached object is right as soon as that is
+    if not found.workspace.is_behind_link(path, out):  # a link to a cached object is repaired with it
         state = found.workspace.state_of(path, object_)
     if state == "right" or not (out.in_cache and found.cache.is_right(object_)):
         return state

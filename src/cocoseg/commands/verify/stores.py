@@ -1,4 +1,4 @@
-"""Where DVC keeps objects, each under the MD5 of its content: the cache, and each remote."""
+"""The cache and the remotes, which keep each object under the MD5 of its content."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ State = Literal["right", "missing", "corrupt", "unreadable"]
 
 _NAME = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _CHUNK_BYTES = 8 * 2**20
-_READ_ONLY = 0o444  # DVC takes a cached file of this mode for checked
+_READ_ONLY = 0o444  # DVC does not hash a cached file of this mode again
 
 
 class Store:
-    """The cache or a remote, read and written through DVC's own file systems."""
+    """The cache or a remote, read and written through DVC."""
 
     def __init__(self, name: str, objects: ObjectStore) -> None:
         self.name = name
@@ -32,17 +32,17 @@ class Store:
         return self.objects.is_local
 
     def path(self, name: str) -> str:
-        """Where an object lies, or would."""
+        """Return where an object lies, or would."""
         return self.objects.path(name)
 
     def list_objects(self) -> set[str]:
-        """The names of all objects that lie here; none where a server keeps no list, as those of the web."""
+        """Return the names of all objects here, as far as the store lists them; a web server may not."""
         found = {name: size for name, size in self.objects.sizes().items() if _NAME.fullmatch(name)}
         self._bytes |= {name: size for name, size in found.items() if size is not None}
         return set(found)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The content of an object. Raises `FileNotFoundError`, or what the remote's library raises."""
+        """Yield the content of an object; raise `FileNotFoundError`, or what the remote's library raises."""
         if self.is_local:
             yield from file_chunks(Path(self.path(name)))
             return
@@ -53,23 +53,23 @@ class Store:
             yield self.objects.read(name, start, min(start + _CHUNK_BYTES, size))
 
     def state_of(self, name: str) -> State:
-        """Whether the content of an object is what its name says, from reading all of it."""
+        """Read an object and return whether its content matches its name."""
         try:
-            # Of a remote twice: a line that lost a byte is no broken object.
+            # A remote is asked twice: the network may have changed a byte.
             if any(md5(self.chunks(name)) == name.removesuffix(".dir") for _ in range(1 if self.is_local else 2)):
                 return "right"
         except (FileNotFoundError, NotADirectoryError):
             return "missing"
         except IsADirectoryError:
             return "corrupt"
-        except OSError:  # a disk that cannot read it back, or a mode that forbids to: it may be right all the same
+        except OSError:  # a bad disk, or no permission: the object may be intact
             if not self.is_local:
                 raise
             return "unreadable"
         return "corrupt"
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Make the object anew in a store of this machine: whole, durable, read-only and checked, or not at all."""
+        """Write an object to a store of this machine: whole, durable, read-only and checked, or not at all."""
         path = Path(self.path(name))
         self.objects.make_folder(path.parent)
         digest = _new_md5()
@@ -79,28 +79,28 @@ class Store:
                 file.write(chunk)
             os.fchmod(file.fileno(), _READ_ONLY)
             if digest.hexdigest() != name.removesuffix(".dir"):
-                raise CocosegError(f"{self.name}: what came for {name} is not what its name says; run again")
+                raise CocosegError(f"{self.name}: the content received for {name} does not match its hash; run again")
 
     def upload(self, name: str, cache: "Store") -> None:
-        """Put the object here from the cache, over what was there, and read it back."""
+        """Send an object here from the cache, over what was there, and read it back."""
         if self.is_local:
             self.write(name, cache.chunks(name))
             return
         self.objects.upload(name, Path(cache.path(name)))
         self._bytes.pop(name, None)
         if self.state_of(name) != "right":
-            raise CocosegError(f"{self.name}: {name} was sent, but does not come back as it was; run again")
+            raise CocosegError(f"{self.name}: {name} was sent, but came back changed; run again")
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:
-    """The content of a file."""
+    """Yield the content of a file."""
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
 
 
 def md5(chunks: Iterable[bytes]) -> str:
-    """The MD5 of a content, as DVC names objects."""
+    """Return the MD5 of a content, which is the name of its object."""
     digest = _new_md5()
     for chunk in chunks:
         digest.update(chunk)

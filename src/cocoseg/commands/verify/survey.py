@@ -1,7 +1,7 @@
-"""What is there of all that `dvc.lock` names, and whether it is what its name says.
+"""Look for all that `dvc.lock` names, in the workspace, the cache and the remotes.
 
-Each file is read and hashed, in the working tree, in DVC's cache and on the remotes. DVC itself looks at times, sizes
-and modes, and takes a folder for complete where its list is.
+Each file is read and hashed. DVC itself looks at times, sizes and modes, and takes a folder for complete if its list is
+there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ _REQUESTS_A_CORE = 8  # to a remote: they wait for the network
 
 @dataclass
 class StoreSurvey:
-    """What was found in the cache or on a remote, object by object."""
+    """What was found in the cache or on a remote, by object."""
 
     store: Store
     jobs: int
@@ -40,21 +40,21 @@ class StoreSurvey:
 
     @property
     def name(self) -> str:
-        """The place, for people."""
+        """The name of the place, for people."""
         return self.store.name
 
     def is_right(self, object_: str) -> bool:
-        """Whether this object is here, whole."""
+        """Return whether an object is here and intact."""
         return self.states.get(object_) == "right"
 
     def wrong(self) -> dict[str, Wrong]:
-        """The objects that are not right."""
+        """Return the named objects that are not intact."""
         return {object_: state for object_, state in self.states.items() if state != "right" and object_ in self.named}
 
 
 @dataclass
 class Survey:
-    """What was found where; a repair writes into it what it has restored."""
+    """What was found where. A repair notes in it what it restored."""
 
     repository: Repository
     workspace: Workspace
@@ -65,28 +65,28 @@ class Survey:
     states: dict[str, State] = field(default_factory=dict)  # path → what was found there
     extra: list[str] = field(default_factory=list)
     owners: dict[str, Output] = field(default_factory=dict)  # path → output
-    rebuilt: dict[str, bytes] = field(default_factory=dict)  # lists that only the workspace can tell
+    rebuilt: dict[str, bytes] = field(default_factory=dict)  # lists of folders that only the workspace gives
 
     @property
     def stores(self) -> list[StoreSurvey]:
-        """The cache and the remotes, in the order in which a right copy is looked for."""
+        """The cache and the remotes, in the order in which an intact copy is looked for."""
         return [self.cache, *self.remotes]
 
     def wrong(self) -> dict[str, Wrong]:
-        """The files that are corrupt or missing."""
+        """Return the files that are not intact."""
         return {path: state for path, state in self.states.items() if state != "right"}
 
     def right_files(self) -> dict[str, str]:
-        """For each object a file of the workspace that has its content, where there is one."""
+        """Return, by object, an intact file of the workspace."""
         return {object_: path for path, object_ in self.files.items() if self.states[path] == "right"}
 
 
 def survey(
     repository: Repository, remote: str | None = None, *, with_remote: bool = True, jobs: int | None = None
 ) -> Survey:
-    """Look at all that the `dvc.lock` of DVC's `repository` names, and change nothing.
+    """Look for all that `dvc.lock` names, and change nothing.
 
-    `remote` stands for the default one; `jobs` for so many files at a time in every place.
+    `remote` stands for the default one; `jobs` is the number of files at a time in each place.
     """
     outputs = locked_outputs(repository, remote)
     names = sorted({out.remote for out in outputs if out.remote}) if with_remote else []
@@ -104,7 +104,7 @@ def survey(
             place.others = place.store.list_objects()
     for place in found.remotes:
         if place.not_checked is None and place.store.is_local and not place.others:
-            place.not_checked = f"nothing is there: {place.store.objects.folder}; if it is mounted, run: dvc push"
+            place.not_checked = f"nothing found in {place.store.objects.folder}; if the disk is mounted, run: dvc push"
     for out in outputs:
         _name_files(found, out)
     for place in found.stores:
@@ -115,7 +115,7 @@ def survey(
 
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, description: str) -> Iterator[tuple[T, R]]:
-    """Each item with its result, in order, with progress on a terminal."""
+    """Yield each item with its result, in order, with progress on a terminal."""
     with ThreadPoolExecutor(jobs) as pool:
         results = zip(items, pool.map(function, items), strict=True)
         yield from tqdm(results, desc=description, total=len(items), unit="file", disable=None, leave=False)
@@ -124,13 +124,13 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, descr
 def _remote(repository: Repository, name: str, jobs: int) -> StoreSurvey:
     shown = f"remote {name!r}"
     if name not in (known := sorted(repository.config["remote"])):
-        raise CocosegError(f"{shown} is not there; expected one of {', '.join(known) or 'those of dvc remote add'}")
+        raise CocosegError(f"{shown} not found; expected one of {', '.join(known) or 'those of dvc remote add'}")
     return StoreSurvey(Store(shown, repository.remote(name)), jobs)
 
 
 @contextmanager
 def _asking(place: StoreSurvey, repository: Repository) -> Iterator[None]:
-    """Note why a place did not answer, and leave it alone from there on."""
+    """Note why a place did not answer; it is not asked again."""
     try:
         yield
     except Exception as error:  # every kind of remote has its own
@@ -138,7 +138,7 @@ def _asking(place: StoreSurvey, repository: Repository) -> Iterator[None]:
 
 
 def _name_files(found: Survey, out: Output) -> None:
-    """Enter the files and objects of an output, as far as the list of a folder can be had."""
+    """Enter the files and objects of an output; those of a folder only if its list is found."""
     files = _files_of(found, out)
     paths = {f"{out.path}/{name}": object_ for name, object_ in files.items()} if files else {out.path: out.object}
     found.files |= paths
@@ -155,7 +155,7 @@ def _name_files(found: Survey, out: Output) -> None:
 
 
 def _files_of(found: Survey, out: Output) -> dict[str, str] | None:
-    """The files of a folder, name → object; `None` of a file, and where its list is nowhere."""
+    """Return the files of a folder, name → object; `None` for a file, and for a folder whose list is lost."""
     if not out.is_folder or not out.in_cache:
         return None
     for place in found.stores:
@@ -175,7 +175,7 @@ def _files_of(found: Survey, out: Output) -> dict[str, str] | None:
 
 
 def _is_right_list(content: bytes | None, out: Output) -> TypeGuard[bytes]:
-    """Whether this is the list of the folder's files, and not what a network made of it on this way."""
+    """Return whether this is the list of the folder's files, unchanged."""
     return content is not None and f"{md5([content])}.dir" == out.object
 
 
@@ -192,7 +192,7 @@ def _look_at_workspace(found: Survey, jobs: int) -> None:
         object_ = found.files[path]
         if found.workspace.is_behind_link(path, found.owners[path]):
             return "corrupt"
-        # A link to the cached object is as right as that, which has been read.
+        # A link to a cached object has its state, and is not read again.
         if object_ in cache.states and found.workspace.is_link_to(path, cache.store, object_):
             return cache.states[object_]
         return found.workspace.state_of(path, object_)

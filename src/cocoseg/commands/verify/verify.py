@@ -1,4 +1,4 @@
-"""`cocoseg verify`: what is missing, corrupt or extra in the workspace, DVC's cache and the remote, and its repair."""
+"""`cocoseg verify`: find and repair what is missing, corrupt or extra in the workspace, the cache and the remote."""
 
 import os
 from collections import defaultdict
@@ -17,49 +17,49 @@ from cocoseg.commands.verify.survey import Survey, survey
 from cocoseg.commands.verify.workspace import SET_ASIDE, Workspace
 from cocoseg.core.errors import CocosegError
 
-_MOST_NAMES = 4  # that a line names
-_ENDS = {"corrupt": "repaired", "extra": "taken out of the way"}  # of what no copy is restored
+_MOST_NAMES = 4  # in a line
+_ENDS = {"corrupt": "repaired", "extra": "set aside"}  # where no copy is restored
 _NOTES = "DVC's notes"
 _REPAIR = "cocoseg verify --repair"
 _NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is not as `dvc.lock` says. `path` is a file of the workspace, or one that has this object as its content."""
+    """What is not as `dvc.lock` says. `path` is a file of the workspace, or the one that an object belongs to."""
 
     place: str  # workspace, cache, or remote 'NAME'
     kind: Literal["missing", "corrupt", "unreadable", "extra"]
     path: str | None  # None: an object of another commit
     object: str | None
     output: str | None
-    right_copy: str | None  # where there is one
+    right_copy: str | None  # the place that has an intact one
     repaired: bool = False
     way_out: str | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One place in numbers: of files in the workspace, elsewhere of objects."""
+    """The counts of one place: of files in the workspace, of objects elsewhere."""
 
     name: str
     named: int  # by dvc.lock and the lists of folders
     missing: int
     corrupt: int  # or unreadable
-    extra: int  # no fault in cache and remote: other commits have them
-    not_checked: str | None = None  # why
+    extra: int  # in cache and remote not a fault: they belong to other commits
+    not_checked: str | None = None  # the reason, if so
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was found, and what of it was repaired."""
+    """What was found and what was repaired."""
 
     places: list[Place]
     faults: list[Fault]
     unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
     data_looked_at: bool = True
-    nothing_here: bool = False  # of the data, in workspace and cache, and nothing was to be done about it
+    nothing_here: bool = False  # workspace and cache have none of the data, as in a new clone
 
     @property
     def exit_status(self) -> int:
-        """0 if all is well, or is again; 1 if faults remain; 3 if there are none, but not every place was asked."""
+        """0 if no faults remain; 1 if some do; 3 if none remain but a place was not checked."""
         if not all(fault.repaired for fault in self.faults):
             return 1
         return 3 if any(place.not_checked for place in self.places) or not self.data_looked_at else 0
@@ -68,7 +68,7 @@ class Report(msgspec.Struct, frozen=True):
 def verify(
     remote: str | None = None, *, with_remote: bool = True, fix: bool = False, jobs: int | None = None
 ) -> Report:
-    """Hold all that `dvc.lock` names against what is there, and with `fix` restore it from whichever copy is right."""
+    """Check all that `dvc.lock` names, and with `fix` restore it from any intact copy."""
     with open_repository(locked=fix) as repository:
         broken = broken_notes(repository)
         notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
@@ -91,7 +91,7 @@ def verify(
 
 
 def _report(found: Survey, fix: bool) -> Report:
-    """Return what is wrong with the data, and with `fix` what of it is repaired."""
+    """Return the faults of the data; with `fix`, repair them and say which are left."""
     faults, places, nothing_here = _faults(found), _places(found), not fix and _nothing_here(found)
     failed = repair(found) if fix else {}
     left = {(fault.place, fault.path, fault.object) for fault in _faults(found)}
@@ -105,7 +105,7 @@ def _report(found: Survey, fix: bool) -> Report:
 
 
 def verify_text(report: Report) -> str:
-    """The report for a terminal: the places in numbers, the faults by output, and what to do."""
+    """Return the report for a terminal: counts by place, faults by output, and what to do."""
     rows = [
         [place.name, place.named, place.missing, place.corrupt, place.extra]
         if place.not_checked is None
@@ -118,21 +118,21 @@ def verify_text(report: Report) -> str:
         if fault.repaired:
             end = f"restored from the {fault.right_copy}" if fault.right_copy else _ENDS[fault.kind]
         else:
-            end = f"a right copy: {fault.right_copy}" if fault.right_copy else ""
+            end = f"intact copy: {fault.right_copy}" if fault.right_copy else ""
             end = "; ".join(part for part in (end, fault.way_out) if part)
         groups[fault.kind, fault.place, fault.output, end].append(fault.path or f"object {fault.object}")
     for (kind, place, _, end), names in groups.items():
         if report.nothing_here and kind == "missing" and place in ("workspace", "cache"):
-            continue  # the last line says it of all of them
+            continue  # the last line says so once
         lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
     lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
     if report.unmade:
-        lines.append(f"not in dvc.lock, so not looked at: {_some(report.unmade)}; make them with: dvc repro")
+        lines.append(f"not in dvc.lock, so not checked: {_some(report.unmade)}; make them with: dvc repro")
     return "\n".join([*lines, _conclusion(report)]) + "\n"
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, each in one line, and how many more there are."""
+    """Return the first few names, without line breaks in them, and the number of the others."""
     shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_MOST_NAMES])
     return f"{shown} and {len(names) - _MOST_NAMES:,} more" if names[_MOST_NAMES:] else shown
 
@@ -143,11 +143,11 @@ def _conclusion(report: Report) -> str:
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):
-        hint = "; none of the data is here: dvc pull fetches what a remote has, dvc repro makes it"
+        hint = "; none of the data is here: dvc pull fetches it from a remote, dvc repro makes it"
         return f"{count}{hint if report.nothing_here else ''}"
     replaced = any(fault.place == "workspace" and fault.repaired and fault.kind != "missing" for fault in report.faults)
-    aside = f"; what was in the workspace instead is in {SET_ASIDE}" if replaced else ""
-    again = "" if report.data_looked_at else "; the data was not looked at: run cocoseg verify once more"
+    aside = f"; replaced files are in {SET_ASIDE}" if replaced else ""
+    again = "" if report.data_looked_at else "; the data was not checked: run cocoseg verify again"
     return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}{again}"
 
 
@@ -171,19 +171,19 @@ def _faults(found: Survey) -> list[Fault]:
         copy = right_copy(object_) if out.in_cache else None  # else git has it
         faults.append(Fault(found.workspace.name, state, path, object_, out.path, copy))
     for path in found.extra:
-        # A name may be any bytes.
+        # A name may be any bytes, and JSON is UTF-8.
         shown = path.encode(errors="surrogateescape").decode(errors="replace")
         faults.append(Fault(found.workspace.name, "extra", shown, None, found.owners[path].path, None))
     for place in found.stores:
         for object_, state in place.wrong().items() if place.not_checked is None else ():
-            named = place.named.get(object_)  # a list's is that of the folder, which has no owner of its own
+            named = place.named.get(object_)  # for a list, the path of its folder, which has no owner
             output = found.owners[named].path if named in found.owners else named
             faults.append(Fault(place.name, state, named, object_, output, right_copy(object_)))
     return faults
 
 
 def _nothing_here(found: Survey) -> bool:
-    """Whether workspace and cache are as a clone has them at first."""
+    """Return whether workspace and cache have none of the data, as in a new clone."""
     in_cache = any(state != "missing" for state in found.cache.states.values())
     in_workspace = any(state != "missing" and found.owners[path].in_cache for path, state in found.states.items())
     return not (in_cache or in_workspace or found.extra)
@@ -218,18 +218,18 @@ def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
     if fault.place in failed:
         return f"not repaired: {failed[fault.place]}"
     if fault.kind == "extra":
-        return "cocoseg verify --repair moves it out of the way"
+        return "cocoseg verify --repair sets it aside"
     if fault.right_copy is not None:
         return None
     if fault.kind == "unreadable":
-        return "it may be right: look at its mode, and at the disk"
+        return "it may be intact: check its permissions and the disk"
     if fault.path is None:
-        return "of another commit; a remote may have it"
+        return "belongs to another commit; a remote may have it"
     out = found.owners.get(fault.path) or next(out for out in found.outputs if out.path == fault.path)
     if not out.in_cache:
         return f"git has it: git checkout -- {out.path}, or dvc repro {out.stage}"
     if out.source == "import":
-        return f"no right copy is left here: dvc pull {out.stage} asks where it was imported from"
+        return f"no intact copy is left here: dvc pull {out.stage} fetches it from its source"
     if out.source == "user":
-        return "no right copy is left: put one there from a backup, not dvc add or commit, which take it as it is"
-    return f"no right copy is left: dvc repro --force {out.stage} makes it again"
+        return "no intact copy is left: restore one from a backup; dvc add and dvc commit would accept it as it is"
+    return f"no intact copy is left: dvc repro --force {out.stage} makes it again"
