@@ -68,7 +68,7 @@ class Sandbox:
         lines = [line for line in lines if not line.startswith("libpng ")]
         assert all(line.startswith(f"{name}: ") for line in lines), lines
         line = lines[-1].removeprefix(f"{name}: ") if lines else ""
-        return status, line.partition(" (the last good outputs come back with:")[0]
+        return status, line.partition(" (restore the last good outputs with:")[0]
 
     def command(self, *arguments: str) -> tuple[int, str]:
         """Run `cocoseg` with these arguments in this process: its exit status and last line, without its name."""
