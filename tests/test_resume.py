@@ -214,6 +214,6 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
             capture_output=True,
             text=True,
         ).stdout.splitlines()[-1]
-        for extra in ("", "; import cocoseg.train.schedule; print(f([], {}))")
+        for extra in ("", "; import cocoseg.split.exact; print(f([], {}))")
     ]
     assert printed[0] != printed[1]
