@@ -1,5 +1,7 @@
-"""A pipeline of three stages that runs in a second, and has every kind of output: a folder, an empty one, files, and a
-metric that stays in git. What it drew first is also what `total.txt` holds, and `report.txt` twice.
+"""A pipeline of three stages that runs in a second and has every kind of output.
+
+A folder, an empty folder, files, and a metric that git tracks. `total.txt` has the content of the first file of the
+folder, and `report.txt` has it twice.
 """
 
 from pathlib import Path
@@ -40,7 +42,7 @@ Path("metrics/total.json").write_text('{"total": 1}')
 
 
 def counting_pipeline(folder: Path) -> Clone:
-    """The pipeline in `folder`, run, committed, and pushed to the folder `store` beside it, its default remote."""
+    """Return the pipeline in `folder`: run, committed, and pushed to `store` beside it, its default remote."""
     pipeline = Clone(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {"dvc.yaml": DVC_YAML, "draw.py": DRAW, "count.py": COUNT, "params.yaml": "count: 3\n"}.items():

@@ -155,7 +155,9 @@ def test_every_image_can_test_a_model_that_needs_no_training(rule: str) -> None:
 
 
 def test_official_with_nothing_for_cocos_train_images_is_an_error() -> None:
-    with pytest.raises(ValueError, match="test_share is 1 and split_rule is official, .*; expected a test_share below 1"):
+    with pytest.raises(
+        ValueError, match="test_share is 1 and split_rule is official, .*; expected a test_share below 1"
+    ):
         SplitParams(data_seed=0, split_rule="official", train_share=0, val_share=0, test_share=1)
 
 
