@@ -107,7 +107,7 @@ def test_a_custom_file_that_is_missing_or_a_folder_or_without_images_says_how_to
             custom_instances(str(place))
     with (
         LoopbackServer({}) as server,
-        pytest.raises(CocosegError, match=r"a\.json: not there \(the server answered 404\)"),
+        pytest.raises(CocosegError, match=r"a\.json: not found \(the server answered 404\)"),
     ):
         custom_instances(f"{server.url}/a.json")
 
