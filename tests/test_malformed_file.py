@@ -228,7 +228,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
         annotation(number := number + 1, 7),
         annotation(number := number + 1, 9, "[[90, 90, 95, 90, 95, 95]]"),
     ]
-    reasons.update(["image_licence", "outside_image"])
+    reasons.update(["image_license", "outside_image"])
     images.append(image(10))
     annotations += [annotation(number := number + 1, 10) for _ in range(101)]
     reasons["image_too_many_instances"] += 101
