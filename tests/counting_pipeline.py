@@ -1,6 +1,7 @@
-"""A pipeline of three stages that runs in a second, and has every kind of output: a folder, an empty one, files, and a
-metric that stays in git. What it drew first is also what `total.txt` holds, and `report.txt` twice. A folder of modules
-is among its dependencies, with our `.dvcignore`.
+"""A pipeline of three stages that runs in a second and has every kind of output.
+
+A folder, an empty folder, files, and a metric that git tracks. `total.txt` has the content of the first file of the
+folder, and `report.txt` has it twice. A folder of modules is among its dependencies, with our `.dvcignore`.
 """
 
 import shutil
@@ -53,7 +54,7 @@ FILES = {
 
 
 def counting_pipeline(folder: Path) -> Clone:
-    """The pipeline in `folder`, run, committed, and pushed to the folder `store` beside it, its default remote."""
+    """Return the pipeline in `folder`: run, committed, and pushed to `store` beside it, its default remote."""
     pipeline = Clone(folder)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -286,12 +286,12 @@ def test_a_folder_whose_content_git_ignores_is_not_called_changed(fresh: Clone) 
 
 def test_a_lock_that_is_not_there_is_one_line(fresh: Clone) -> None:
     (fresh.folder / "dvc.lock").unlink()
-    assert judged(fresh) == f"red: dvc.lock is not there; {REPRO}"
+    assert judged(fresh) == f"red: dvc.lock: not found; {REPRO}"
 
 
 def test_the_marks_of_a_merge_conflict_are_one_line_that_says_where(fresh: Clone) -> None:
     edit(fresh, "dvc.lock", "stages:\n", "stages:\n<<<<<<< HEAD\n")
-    says = f"red: dvc.lock has the marks of a merge conflict, line 3; take either side, then {REPRO}"
+    says = f"red: dvc.lock has the markers of a merge conflict in line 3; take either side, then {REPRO}"
     assert judged(fresh) == says
 
 
@@ -315,7 +315,7 @@ def test_without_a_remote_the_gate_says_so_and_is_green(fresh: Clone) -> None:
     (fresh.folder / ".dvc/config").write_text("")
     assert judged(fresh) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "no default remote is set: whether the data can be had was not checked\n"
+        "no default remote is set: the data was not checked\n"
     )
 
 
@@ -415,7 +415,7 @@ def test_without_any_credentials_as_in_a_fork_the_gate_says_that_it_did_not_ask(
     fresh.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
     assert judged_by_the_command(fresh, **NOBODY) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "remote 'store' was not asked for the data: there are no credentials here\n"
+        "remote 'store' was not checked: there are no credentials here\n"
     )
 
 
@@ -426,7 +426,7 @@ def test_the_committed_dvc_lock_of_this_repository_is_up_to_date(tmp_path: Path)
     shutil.copytree(ROOT / ".ci", committed.folder / ".ci", dirs_exist_ok=True)
     (committed.folder / ".dvc/config").write_text("")  # whatever remote is set, a test leaves it alone
     assert judged(committed) == (
-        "dvc.lock is up to date, 7 stages\nno default remote is set: whether the data can be had was not checked\n"
+        "dvc.lock is up to date, 7 stages\nno default remote is set: the data was not checked\n"
     )
 
 
