@@ -253,9 +253,10 @@ def findings(folder: Path) -> Iterator[Finding]:
             remote = Remote(repo)
             yield from stale_stages(repo, remote)
             yield from missing_objects(repo, remote)
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         text = one_line(error, {})
-        yield Finding(f"{text}; fix or delete it, then {REPRO}" if lock.name in text else text)
+        broken = isinstance(error, OSError) or lock.name in text  # such as a link to nothing among the modules
+        yield Finding(f"{text}; fix or delete it, then {REPRO}" if broken else text)
 
 
 def main() -> int:
