@@ -14,6 +14,7 @@ from typing import NamedTuple
 from clones import Clone
 from dvc.repo import Repo
 
+from cocoseg.commands.dvc_adapter import ObjectStore
 from cocoseg.commands.verify.stores import Store
 
 
@@ -46,18 +47,19 @@ def cached(clone: Clone, name: str) -> Path:
 def flip_on_remote(clone: Clone, name: str) -> None:
     """Change a byte of an object on the default remote, of any kind."""
     with Repo(str(clone.folder)) as repository:
-        store = Store("store", repository.cloud.get_remote_odb())
+        remote = repository.cloud.get_remote_odb()
+        store = Store("store", ObjectStore(lambda: remote))
         content = b"".join(store.chunks(name))
         if store.is_local:
             Path(store.path(name)).chmod(0o644)
-        store.odb.fs.fs.pipe_file(store.path(name), bytes([content[0] ^ 1]) + content[1:])
+        remote.fs.fs.pipe_file(store.path(name), bytes([content[0] ^ 1]) + content[1:])
 
 
 def delete_on_remote(clone: Clone, name: str) -> None:
     """Remove an object from the default remote."""
     with Repo(str(clone.folder)) as repository:
-        store = Store("store", repository.cloud.get_remote_odb())
-        store.odb.fs.remove(store.path(name))
+        remote = repository.cloud.get_remote_odb()
+        remote.fs.remove(remote.oid_to_path(name))
 
 
 class SilentFault(NamedTuple):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocoseg.coco.file_names import is_plain, is_safe, mask_name, same_name
+from cocoseg.coco.file_names import clashes, is_plain, is_safe, mask_name, same_name
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,16 @@ def test_names_in_other_case_or_code_points_are_one_file_somewhere() -> None:
     assert same_name("A.PNG") == same_name("a.png")
     assert same_name("\u00e9.png") == same_name("e\u0301.png")
     assert same_name("a.png") != same_name("b.png")
+
+
+def test_images_clash_whose_masks_have_one_name_or_whose_file_would_be_where_a_folder_is_needed() -> None:
+    def found(*names: str) -> list[tuple[str, str, str | None]]:
+        return list(clashes(names, lambda name: (name, mask_name(name))))
+
+    assert found("a.jpg", "b.jpg", "c/a.jpg", "c/b.jpg") == []
+    assert found("a.jpg", "a.jpg", "A.png") == [("a.jpg", "a.jpg", None), ("A.png", "a.jpg", None)]
+    assert found("x.jpg", "x.png/1.jpg") == [("x.jpg", "x.png/1.jpg", "x.png")]
+    assert found("Y.JPG", "y.jpg/z/1.jpg", "y.png") == [
+        ("y.png", "Y.JPG", None),
+        ("Y.JPG", "y.jpg/z/1.jpg", "Y.JPG"),
+    ]

@@ -9,8 +9,9 @@ from hostile.test_hostile_annotations import laughs
 from sandbox import Sandbox
 from stage_runs import ROOT
 
+from cocoseg.commands.dvc_adapter import Output
 from cocoseg.commands.revisions import stages_of_lock
-from cocoseg.commands.verify.outputs import Output, listed_files
+from cocoseg.commands.verify.outputs import listed_files
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
 
@@ -56,7 +57,7 @@ LISTS: dict[str, tuple[Any, str]] = {
 def test_a_list_of_files_that_leave_their_folder_is_one_line(
     sandbox: Sandbox, what: str, content: Any, line: str
 ) -> None:
-    output = Output("data/images", "d41d8cd98f00b204e9800998ecf8427e.dir", "download_images", True, None, None)
+    output = Output("data/images", "d41d8cd98f00b204e9800998ecf8427e.dir", "download_images", True, None)
     text = content if isinstance(content, str) else json.dumps(content)
 
     with pytest.raises(CocosegError) as caught:

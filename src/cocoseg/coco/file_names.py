@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
 
 # Windows opens a device for these, whatever their extension.
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
@@ -53,3 +55,27 @@ def mask_name(file_name: str) -> str:
     """The mask of an image, relative to the mask folder: the same name with the extension `.png`."""
     folder, slash, name = file_name.rpartition("/")
     return f"{folder}{slash}{name.rpartition('.')[0] or name}.png"
+
+
+def clashes(
+    file_names: Iterable[str], written: Callable[[str], Iterable[str]]
+) -> Iterator[tuple[str, str, str | None]]:
+    """Yield each image that cannot be written beside the others, the other one, and the file that is in the way.
+
+    First those whose mask has the name of another's: there that file is `None`. Then those of which a file, one of
+    `written(file_name)`, has the name of a folder that another's mask needs.
+    """
+    owners: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in file_names:
+        mask = mask_name(name)
+        if (key := same_name(mask)) in owners:
+            yield name, owners[key], None
+            continue
+        owners[key] = name
+        if "/" in mask:
+            folders |= {same_name(str(parent)): name for parent in PurePosixPath(mask).parents}
+    for name in owners.values() if folders else ():
+        file = next((file for file in written(name) if same_name(file) in folders), None)
+        if file is not None:
+            yield name, folders[same_name(file)], file

@@ -7,7 +7,7 @@ cache or the remote, so a comparison needs no `dvc pull`.
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from cocoseg.commands.dvc_adapter import TrackedFiles, files_of_repository, files_of_run
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import without_secrets
 
@@ -33,7 +34,7 @@ class Revision:
 
     def has(self, path: str) -> bool:
         """Whether git or DVC knows a file or folder of that name, wherever its content may be."""
-        return bool(self._files.exists(path))
+        return self._files.has(path)
 
     @cached_property
     def lock(self) -> dict[str, Any]:
@@ -62,20 +63,19 @@ class Revision:
     def cached(self, path: str) -> bytes:
         """A file that DVC has, `CocosegError` if it is in no workspace, cache or remote that can be reached."""
         try:
-            data: bytes = self._files.read_bytes(path)
-            return data
+            return self._files.read(path)
         except Exception as error:  # every kind of remote has errors of its own library
             raise self._missing(path, error) from None
 
     def hashes(self, folder: str) -> dict[str, str]:
         """The MD5 of every file below a folder that DVC has, by its name there; the files themselves are not read."""
         try:
-            found = self._files.find(folder, detail=True, dvc_only=True)
+            found = self._files.hashes(folder)
         except Exception as error:  # every kind of remote has errors of its own library
             raise self._missing(folder, error) from None
         if not found:
             raise self._missing(folder)
-        return {path.removeprefix(f"{folder}/"): info["md5"] for path, info in found.items() if info.get("md5")}
+        return found
 
     def output_hash(self, stage: str, path: str) -> str | None:
         """What `dvc.lock` says of an output of a stage."""
@@ -83,21 +83,8 @@ class Revision:
         return next((out.get("md5") for out in outs if out["path"] == path), None)
 
     @cached_property
-    def _files(self) -> Any:
-        from dvc.api import DVCFileSystem  # a second to import
-        from dvc.repo import Repo
-        from fsspec.implementations.dirfs import DirFileSystem
-
-        # Today's remotes and not those of the revision, which may have had none or others.
-        with Repo(".") as repository:
-            config = dict(repository.config)
-        above = self.commit and _git("rev-parse", "--show-prefix")
-        if not above:
-            return DVCFileSystem(".", rev=self.commit, config=config)
-        # The root of a revision is that of git, which lies above this folder.
-        factory = partial(Repo, config=config)
-        files = DVCFileSystem(".", rev=self.commit, config=config, subrepos=True, repo_factory=factory)
-        return DirFileSystem(above, files)
+    def _files(self) -> TrackedFiles:
+        return files_of_run(self.commit, _git("rev-parse", "--show-prefix"))
 
     def _missing(self, path: str, error: BaseException | None = None) -> CocosegError:
         while error is not None and error.__cause__ is not None:  # DVC wraps what the remote's library raised
@@ -121,13 +108,9 @@ class OtherRepository(Revision):
         self.url = url
 
     @cached_property
-    def _files(self) -> Any:
-        from dvc.api import DVCFileSystem
-
+    def _files(self) -> TrackedFiles:
         try:
-            files = DVCFileSystem(self.url, rev=self.commit)
-            files.info("/")  # now, for `exists` takes a revision that is not there for a file that is not
-            return files
+            return files_of_repository(self.url, self.commit)
         except Exception as error:  # of git, of the network, of DVC
             raise CocosegError(
                 f"{self.name}: cannot be opened ({type(error).__name__}); expected the path or URL of a git repository "

@@ -14,7 +14,9 @@ from tabulate import tabulate
 from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
+from cocoseg.scores.formats import UNKNOWN, interval, number
 
+_FORM = ".3f"
 _NAMES = {
     "miou": "mIoU",
     "mean_dice": "mean Dice",
@@ -205,14 +207,16 @@ def _training(info: ModelInfo) -> list[str]:
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     ends = metrics["intervals"]
     overall = [
-        [words, _number(metrics[name]), _interval(ends.get(name))] for name, words in _NAMES.items() if name in metrics
+        [words, number(metrics[name], _FORM), _interval(ends.get(name))]
+        for name, words in _NAMES.items()
+        if name in metrics
     ]
     by_class = [
-        [_plain(name), _number(iou), _interval(ends["iou"].get(name)), _number(metrics["dice"][name])]
+        [_plain(name), number(iou, _FORM), _interval(ends["iou"].get(name)), number(metrics["dice"][name], _FORM)]
         for name, iou in metrics["iou"].items()
     ]
     baselines = ", ".join(
-        f"{name.replace('_', ' ')} {_number(own['miou'])}" for name, own in metrics["baselines"].items()
+        f"{name.replace('_', ' ')} {number(own['miou'], _FORM)}" for name, own in metrics["baselines"].items()
     )
     return [
         f"On the {metrics['images']} images of the side `{metrics['split']}`, at their own size, with 95 % intervals "
@@ -255,16 +259,13 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
         yield f"Not tested, for no scored image shows them: {', '.join(map(_plain, untested))}."
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _interval(ends: Mapping[str, float] | None) -> str:
-    return "–" if ends is None else f"{ends['low']:.3f} to {ends['high']:.3f}"
+    ends = ends or {}
+    return interval(ends.get("low"), ends.get("high"), _FORM)
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else _plain(value)
+    return UNKNOWN if value is None else _plain(value)
 
 
 def _plain(value: Any) -> str:

@@ -3,13 +3,13 @@
 import gc
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
-from cocoseg.coco.file_names import mask_name, same_name
+from cocoseg.coco.file_names import clashes, mask_name
 from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, encoded
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import Mapped, mapped, release, whole_file
@@ -281,26 +281,14 @@ class _Identified(msgspec.Struct):
 
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
-    owners: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for image in images:
-        name = mask_name(image.file_name)
-        owner = owners.setdefault(same_name(name), image.file_name)
-        if owner is not image.file_name:
-            raise CocosegError(
-                f"{place}: images {owner!r} and {image.file_name!r} would share the mask {name}; rename one of them"
-            )
-        if "/" in name:
-            folders |= {same_name(str(parent)): image.file_name for parent in PurePosixPath(name).parents}
-    if not folders:
-        return
-    for image in images:
-        for name in (image.file_name, mask_name(image.file_name)):
-            if same_name(name) in folders:
-                raise CocosegError(
-                    f"{place}: image {image.file_name!r} would need a file where {folders[same_name(name)]!r} needs a "
-                    "folder; rename one of them"
-                )
+    """Raise `CocosegError` if the masks of two images cannot be written beside each other."""
+    for name, other, file in clashes((image.file_name for image in images), lambda name: (name, mask_name(name))):
+        found = (
+            f"images {other!r} and {name!r} would share the mask {mask_name(name)}"
+            if file is None
+            else f"image {name!r} would need a file where {other!r} needs a folder"
+        )
+        raise CocosegError(f"{place}: {found}; rename one of them")
 
 
 def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:

@@ -8,6 +8,7 @@ import pytest
 from dvc_data.hashfile.db.local import LocalHashFileDB
 from dvc_objects.fs.local import LocalFileSystem
 
+from cocoseg.commands.dvc_adapter import ObjectStore
 from cocoseg.commands.verify.stores import Store
 from cocoseg.core.errors import CocosegError
 
@@ -18,11 +19,11 @@ NAME = "900150983cd24fb0d6963f7d28e17f72"  # md5 of «abc», RFC 1321
 def store(tmp_path: Path) -> Store:
     files: Any = LocalFileSystem()  # type: ignore[no-untyped-call]
     odb: Any = LocalHashFileDB(files, str(tmp_path / "files/md5"))  # type: ignore[no-untyped-call]
-    return Store("cache", odb)
+    return Store("cache", ObjectStore(lambda: odb))
 
 
 def files_in(store: Store) -> list[Path]:
-    return [path for path in Path(store.odb.path).rglob("*") if path.is_file()]
+    return [path for path in Path(store.objects.folder).rglob("*") if path.is_file()]
 
 
 def test_an_object_is_read_only_and_what_its_name_says(store: Store) -> None:
@@ -54,5 +55,5 @@ def test_what_breaks_off_leaves_the_object_that_was_there(store: Store) -> None:
 def test_what_is_no_object_is_not_listed(store: Store) -> None:
     store.write(NAME, [b"abc"])
     (Path(store.path(NAME)).parent / ".writing-00").write_bytes(b"ab")
-    (Path(store.odb.path) / "README").write_text("no object")
+    (Path(store.objects.folder) / "README").write_text("no object")
     assert store.list_objects() == {NAME}

@@ -10,11 +10,13 @@ from cocoseg.commands.compare.claims import Claim, Difference
 from cocoseg.commands.compare.compare import Comparison, Run
 from cocoseg.commands.compare.differences import Differences
 from cocoseg.scores.bootstrap import LEAST_IMAGES
+from cocoseg.scores.formats import UNKNOWN, interval, number
 
 Format = Literal["text", "md", "json"]
 
 _SYMBOLS = {"better": "▲", "worse": "▼", "equivalent": "=", "undetermined": "?"}
 _MOST_FILES = 12
+_SIGNED = "+.4f"
 _PLOTS = {
     "IoU of each class": "plots/evaluate/iou.png",
     "learning curves": "metrics/train/plots/images/curves.png",
@@ -52,18 +54,9 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
     for words, claim in (("these checkpoints on these images", checkpoint), ("this change", comparison.change)):
         if claim is None:
             continue
-        primary = claim.primary
-        rows.append(
-            [
-                words,
-                _number(primary.base),
-                _number(primary.new),
-                _signed(primary.difference),
-                _interval(primary),
-                _verdict(primary) + (f": {claim.undetermined_because}" if claim.undetermined_because else ""),
-                _number(claim.smallest_difference),
-            ]
-        )
+        *scores, verdict = _row(claim.primary, words)
+        because = f": {claim.undetermined_because}" if claim.undetermined_because else ""
+        rows.append([*scores, f"{verdict}{because}", number(claim.smallest_difference)])
     headers = [comparison.score, "base", "new", "difference", "95 % interval", "verdict", "could show"]
     side = f"{comparison.images} images of the {comparison.split} side"
     notes = (
@@ -96,7 +89,7 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
     if not comparison.images_changed:
         return []
     rows = [
-        [change.file_name, _number(change.base), _number(change.new), _signed(change.new - change.base)]
+        [change.file_name, number(change.base), number(change.new), number(change.new - change.base, _SIGNED)]
         for change in comparison.images_changed
     ]
     # Named and not embedded: a comment cannot show what lies on the machine that wrote it.
@@ -107,7 +100,7 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
 
 def _runs(comparison: Comparison, markdown: bool) -> list[str]:
     def row(side: str, run: Run) -> list[str]:
-        return [side, run.name, str(run.seed), _number(run.val_score), _number(run.test_score)]
+        return [side, run.name, str(run.seed), number(run.val_score), number(run.test_score)]
 
     rows = [row(side, run) for side, runs in comparison.runs.items() for run in runs]
     headers = ["side", "run", "seed", "validation mIoU", f"{comparison.split} {comparison.score}"]
@@ -150,33 +143,21 @@ def _both_sides(what: str, values: Mapping[str, tuple[Any, Any]], markdown: bool
 def _row(one: Difference, name: str | None = None) -> list[str]:
     return [
         name or one.name,
-        _number(one.base),
-        _number(one.new),
-        _signed(one.difference),
-        _interval(one),
+        number(one.base),
+        number(one.new),
+        number(one.difference, _SIGNED),
+        interval(one.low, one.high, _SIGNED),
         _verdict(one),
     ]
 
 
 def _verdict(one: Difference) -> str:
-    return f"{_SYMBOLS[one.verdict]} {one.verdict}" if one.verdict else "–"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}"
-
-
-def _interval(one: Difference) -> str:
-    return "–" if one.low is None or one.high is None else f"{one.low:+.4f} to {one.high:+.4f}"
+    return f"{_SYMBOLS[one.verdict]} {one.verdict}" if one.verdict else UNKNOWN
 
 
 def _value(value: object) -> str:
     if value is None:
-        return "–"
+        return UNKNOWN
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,7 +5,7 @@ import itertools
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.coco.file_names import mask_name, same_name
+from cocoseg.coco.file_names import clashes, mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.images.decode import MOST_PIXELS, most_bytes
@@ -71,27 +71,22 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
 
 def _side_by_side(photos: Sequence[Photo], problems: list[str]) -> list[Photo]:
     """Return the photos whose masks and overlays can be written beside those of the others."""
-    masks: dict[str, Photo] = {}
-    folders: dict[str, Photo] = {}  # that masks need, and for which photo
+    standing: dict[str, Photo] = {}
     for photo in photos:
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in photo.name):  # a newline; no Unicode at all
             problems.append(f"{str(photo.path)!a}: its name cannot be written into results; rename it")
-            continue
-        other = masks.setdefault(same_name(mask_name(photo.name)), photo)
-        if other is not photo:
-            problems.append(f"{photo.path}: its mask would have the name of that of {other.path}; rename one of them")
-            continue
-        folders |= {same_name(str(parent)): photo for parent in PurePosixPath(photo.name).parents}
-    standing = []
-    for photo in masks.values():
-        written = (mask_name(photo.name), overlay_name(photo.name))
-        name = next((name for name in written if same_name(name) in folders), None)
-        if name is None:
-            standing.append(photo)
         else:
-            needs = folders[same_name(name)].path
-            problems.append(f"{photo.path}: {name} would be a file where {needs} needs a folder; rename one of them")
-    return standing
+            standing[photo.name] = photo
+    paths = {name: photo.path for name, photo in standing.items()}
+    for name, other, file in clashes(paths, lambda name: (mask_name(name), overlay_name(name))):
+        found = (
+            f"its mask would have the name of that of {paths[other]}"
+            if file is None
+            else f"{file} would be a file where {paths[other]} needs a folder"
+        )
+        problems.append(f"{paths[name]}: {found}; rename one of them")
+        del standing[name]
+    return list(standing.values())
 
 
 def overlay_name(name: str) -> str:

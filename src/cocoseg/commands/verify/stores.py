@@ -4,10 +4,10 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from cocoseg.commands.dvc_adapter import ObjectStore
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import whole_file
 
@@ -21,44 +21,36 @@ _READ_ONLY = 0o444  # DVC takes a cached file of this mode for checked
 class Store:
     """The cache or a remote, read and written through DVC's own file systems."""
 
-    def __init__(self, name: str, odb: Any) -> None:
+    def __init__(self, name: str, objects: ObjectStore) -> None:
         self.name = name
-        self.odb = odb
-        self.is_local: bool = odb is not None and odb.fs.protocol == "local"
+        self.objects = objects
         self._bytes: dict[str, int] = {}
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the objects are files of this machine."""
+        return self.objects.is_local
 
     def path(self, name: str) -> str:
         """Where an object lies, or would."""
-        path: str = self.odb.oid_to_path(name)
-        return path
+        return self.objects.path(name)
 
     def list_objects(self) -> set[str]:
         """The names of all objects that lie here; none where a server keeps no list, as those of the web."""
-        try:
-            if self.is_local:
-                found = dict.fromkeys(self.odb.fs.find(self.odb.path), 0)
-            else:
-                listed = self.odb.fs.fs.find(self.odb.path, detail=True)
-                found = {path: info["size"] for path, info in listed.items()}
-        except NotImplementedError:
-            return set()
-        for path, size in found.items():
-            with suppress(ValueError):  # no object, but what someone else left
-                if _NAME.fullmatch(name := self.odb.path_to_oid(path)):
-                    self._bytes[name] = size
-        return set(self._bytes)
+        found = {name: size for name, size in self.objects.sizes().items() if _NAME.fullmatch(name)}
+        self._bytes |= {name: size for name, size in found.items() if size is not None}
+        return set(found)
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """The content of an object. Raises `FileNotFoundError`, or what the remote's library raises."""
-        path = self.path(name)
         if self.is_local:
-            yield from file_chunks(Path(path))
+            yield from file_chunks(Path(self.path(name)))
             return
         size = self._bytes.get(name)
         if size is None:
-            size = self.odb.fs.info(path)["size"]
+            size = self.objects.size(name)
         for start in range(0, size, _CHUNK_BYTES):
-            yield self.odb.fs.fs.cat_file(path, start=start, end=min(start + _CHUNK_BYTES, size))
+            yield self.objects.read(name, start, min(start + _CHUNK_BYTES, size))
 
     def state_of(self, name: str) -> State:
         """Whether the content of an object is what its name says, from reading all of it."""
@@ -79,7 +71,7 @@ class Store:
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
         """Make the object anew in a store of this machine: whole, durable, read-only and checked, or not at all."""
         path = Path(self.path(name))
-        self.odb.makedirs(str(path.parent))
+        self.objects.make_folder(path.parent)
         digest = _new_md5()
         with whole_file(path, durable=True) as file:
             for chunk in chunks:
@@ -94,7 +86,7 @@ class Store:
         if self.is_local:
             self.write(name, cache.chunks(name))
             return
-        self.odb.fs.put_file(cache.path(name), self.path(name))
+        self.objects.upload(name, Path(cache.path(name)))
         self._bytes.pop(name, None)
         if self.state_of(name) != "right":
             raise CocosegError(f"{self.name}: {name} was sent, but does not come back as it was; run again")

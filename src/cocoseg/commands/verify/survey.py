@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard, TypeVar
+from typing import Literal, TypeGuard, TypeVar
 
 from tqdm import tqdm
 
-from cocoseg.commands.verify.outputs import Output, listed_files, locked_outputs
+from cocoseg.commands.dvc_adapter import Output, Repository
+from cocoseg.commands.verify.outputs import listed_files, locked_outputs
 from cocoseg.commands.verify.stores import State, Store, md5
 from cocoseg.commands.verify.workspace import Workspace
 from cocoseg.core.errors import CocosegError
@@ -55,7 +56,7 @@ class StoreSurvey:
 class Survey:
     """What was found where; a repair writes into it what it has restored."""
 
-    repository: Any
+    repository: Repository
     workspace: Workspace
     cache: StoreSurvey
     remotes: list[StoreSurvey]
@@ -80,7 +81,9 @@ class Survey:
         return {object_: path for path, object_ in self.files.items() if self.states[path] == "right"}
 
 
-def survey(repository: Any, remote: str | None = None, *, with_remote: bool = True, jobs: int | None = None) -> Survey:
+def survey(
+    repository: Repository, remote: str | None = None, *, with_remote: bool = True, jobs: int | None = None
+) -> Survey:
     """Look at all that the `dvc.lock` of DVC's `repository` names, and change nothing.
 
     `remote` stands for the default one; `jobs` for so many files at a time in every place.
@@ -92,17 +95,16 @@ def survey(repository: Any, remote: str | None = None, *, with_remote: bool = Tr
     found = Survey(
         repository,
         Workspace(repository),
-        StoreSurvey(Store("cache", repository.cache.local), here),
+        StoreSurvey(Store("cache", repository.cache()), here),
         [_remote(repository, name, away) for name in names],
         outputs,
     )
     for place in found.stores:
-        if place.not_checked is None:
-            with _asking(place, repository):
-                place.others = place.store.list_objects()
+        with _asking(place, repository):
+            place.others = place.store.list_objects()
     for place in found.remotes:
-        if place.store.is_local and not place.others:
-            place.not_checked = f"nothing is there: {place.store.odb.path}; if it is mounted, run: dvc push"
+        if place.not_checked is None and place.store.is_local and not place.others:
+            place.not_checked = f"nothing is there: {place.store.objects.folder}; if it is mounted, run: dvc push"
     for out in outputs:
         _name_files(found, out)
     for place in found.stores:
@@ -119,18 +121,15 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, descr
         yield from tqdm(results, desc=description, total=len(items), unit="file", disable=None, leave=False)
 
 
-def _remote(repository: Any, name: str, jobs: int) -> StoreSurvey:
+def _remote(repository: Repository, name: str, jobs: int) -> StoreSurvey:
     shown = f"remote {name!r}"
     if name not in (known := sorted(repository.config["remote"])):
         raise CocosegError(f"{shown} is not there; expected one of {', '.join(known) or 'those of dvc remote add'}")
-    try:
-        return StoreSurvey(Store(shown, repository.cloud.get_remote_odb(name)), jobs)
-    except Exception as error:  # a remote that keeps versions, or whose library is not installed
-        return StoreSurvey(Store(shown, None), jobs, not_checked=one_line(error, repository.config))
+    return StoreSurvey(Store(shown, repository.remote(name)), jobs)
 
 
 @contextmanager
-def _asking(place: StoreSurvey, repository: Any) -> Iterator[None]:
+def _asking(place: StoreSurvey, repository: Repository) -> Iterator[None]:
     """Note why a place did not answer, and leave it alone from there on."""
     try:
         yield
@@ -180,7 +179,7 @@ def _is_right_list(content: bytes | None, out: Output) -> TypeGuard[bytes]:
     return content is not None and f"{md5([content])}.dir" == out.object
 
 
-def _look_at(place: StoreSurvey, objects: Sequence[str], repository: Any) -> None:
+def _look_at(place: StoreSurvey, objects: Sequence[str], repository: Repository) -> None:
     if place.not_checked is None:
         with _asking(place, repository):
             place.states |= in_parallel(place.store.state_of, objects, place.jobs, place.name)

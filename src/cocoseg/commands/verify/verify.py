@@ -10,24 +10,17 @@ from typing import Any, Literal
 import msgspec
 from tabulate import tabulate
 
-from cocoseg.commands.verify.dvc_state import (
-    all_notes,
-    broken_notes,
-    hides_the_data,
-    hides_what_runs,
-    mend_note,
-    no_stage_running,
-)
-from cocoseg.commands.verify.outputs import unmade_outputs
+from cocoseg.commands.dvc_adapter import Repository, open_repository
+from cocoseg.commands.verify.dvc_state import all_notes, broken_notes, mend_note
 from cocoseg.commands.verify.repair import repair
 from cocoseg.commands.verify.survey import Survey, survey
 from cocoseg.commands.verify.workspace import SET_ASIDE, Workspace
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.redaction import one_line
 
 _MOST_NAMES = 4  # that a line names
 _ENDS = {"corrupt": "repaired", "extra": "taken out of the way"}  # of what no copy is restored
 _NOTES = "DVC's notes"
+_REPAIR = "cocoseg verify --repair"
 _NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
 
 
@@ -76,32 +69,22 @@ def verify(
     remote: str | None = None, *, with_remote: bool = True, fix: bool = False, jobs: int | None = None
 ) -> Report:
     """Hold all that `dvc.lock` names against what is there, and with `fix` restore it from whichever copy is right."""
-    from dvc.exceptions import DvcException  # a second to import
-    from dvc.lock import LockError
-    from dvc.repo import Repo
-
-    try:
-        with Repo(".") as repository, repository.lock if fix else nullcontext():
-            broken = broken_notes(repository)
-            notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
-            of_notes = [_fault_of(note, repository, repaired=fix) for note in broken]
-            in_the_dark = hides_what_runs(broken) and fix
-            with no_stage_running(repository) if fix and not in_the_dark else nullcontext():
-                for note in broken if fix else ():
-                    mend_note(repository, note, Workspace(repository).set_aside)
-                if in_the_dark or hides_the_data(broken):
-                    return Report([notes], of_notes, data_looked_at=False)
-                unmade = unmade_outputs(repository)
-                found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
-                of_data = _report(found, fix)
-                if fix:
-                    # What DVC noted of folders whose lists it had read; a pull that was killed leaves half of it,
-                    # and the next pull takes that for all.
-                    repository.drop_data_index()
-    except LockError as error:
-        raise CocosegError(f"{one_line(error, {})}; run again when that has ended") from None
-    except DvcException as error:
-        raise CocosegError(one_line(error, {})) from None
+    with open_repository(locked=fix) as repository:
+        broken = broken_notes(repository)
+        notes = Place(_NOTES, len(all_notes(repository)), 0, len(broken), 0)
+        of_notes = [_fault_of(note, repository, repaired=fix) for note in broken]
+        in_the_dark = fix and repository.running_file in broken
+        alone = repository.no_stage_running(_REPAIR) if fix and not in_the_dark else nullcontext()
+        with alone:
+            for note in broken if fix else ():
+                mend_note(repository, note, Workspace(repository).set_aside)
+            if in_the_dark or repository.lock_file in broken:
+                return Report([notes], of_notes, data_looked_at=False)
+            unmade = repository.unmade_outputs()
+            found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+            of_data = _report(found, fix)
+            if fix:
+                repository.forget_folders()
     if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
     return Report([*of_data.places, notes], of_data.faults + of_notes, unmade, nothing_here=of_data.nothing_here)
@@ -168,8 +151,8 @@ def _conclusion(report: Report) -> str:
     return f"{count}, {f'{left:,} left' if left else 'all repaired'}{aside}{again}"
 
 
-def _fault_of(note: Path, repository: Any, *, repaired: bool) -> Fault:
-    path = os.path.relpath(note, repository.root_dir)
+def _fault_of(note: Path, repository: Repository, *, repaired: bool) -> Fault:
+    path = os.path.relpath(note, repository.root)
     return Fault(_NOTES, "corrupt", path, None, None, None, repaired, _NOTE_WAY_OUT)
 
 
@@ -245,9 +228,8 @@ def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
     out = found.owners.get(fault.path) or next(out for out in found.outputs if out.path == fault.path)
     if not out.in_cache:
         return f"git has it: git checkout -- {out.path}, or dvc repro {out.stage}"
-    stage = out.entry.stage
-    if stage.is_import:
-        return f"no right copy is left here: dvc pull {stage.addressing} asks where it was imported from"
-    if stage.is_data_source:
+    if out.source == "import":
+        return f"no right copy is left here: dvc pull {out.stage} asks where it was imported from"
+    if out.source == "user":
         return "no right copy is left: put one there from a backup, not dvc add or commit, which take it as it is"
     return f"no right copy is left: dvc repro --force {out.stage} makes it again"

@@ -6,9 +6,8 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-from cocoseg.commands.verify.outputs import Output, list_of
+from cocoseg.commands.dvc_adapter import Output, Repository, folder_list
 from cocoseg.commands.verify.stores import State, Store, file_chunks, md5
 from cocoseg.core.files import UNFINISHED
 
@@ -21,8 +20,8 @@ class Workspace:
 
     name = "workspace"
 
-    def __init__(self, repository: Any) -> None:
-        self._root = Path(repository.root_dir)
+    def __init__(self, repository: Repository) -> None:
+        self._root = repository.root
         self._repository = repository
         # A folder for each run: what one has put aside never stands in the way of the next.
         self._aside = self._root / SET_ASIDE / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
@@ -34,15 +33,13 @@ class Workspace:
 
     def files_in(self, folder: str) -> list[str]:
         """The files below a folder, by their name there; those that `.dvcignore` names are none."""
-        top = self.path(folder)
-        found = self._repository.dvcignore.find(self._repository.fs, str(top))
-        return sorted(Path(path).relative_to(top).as_posix() for path in found)
+        return self._repository.files_in(self.path(folder))
 
     def list_of(self, folder: str) -> bytes | None:
         """The list that DVC would keep of a folder as it is; `None` if some of it cannot be read."""
         top = self.path(folder)
         try:
-            return list_of({inside: md5(file_chunks(top / inside)) for inside in self.files_in(folder)})
+            return folder_list({inside: md5(file_chunks(top / inside)) for inside in self.files_in(folder)})
         except OSError:
             return None
 
@@ -73,16 +70,13 @@ class Workspace:
 
     def restore(self, name: str, object_: str, cache: Store, output: Output) -> None:
         """Make a file the cached object again, linked as DVC would; what was there before is set aside."""
-        from dvc_objects.fs.generic import transfer
-
         path = self.path(name)
         self._make_way(path.parent if not object_.endswith(".dir") else path, self.path(output.path))
         if object_.endswith(".dir"):  # a folder without files
             return
         temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
         try:
-            links = list(cache.odb.cache_types)  # the first that this disk can
-            transfer(cache.odb.fs, cache.path(object_), self._repository.fs, str(temporary), links=links)
+            cache.objects.check_out(object_, temporary)
             if temporary.lstat().st_nlink == 1:  # a copy
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
@@ -91,7 +85,7 @@ class Workspace:
         finally:
             temporary.unlink(missing_ok=True)
         if name == output.path:
-            output.entry.set_exec()
+            output.set_executable()
 
     def remove_unfinished(self, folder: str) -> None:
         """Remove what a repair that was killed, or a stage, was about to write there; DVC does not see it."""

@@ -1,0 +1,13 @@
+"""Scores as text. What is unknown is "–"; `form` is a format specification such as ".3f"."""
+
+UNKNOWN = "–"
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """Return a score as text."""
+    return UNKNOWN if value is None else format(value, form)
+
+
+def interval(low: float | None, high: float | None, form: str) -> str:
+    """Return the interval of a score as text."""
+    return UNKNOWN if low is None or high is None else f"{low:{form}} to {high:{form}}"
