@@ -1,7 +1,7 @@
-# The gate, the same here and in CI. `make check` is all of it.
+# The checks, the same here and in CI. `make check` runs all of them.
 .PHONY: check test lint format repro requirements
 
-# No address of an index and no path, so that it is the same on every machine.
+# Without index URLs and paths, so that the output is the same on every machine.
 EXPORT = uv export --quiet --no-dev --group train --no-emit-project --no-header --no-annotate --format requirements-txt
 
 check: test lint repro
@@ -20,10 +20,10 @@ format:
 	uv run ruff format .
 	uv run ruff check --fix .
 
-# What an installation without the tools of development holds, with hashes, for people who audit.
+# Write the packages of an installation without development tools, with hashes, for audits.
 requirements:
 	$(EXPORT) >requirements.txt
 
-# The whole pipeline in a fresh clone of the last commit; its data must come out as the committed dvc.lock says.
+# Run the whole pipeline in a fresh clone of the last commit; its data must match the committed dvc.lock.
 repro:
 	.ci/repro

@@ -1,4 +1,4 @@
-"""Print the entries of the data stages of a dvc.lock, as JSON that can be compared."""
+"""Print the entries of the data stages in a dvc.lock as JSON, for comparison."""
 
 import json
 import sys

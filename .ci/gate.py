@@ -1,15 +1,15 @@
-"""Is the dvc.lock of this folder up to date, and can the data that it names be had? A line per reason, exit 1 if not.
+"""Check that the dvc.lock of this folder is up to date, and that the remote has the data that it names.
 
-No data is needed or fetched: what dvc.lock says is held against itself, against what git has, and against what lies on
-the default remote. Of a folder only the list of its files is read, into memory.
+Prints one line per finding, and exits 1 if any of them is red. No data is needed or fetched: dvc.lock is compared with
+itself, with the files in git, and with the default remote. Of a folder only the list of its files is read, into memory.
 
 `dvc repro --dry --allow-missing` of DVC 3.67 does not answer this:
-- it exits 0 though it names stages that would run;
-- it takes whatever is not there for data to be pulled: lost code, metrics and params.yaml, and new outputs too;
-- it overlooks that a file inside a folder that another stage makes is not the one that was read;
-- it stops with `No such file or directory` where the first stage to run reads data.
-Nor does `dvc status --cloud`: it exits 0 with objects missing, takes a web server that is down for an empty remote, and
-a folder for complete once its list is there.
+- it exits 0 although it names stages that would run;
+- it treats everything missing as data to be pulled: lost code, metrics and params.yaml, and new outputs too;
+- it misses that a file in a folder of another stage is not the one that was read;
+- it stops with `No such file or directory` if the first stage to run reads data.
+Nor does `dvc status --cloud`: it exits 0 with objects missing, treats a web server that is down as an empty remote, and
+a folder as complete once its list is there.
 """
 
 import logging
@@ -32,18 +32,18 @@ from cocoseg.core.redaction import one_line
 
 REPRO = "run dvc repro and commit dvc.lock, metrics and plots"
 PUSH = "run dvc push where the data is"
-NAMED = 6  # changes that a line names
+NAMED = 6  # changes that a line lists
 
 
 class Finding(NamedTuple):
-    """A line for the reader."""
+    """One line of the report."""
 
     line: str
     red: bool = True
 
 
 class Unreachable(Exception):
-    """The remote did not answer, or not us."""
+    """The remote did not answer, or denied access."""
 
     def __init__(self, error: Exception, config: Any) -> None:
         super().__init__(one_line(error, config))
@@ -51,7 +51,7 @@ class Unreachable(Exception):
 
 
 class Remote:
-    """The default remote of a repository, where it has one; it is only read."""
+    """The default remote of a repository, if it has one; it is only read."""
 
     def __init__(self, repo: Any) -> None:
         self.repo = repo
@@ -59,12 +59,12 @@ class Remote:
         self._lists: dict[str, Tree] = {}
 
     def store(self, out: Any) -> Any:
-        """Where objects of this output lie."""
+        """Return the store for the objects of an output."""
         with self._asking():
             return self.repo.cloud.get_remote_odb(out.remote or self.name, "push", out.hash_name)
 
     def files_in(self, out: Any) -> Tree:
-        """The list of a folder's files. Raises `FileNotFoundError` or `ObjectFormatError` where there is none."""
+        """Return the list of a folder's files. Raises `FileNotFoundError` or `ObjectFormatError` if there is none."""
         name = out.hash_info.value
         if name not in self._lists:
             try:
@@ -78,7 +78,7 @@ class Remote:
         return self._lists[name]
 
     def missing(self, store: Any, names: set[str]) -> set[str]:
-        """Those of the objects that are not there."""
+        """Return the names of the objects that the store lacks."""
         with self._asking():
             if isinstance(store, LocalHashFileDB):
                 # Its own `oids_exist` reads every object that is not read-only, and removes it if its content is wrong.
@@ -86,7 +86,7 @@ class Remote:
             else:
                 absent = names - set(store.oids_exist(names))
             if absent:
-                # A web server that is down or wants a password has no object, as DVC sees it: reading one tells.
+                # To DVC, a web server that is down or asks for a password looks empty. Reading an object tells.
                 with suppress(FileNotFoundError):
                     store.fs.fs.cat_file(store.oid_to_path(min(absent)), start=0, end=1)
             return absent
@@ -97,20 +97,20 @@ class Remote:
             yield
         except expected:
             raise
-        except Exception as error:  # every kind of remote has its own
+        except Exception as error:  # each kind of remote has errors of its own
             raise Unreachable(error, self.repo.config) from error
 
 
 def _checked_list(store: Any, hash_info: Any) -> Tree:
     files = Tree.load(store, hash_info)
-    files.digest()  # computes hash_info anew, from the content
+    files.digest()  # recomputes hash_info from the content
     if files.hash_info.value != hash_info.value:
         raise ObjectFormatError(f"{hash_info.value} is not what its name says")
     return files
 
 
 def stale_stages(repo: Any, remote: Remote) -> Iterator[Finding]:
-    """What `dvc repro` would run on this code with all data there, a red finding a stage."""
+    """Yield what `dvc repro` would run on this code if all data were there: one red finding per stage."""
     stages = repo.index.stages
     makers = {out.fs_path: out for stage in stages for out in stage.outs}
     stale = False
@@ -121,7 +121,7 @@ def stale_stages(repo: Any, remote: Remote) -> Iterator[Finding]:
         else:
             if getattr(stage, "cmd_changed", False):  # a .dvc file has no command
                 changes.append("cmd")
-            # DVC leaves the dependencies of a frozen stage alone.
+            # DVC ignores the dependencies of a frozen stage.
             for dep in () if stage.frozen else stage.deps:
                 found = changes_of(dep, makers, remote)
                 if isinstance(found, Finding):
@@ -142,7 +142,7 @@ def stale_stages(repo: Any, remote: Remote) -> Iterator[Finding]:
 
 
 def changes_of(dep: Any, makers: dict[str, Any], remote: Remote) -> list[str] | Finding:
-    """What changed in a dependency since dvc.lock was written, or why that cannot be told here."""
+    """Return what changed in a dependency since dvc.lock was written, or a finding that says why it is unknown."""
     if isinstance(dep, ParamsDependency):
         return _changed_params(dep)
     if not dep.hash_info:
@@ -155,14 +155,14 @@ def changes_of(dep: Any, makers: dict[str, Any], remote: Remote) -> list[str] | 
         if path == dep.fs_path:
             return [] if maker.hash_info == dep.hash_info else made_anew
         try:
-            parts: Any = PurePath(dep.fs_path).relative_to(path).parts  # get_obj takes any number, and says one
+            parts: Any = PurePath(dep.fs_path).relative_to(path).parts  # Any: get_obj is typed to take a single one
             inside = remote.files_in(maker).get_obj(maker.cache, parts)
         except (FileNotFoundError, ObjectFormatError, Unreachable):
             return Finding(f"{dep} was not compared: the list of files in {maker} is not here", red=False)
         return [] if inside and inside.hash_info.value == dep.hash_info.value else made_anew
     try:
         changes = _workspace_changes(dep)
-    except Exception:  # an address has an error of its own for each way in which it cannot be had
+    except Exception:  # a remote dependency may fail in many ways
         if dep.is_in_repo:
             raise
         return Finding(f"{dep} was not compared: it cannot be reached from here", red=False)
@@ -183,7 +183,7 @@ def _workspace_changes(item: Any) -> list[str]:
 
 
 def _is_data(dep: Any, makers: dict[str, Any]) -> bool:
-    """Whether a clone need not have this dependency: it lies elsewhere, git ignores it, or stages make a part of it."""
+    """Return whether a clone may lack a dependency: it is elsewhere, git ignores it, or stages make part of it."""
     if not dep.is_in_repo:
         return not dep.exists
     ignored = any(dep.repo.scm.is_ignored(path) for path in (dep.fs_path, f"{dep.fs_path}/any"))
@@ -191,17 +191,15 @@ def _is_data(dep: Any, makers: dict[str, Any]) -> bool:
 
 
 def missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
-    """What dvc.lock names and the remote lacks, a red finding an output."""
+    """Yield what dvc.lock names and the remote lacks: one red finding per output."""
     if remote.name is None:
-        yield Finding("no default remote is set: whether the data can be had was not checked", red=False)
+        yield Finding("no default remote is set: the data was not checked", red=False)
         return
     try:
         yield from _missing_objects(repo, remote)
     except Unreachable as error:
-        if error.no_credentials:  # as in the pull request of a fork, which gets no secrets
-            yield Finding(
-                f"remote {remote.name!r} was not asked for the data: there are no credentials here", red=False
-            )
+        if error.no_credentials:  # as in a pull request from a fork, which gets no secrets
+            yield Finding(f"remote {remote.name!r} was not checked: there are no credentials here", red=False)
         else:
             yield Finding(f"remote {remote.name!r} cannot be reached: {error}; check its address and credentials")
 
@@ -211,7 +209,7 @@ def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
     unlisted: set[Any] = set()
     for stage in repo.index.stages:
         for out in stage.outs:
-            # `dvc push` chooses so too: what is imported from a repository lies there.
+            # As `dvc push` does: what is imported from a repository stays there.
             if not (out.hash_info and out.use_cache and out.can_push) or stage.is_repo_import:
                 continue
             names = stores.setdefault(remote.store(out), {})[out] = {out.hash_info.value}
@@ -232,7 +230,7 @@ def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
             else:
                 continue
             complete = False
-            # `dvc push` takes a folder for complete if its list is there, whatever is in it.
+            # `dvc push` treats a folder as complete if its list is there, even if files are missing.
             path = PurePath(store.oid_to_path(name)).relative_to(PurePath(store.path).parents[1])
             yield Finding(f"{out}: {line}; {PUSH if name in gone else f'remove {path} from it, then {PUSH}'}")
     if complete:
@@ -241,28 +239,29 @@ def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
 
 
 def findings(folder: Path) -> Iterator[Finding]:
-    """All that there is to say."""
+    """Yield all findings about the repository in `folder`."""
     lock = folder / "dvc.lock"
     if not lock.is_file():
-        yield Finding(f"dvc.lock is not there; {REPRO}")
+        yield Finding(f"dvc.lock: not found; {REPRO}")
         return
     if conflict := re.search("^<{7}", lock.read_text(errors="replace"), re.MULTILINE):
         line = conflict.string.count("\n", 0, conflict.start()) + 1
-        yield Finding(f"dvc.lock has the marks of a merge conflict, line {line}; take either side, then {REPRO}")
+        yield Finding(f"dvc.lock has the markers of a merge conflict in line {line}; take either side, then {REPRO}")
         return
     try:
         with Repo(str(folder)) as repo:
             remote = Remote(repo)
             yield from stale_stages(repo, remote)
             yield from missing_objects(repo, remote)
-    except DvcException as error:
+    except (DvcException, OSError) as error:
         text = one_line(error, {})
-        yield Finding(f"{text}; fix or delete it, then {REPRO}" if lock.name in text else text)
+        broken = isinstance(error, OSError) or lock.name in text  # such as a link to nothing among the modules
+        yield Finding(f"{text}; fix or delete it, then {REPRO}" if broken else text)
 
 
 def main() -> int:
-    """Print what there is to say; 1 if any of it is red."""
-    logging.disable()  # what DVC would warn of, is said here in a line
+    """Print the findings. Return 1 if any of them is red."""
+    logging.disable()  # the findings replace DVC's warnings
     said = list(findings(Path.cwd()))
     sys.stdout.writelines(f"{'red: ' if finding.red else ''}{finding.line}\n" for finding in said)
     return int(any(finding.red for finding in said))

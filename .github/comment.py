@@ -1,8 +1,8 @@
-"""Post a file as the one comment of a pull request that this script keeps, or put it in place of what was there.
+"""Post a file as the comment on a pull request, or replace the comment that this script posted before.
 
     GITHUB_API_URL=… GITHUB_REPOSITORY=… GITHUB_TOKEN=… PR_NUMBER=… python .github/comment.py FILE
 
-The standard library is enough, so that the comment comes even if nothing could be installed.
+Only the standard library is used, so that the comment is posted even if nothing could be installed.
 """
 
 import json
@@ -16,24 +16,24 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 MARKER = "<!-- the comparison of this pull request -->"  # hidden; how the next run finds the comment
-CUT = "*This comment is cut: GitHub takes no longer one. The summary of the workflow run has all of it.*"
+CUT = "*This comment is cut: GitHub allows no longer one. The summary of the workflow run has all of it.*"
 LIMIT = 65_536  # GitHub's, in characters
 PAGE = 100  # GitHub's largest
-NOT_ALLOWED = "the token may not write comments, as in pull requests of forks; the summary of the workflow run has it"
+NOT_ALLOWED = "the token may not write comments, as in pull requests from forks; the summary of the workflow run has it"
 
 
 def comment_body(text: str) -> str:
-    """What the comment holds. Where it is too long for all of the text, its first line says so."""
+    """Return the text of the comment. If it is too long and cut, its first line says so."""
     body = f"{MARKER}\n{text}"
     if len(body) <= LIMIT:
         return body
-    # Above the text, since at its end a table or a block of code may be open.
+    # At the top: at the end, a table or a code block may be open.
     head = f"{MARKER}\n{CUT}\n\n"
     return head + text[: LIMIT - len(head)].rpartition("\n")[0]
 
 
 def ask(method: str, url: str, token: str, content: object = None) -> Any:
-    """What GitHub's API answers."""
+    """Return the answer of GitHub's API."""
     data = None if content is None else json.dumps(content).encode()
     request = Request(url, data, {"Accept": "application/vnd.github+json"}, method=method)
     request.add_unredirected_header("Authorization", f"Bearer {token}")
@@ -42,7 +42,7 @@ def ask(method: str, url: str, token: str, content: object = None) -> Any:
 
 
 def comments_on(issue: str, token: str) -> Iterator[dict[str, Any]]:
-    """All comments of a pull request, the oldest first."""
+    """Yield all comments on a pull request, oldest first."""
     page = 1
     while comments := ask("GET", f"{issue}/comments?per_page={PAGE}&page={page}", token):
         yield from comments
@@ -50,9 +50,9 @@ def comments_on(issue: str, token: str) -> Iterator[dict[str, Any]]:
 
 
 def keep_comment(repository: str, number: str, token: str, body: str) -> str:
-    """Post the comment, or change the one of an earlier run; the address at which it can be read."""
+    """Post the comment, or edit the one of an earlier run. Return its URL."""
     for comment in comments_on(f"{repository}/issues/{number}", token):
-        # A person who copies the marker keeps their comment.
+        # A person who copies the marker keeps their own comment.
         by_bot = (comment["user"] or {}).get("type") == "Bot"  # the user of a deleted account is null
         if by_bot and comment["body"].startswith(MARKER):
             answer = ask("PATCH", f"{repository}/issues/comments/{comment['id']}", token, {"body": body})
@@ -63,7 +63,7 @@ def keep_comment(repository: str, number: str, token: str, body: str) -> str:
 
 
 def main() -> None:
-    """Exit 0 with a line, also where comments are not allowed; 1 with a line for every other error."""
+    """Exit 0 with one line, even where comments are not allowed; exit 1 with one line for any other error."""
     names = ("GITHUB_API_URL", "GITHUB_REPOSITORY", "GITHUB_TOKEN", "PR_NUMBER")
     if unset := [name for name in names if not os.environ.get(name)]:
         sys.exit(f"comment: {', '.join(unset)} not set")

@@ -1,9 +1,9 @@
-"""Draw the comment of a pull request as a reader sees it: the picture of it in the README.
+"""Draw the comment on a pull request as a reader sees it, for the README.
 
     uv run --with markdown-it-py .github/draw_comment.py comment.md docs/review_comment.png
 
-`comment.md` is what the workflow `review` wrote (its step «Write the comment»), or what its lines write here. Chromium
-draws, the one on the path.
+`comment.md` is what the workflow `review` wrote in its step "Write the comment", or what the same lines write here. The
+`chromium` on the path does the drawing.
 """
 
 import subprocess
@@ -29,10 +29,10 @@ blockquote { margin: 0; padding-left: 12px; border-left: 4px solid #d1d9e0; colo
 
 
 def drawn(markdown: str) -> bytes:
-    """The PNG of the comment, no taller than what is on it."""
+    """Return a PNG of the comment, cropped to its content."""
     with tempfile.TemporaryDirectory() as name:
         page, shot = Path(name, "page.html"), Path(name, "shot.png")
-        # A comment folds details away with HTML of its own.
+        # A comment has HTML of its own, to fold details away.
         page.write_text(_PAGE + MarkdownIt("commonmark").enable("table").render(markdown))
         subprocess.run(
             ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu",

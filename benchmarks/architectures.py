@@ -1,8 +1,8 @@
-"""One epoch of each architecture: `uv run dvc repro && uv run benchmarks/architectures.py`.
+"""Train each architecture for one epoch: `uv run dvc repro && uv run benchmarks/architectures.py`.
 
-On the images that the last `dvc repro` left in `data/`, both tasks, the parameters of `params.yaml`; smp's
-architectures with its `encoder`. Parameters, training images a second (of the first epoch, warming up included) and the
-mIoU of the test images at their own size.
+Uses the images that the last `dvc repro` left in `data/`, both tasks, and the parameters of `params.yaml`, for smp's
+architectures also its `encoder`. Prints the number of parameters, the training images per second (of the first epoch,
+including the warm-up) and the mIoU of the test images at their original size.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ARCHITECTURES = (
 
 
 def as_binary(found: list[Pair], folder: Path) -> list[Pair]:
-    """The pairs with masks of any class against background."""
+    """Return the pairs, with masks of any class against background."""
     out = []
     for pair in found:
         mask = np.asarray(cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED))
@@ -49,9 +49,9 @@ def as_binary(found: list[Pair], folder: Path) -> list[Pair]:
 
 
 def main() -> None:
-    """Print a line an architecture and task."""
+    """Print one line per architecture and task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=ARCHITECTURES, help="these architectures")
+    parser.add_argument("--only", nargs="*", default=ARCHITECTURES, help="only these architectures")
     only = parser.parse_args().only
     base = load_params(TrainParams)
     mapping, train_pairs, val_pairs = sides()

@@ -1,16 +1,18 @@
-"""Do the verdicts hold what they promise? `uv run dvc repro && uv run benchmarks/calibration.py`.
+"""Measure how often the verdicts of `cocoseg compare` are wrong.
 
-- *These checkpoints on these images*: the per-image counts of two real models on the test side are the population from
-  which test sides of several sizes are drawn, many times over. Coverage: how often the 95 % interval holds the
-  population's difference, and that of one model its own score. False alarms: how often the difference's leaves out 0
-  where, image by image, chance decides which model is called which, so that there is no difference; and how often that
-  of any class does.
-- *This change*: retrainings of a small sample that differ in nothing but the seed, grouped at random into three against
-  three. False alarms: how often the interval leaves out 0. Beside it, what the claim about two checkpoints would have
-  said of the same pairs, had it been taken for one about the change.
+    uv run dvc repro && uv run benchmarks/calibration.py
 
-Every rate stands with its 95 % interval: Wilson's where the trials are independent; for the groupings, which share
-their models, the jackknife over models.
+- *These checkpoints on these images*: the per-image counts of two real models on the test side are the population, from
+  which test sides of several sizes are drawn many times. Coverage is how often the 95 % interval contains the
+  difference of the population, and how often the interval of one model contains its score. False alarms are how often
+  the interval of the difference excludes 0 after the two models are swapped at random in each image, so that they do
+  not differ; and how often the interval of any class does.
+- *This change*: retrainings on a small sample that differ only in the seed, grouped at random into three against three.
+  False alarms are how often the interval excludes 0. Beside it: the same for the claim about two checkpoints, if it is
+  mistaken for a claim about the change.
+
+Every rate has its 95 % interval: Wilson's if the trials are independent; for groupings, which share their models, the
+jackknife over models.
 """
 
 import argparse
@@ -46,7 +48,7 @@ SIZES = (24, 100, 500, 5000)
 
 
 def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Counts], tuple[str, ...]]:
-    """The totals by test image of as many models, each from another seed; read from `kept` where they are there."""
+    """Return the totals per test image of models that differ in the seed; read from `kept` what is already there."""
     mapping, train_pairs, val_pairs = sides()
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     test_pairs = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
@@ -73,18 +75,18 @@ def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Co
 
 
 def miou(totals: Counts) -> float:
-    """Of the whole side."""
+    """Return the mIoU of the whole side."""
     return float(summary_scores(totals.sum(axis=0))["miou"])
 
 
 def rate(hits: Sequence[bool]) -> str:
-    """The share of hits, with its interval."""
+    """Return the share of hits, with its interval."""
     test = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return f"{np.mean(hits):6.1%} ({test.low:.1%} to {test.high:.1%})"
 
 
 def jackknife_rate(hits: Sequence[bool], members: Sequence[NDArray[np.int64]], models: int) -> str:
-    """The share of hits among groupings, with the interval that leaving out each of the `models` in turn gives."""
+    """Return the share of hits among groupings, with the jackknife interval over the `models`."""
     found = np.array(hits, dtype=float)
     without = [float(np.mean([hit for hit, own in zip(found, members, strict=True) if model not in own]))
                for model in range(models)]  # fmt: skip
@@ -117,7 +119,7 @@ def checkpoints(first: Counts, second: Counts, names: Sequence[str], repeats: in
 
 
 def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples: int) -> None:
-    """Print false alarms of the claim about a change, and of the naive one, where nothing but the seed differs."""
+    """Print false alarms of the claim about a change, and of the naive one, if only the seed differs."""
     chance = np.random.default_rng(1)
     scores = [miou(run) for run in runs]
     print(f"{len(runs)} retrainings: test mIoU {np.mean(scores):.4f}, standard deviation {np.std(scores, ddof=1):.4f}")
@@ -147,7 +149,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--samples", type=int, default=1000, help="resamples of each interval")
-    parser.add_argument("--kept", type=Path, default=Path("calibration"), help="where each model's counts are kept")
+    parser.add_argument(
+        "--kept", type=Path, default=Path("calibration"), help="folder that keeps the counts of each model"
+    )
     arguments = parser.parse_args()
     runs, names = retrained(arguments.seeds, arguments.images, arguments.epochs, arguments.kept)
     changes(runs, names, arguments.repeats, arguments.samples)

@@ -1,8 +1,9 @@
-"""Evaluation, side by side: `uv run dvc repro && uv run --with torchmetrics benchmarks/evaluate.py`.
+"""Time the evaluation: `uv run dvc repro && uv run --with torchmetrics benchmarks/evaluate.py`.
 
-- ours beside the bare forward pass: predicting the test side at its own size, decoded, counted, predictions written,
-  scored with intervals and drawn, against the model alone on the same batches, logits enlarged and labels taken
-- the confusion matrix beside torchmetrics' `MulticlassConfusionMatrix` on the same label maps
+- ours and the bare forward pass: ours decodes, predicts and counts the test side at its original size, writes the
+  predictions, and scores and draws them; the forward pass is the model alone on the same batches, with logits resized
+  and turned into labels
+- the confusion matrix, ours and torchmetrics' `MulticlassConfusionMatrix`, on the same label maps
 - 10,000 paired resamples over 5,000 images and 81 classes: seconds and memory
 """
 
@@ -38,7 +39,7 @@ from cocoseg.train.validation import counted
 
 
 def seconds(task: Callable[[], object], repeats: int = 3) -> float:
-    """The median of several runs, after one that warms up."""
+    """Return the median time of several runs, after one to warm up."""
     task()
     taken = []
     for _ in range(repeats):
@@ -49,7 +50,7 @@ def seconds(task: Callable[[], object], repeats: int = 3) -> float:
 
 
 def side() -> None:
-    """Print what a whole evaluation takes beside its forward passes."""
+    """Print the time of a whole evaluation and of its forward passes."""
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     chosen = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
@@ -98,7 +99,7 @@ def side() -> None:
 
 
 def confusion() -> None:
-    """Print milliseconds for the matrix of sixteen label maps."""
+    """Print the milliseconds for the confusion matrix of sixteen label maps."""
     chance = np.random.default_rng(0)
     for classes in (6, 81):
         target = chance.integers(0, classes, (16, 480, 640)).astype(np.uint8)
@@ -115,7 +116,7 @@ def confusion() -> None:
 
 
 def resamples() -> None:
-    """Print what the paired bootstrap takes."""
+    """Print the time and memory of the paired bootstrap."""
     chance = np.random.default_rng(0)
     target = chance.integers(0, 300_000, (5000, 81)) * (chance.random((5000, 81)) < 0.04)
     totals = np.stack([target, target, target // 2], axis=-1)
@@ -127,6 +128,6 @@ def resamples() -> None:
 
 
 if __name__ == "__main__":
-    resamples()  # first: the memory that the others take would count as its own
+    resamples()  # first: memory taken by the others would count as its own
     confusion()
     side()

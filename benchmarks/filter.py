@@ -1,15 +1,15 @@
-"""Choosing annotations and images, side by side: `uv run --with orjson --with faster-coco-eval benchmarks/filter.py`.
+"""Time the stage `filter`: `uv run --with orjson --with faster-coco-eval benchmarks/filter.py`.
 
-A generated file like train2017's (benchmarks/like_train2017.py), each contender in a process of its own that reads it,
-applies the default parameters (five classes, at most ten instances an image), and writes the
-chosen part. `--images` says how large the file is: run it with 5000, 20000, 118287 for growth. The contenders must
-keep the same images and annotations.
+Each contender reads a generated file like train2017's (benchmarks/like_train2017.py) in its own process, applies the
+default parameters (five classes, at most ten instances per image), and writes the chosen part. `--images` sets the size
+of the file: run it with 5000, 20000 and 118287 to see the growth. All contenders must keep the same images and
+annotations.
 
 - ours: the stage `filter` as it runs
-- json, orjson: the same choice as a loop over dictionaries
-- pycocotools, faster-coco-eval: the same loop over what their `COCO` class holds
-- pycocotools without gc: the same with Python's garbage collector off, as the stage has it
-- read: only reading the bytes, the floor
+- json, orjson: the same choice in a loop over dictionaries
+- pycocotools, faster-coco-eval: the same loop over the content of their `COCO` class
+- pycocotools without gc: the same with Python's garbage collector off, as in the stage
+- read: only reading the bytes, the lower bound
 """
 
 import argparse
@@ -52,12 +52,12 @@ MODULES = {
 
 
 def ours(source: Path, target: Path) -> None:
-    """What stages/filter.py does."""
+    """Filter as stages/filter.py does."""
     write_json(target.with_suffix(".metrics.json"), filter_file(source, target, PARAMS))
 
 
 def loop(source: Path, target: Path, load: Callable[[bytes], Any], dump: Callable[[Any], bytes]) -> None:
-    """The same choice over dictionaries."""
+    """Make the same choice over dictionaries."""
     content = load(source.read_bytes())
     by_image: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -66,7 +66,7 @@ def loop(source: Path, target: Path, load: Callable[[bytes], Any], dump: Callabl
 
 
 def coco_loop(source: Path, target: Path, coco_class: Any) -> None:
-    """The same choice over the index that a `COCO` object makes."""
+    """Make the same choice over the index of a `COCO` object."""
     coco = coco_class(str(source))
     images = [coco.imgs[image_id] for image_id in coco.getImgIds()]
     by_image = {image["id"]: coco.imgToAnns[image["id"]] for image in images}
@@ -94,7 +94,7 @@ def _chosen(images: list[Any], by_image: dict[int, list[Any]], categories: list[
 
 
 def run_contender(contender: str, source: Path, target: Path) -> None:
-    """Print what `measured` reads."""
+    """Print the measurement that `measured` reads."""
     module = importlib.import_module(MODULES.get(contender, "json"))
     started = time.perf_counter()
     match contender:
@@ -112,21 +112,21 @@ def run_contender(contender: str, source: Path, target: Path) -> None:
         case "read":
             source.read_bytes()
     seconds = time.perf_counter() - started
-    # not getrusage's: that one remembers the parent from before the exec
+    # not getrusage's: it includes the parent from before the exec
     peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     megabytes = int(peak[1]) * 1024 / 1e6 if peak else float("nan")
     print(json.dumps({"seconds": seconds, "mb": megabytes}), file=sys.__stdout__)
 
 
 def measured(contender: str, source: Path, target: Path) -> dict[str, float]:
-    """Seconds, and the largest resident set in megabytes, of a contender in a process of its own."""
+    """Run a contender in its own process; return its seconds and its peak resident set in megabytes."""
     command = [sys.executable, __file__, "--contender", contender, str(source), str(target)]
     result: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return result
 
 
 def kept(path: Path) -> tuple[list[int], list[int]]:
-    """The ids of the images and annotations of a file."""
+    """Return the ids of the images and annotations of a file."""
     content = json.loads(path.read_bytes())
     return [image["id"] for image in content["images"]], [entry["id"] for entry in content["annotations"]]
 
@@ -135,12 +135,12 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=TRAIN2017_IMAGES)
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each contender, of which the median counts")
-    parser.add_argument("--contender", nargs=3, metavar=("NAME", "SOURCE", "TARGET"), help="for itself")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each contender; the median counts")
+    parser.add_argument("--contender", nargs=3, metavar=("NAME", "SOURCE", "TARGET"), help="for internal use")
     arguments = parser.parse_args()
     if arguments.contender:
         name, source, target = arguments.contender
-        sys.stdout = sys.stderr  # pycocotools talks
+        sys.stdout = sys.stderr  # pycocotools prints
         run_contender(name, Path(source), Path(target))
         return
     with tempfile.TemporaryDirectory() as name:

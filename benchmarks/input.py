@@ -1,15 +1,16 @@
-"""Images and masks to batches, side by side: `uv run python benchmarks/input.py`.
+"""Time the input pipeline, from image and mask files to batches: `uv run python benchmarks/input.py`.
 
-JPEG files of 640×480 pixels like photographs, noise that is smooth, and PNG masks; all contenders in one process and
-in batches of 16, image (16, 3, h, w) and mask (16, h, w) uint8, a round each in turn, the median of the rounds.
+The files are JPEGs of 640×480 pixels like photographs, made of smooth noise, and PNG masks. All contenders run in one
+process, in turns, in batches of 16: image (16, 3, h, w) and mask (16, h, w) uint8. The median of the rounds counts.
 
 - plain: `cv2.imread`, `cv2.resize` and a tensor for each image, every epoch; one thread
-- full decode: what ours does without the decoder's own reduction; one thread
-- first epoch: ours, one thread; and `Samples.keep`, which decodes with as many threads as there are cores
+- full decode: ours without the reduction by the decoder; one thread
+- first epoch: ours, one thread; and `Samples.keep`, which decodes with one thread per core
 - memory, mapped file: ours in any later epoch, from memory or from the file on disk
-- floor: indexing ready tensors, and stacking
+- floor: indexing and stacking ready tensors, the lower bound
 
-`--resize` letterbox: 256×192 pixels remain of 640×480, half of it is enough. squash: 256×256, and 240 are too few.
+`--resize letterbox` needs 256×192 of 640×480 pixels, so that half the size is enough; for `squash`, which needs
+256×256, half the height, 240, is not.
 """
 
 import argparse
@@ -40,7 +41,7 @@ Sample = tuple[Tensor, Tensor]
 
 
 def write_pairs(folder: Path, images: int) -> list[Pair]:
-    """`images` photographs of nothing, about as many bytes as COCO's, and their masks."""
+    """Write images of noise, of about as many bytes as COCO's, and their masks."""
     random = np.random.default_rng(0)
     found = []
     for number in range(images):
@@ -59,7 +60,7 @@ def write_pairs(folder: Path, images: int) -> list[Pair]:
 
 
 def plain(pair: Pair, size: int) -> Sample:
-    """What most training scripts do."""
+    """Load a sample as most training scripts do."""
     image = cv2.cvtColor(np.asarray(cv2.imread(str(pair.image))), cv2.COLOR_BGR2RGB)
     image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     mask = np.asarray(cv2.imread(str(pair.mask), cv2.IMREAD_GRAYSCALE))
@@ -68,7 +69,7 @@ def plain(pair: Pair, size: int) -> Sample:
 
 
 def full_decode(pair: Pair, preprocessing: Preprocessing) -> Sample:
-    """Ours, of the whole image."""
+    """Load a sample as ours does, but decode the whole image."""
     image, mask = read_pair(pair, CLASSES)
     height, width = mask.shape
     place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
@@ -77,21 +78,21 @@ def full_decode(pair: Pair, preprocessing: Preprocessing) -> Sample:
 
 
 def batched(sample: Callable[[int], Sample], count: int) -> Iterator[Sample]:
-    """Batches of what `sample` gives for each index."""
+    """Yield batches of what `sample` returns for each index."""
     for start in range(0, count, BATCH_SIZE):
         parts = [sample(index) for index in range(start, min(start + BATCH_SIZE, count))]
         yield torch.stack([image for image, _ in parts]), torch.stack([mask for _, mask in parts])
 
 
 def seconds(epoch: Callable[[], object]) -> float:
-    """Of one epoch."""
+    """Return the seconds of one epoch."""
     started = time.perf_counter()
     epoch()
     return time.perf_counter() - started
 
 
 def kept(pairs: list[Pair], preprocessing: Preprocessing, memory_share: float) -> Samples:
-    """Samples that lie in memory, or with a share of 0 on disk."""
+    """Return samples that are kept in memory, or on disk if the share is 0."""
     samples_module.MEMORY_SHARE = memory_share
     samples = Samples(pairs, CLASSES, preprocessing, None, seed=0)
     assert samples.keep("keep")
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--resize", choices=["squash", "letterbox"], action="append", help="both, unless given")
+    parser.add_argument("--resize", choices=["squash", "letterbox"], action="append", help="default: both")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     resizes: list[ResizeName] = arguments.resize or ["letterbox", "squash"]
@@ -119,7 +120,7 @@ def main() -> None:
 
 
 def compare(pairs: list[Pair], preprocessing: Preprocessing, rounds: int) -> None:
-    """Print the rows of one way to resize."""
+    """Print the rows for one way to resize."""
     count, size = len(pairs), preprocessing.image_size_px
     ours = Samples(pairs, CLASSES, preprocessing, None, seed=0)
     memory, disk = kept(pairs, preprocessing, 0.3), kept(pairs, preprocessing, 0.0)
@@ -141,7 +142,7 @@ def compare(pairs: list[Pair], preprocessing: Preprocessing, rounds: int) -> Non
     for _ in range(rounds):
         for contender, epoch in contenders.items():
             times[contender].append(seconds(epoch))
-    print(f"{preprocessing.resize:20}{'images/s':>10}{'ms an image':>13}{'× plain':>10}{'of the floor':>14}")
+    print(f"{preprocessing.resize:20}{'images/s':>10}{'ms per image':>13}{'× plain':>10}{'of the floor':>14}")
     medians = {contender: statistics.median(values) for contender, values in times.items()}
     for contender, median in medians.items():
         print(

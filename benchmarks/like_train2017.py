@@ -1,8 +1,8 @@
-"""A COCO instances file with the statistics of train2017, of any number of images, the same one on every run.
+"""Write a COCO instances file with the statistics of train2017 and any number of images, the same one in every run.
 
-Of train2017 it has the sizes of images, annotations an image (7.27, long-tailed), areas (41 % small, 34 % medium, 24 %
-large by COCO's borders, before the image's border cuts them), bytes an entry, 1.2 % crowds as run lengths, and 0.9 % of
-images without annotations.
+Like train2017's are: image sizes, annotations per image (7.27, long-tailed), areas (41 % small, 34 % medium, 24 % large
+by COCO's limits, before the image border cuts them), bytes per entry, 1.2 % crowds as run lengths, and 0.9 % of images
+without annotations.
 """
 
 import json
@@ -24,7 +24,7 @@ NAMES = {1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane"}
 
 
 def write_instances(path: Path, images: int) -> int:
-    """Write the file; the number of its annotations."""
+    """Write the file. Return the number of its annotations."""
     generator = np.random.default_rng(2017)
     sizes = generator.choice(len(_SIZES), images, p=_SIZE_SHARES)
     counts = generator.geometric(1 / _ANNOTATIONS_AN_IMAGE, images)
@@ -86,7 +86,7 @@ def _annotation(
 
 
 def _outline(radius: float, width: int, height: int, generator: np.random.Generator) -> list[float]:
-    """A star-shaped outline; larger objects have more points, about 21 in the mean."""
+    """Return a star-shaped outline; larger objects have more points, 21 on average."""
     points = int(np.clip(generator.normal(8 + 6 * np.sqrt(radius / 10), 5), 4, 90))
     angles = np.sort(generator.random(points)) * 2 * np.pi
     radii = radius * (0.6 + 0.8 * generator.random(points))

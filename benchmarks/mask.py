@@ -1,15 +1,15 @@
-"""Annotations to masks on disk, side by side: `uv run python benchmarks/mask.py`.
+"""Time the stage `mask`, from annotations to masks on disk: `uv run python benchmarks/mask.py`.
 
-The same chosen images of a file like train2017's (benchmarks/like_train2017.py), each contender in a process of its
-own: from the JSON to one PNG an image, in 1 and in 2 processes.
+Each contender runs in its own process on the same images of a file like train2017's (benchmarks/like_train2017.py):
+from the JSON to one PNG per image, in 1 and in 2 processes.
 
-- ours: what the stage `mask` does, its tables and accounts included
-- pycocotools: `annToMask` and `np.where` for one annotation after the other, `cv2.imwrite`
-- floor: reading the JSON, deflating label maps that are ready in memory, writing them
+- ours: the stage `mask` with its tables and accounts
+- pycocotools: `annToMask` and `np.where` for one annotation after the other, then `cv2.imwrite`
+- floor: reading the JSON, compressing label maps that are ready in memory, and writing them; the lower bound
 
-The rule is `overlap: last` with crowds kept, which is what a loop over annotations does; no instance maps.
-Differing pixels between ours and pycocotools are counted over all images. `--images` says how many: run it with 5000
-and 118287 for growth; memory is the largest resident set of any worker.
+The rule is `overlap: last` with crowds kept, as in a loop over annotations; no instance maps. Pixels that differ
+between ours and pycocotools are counted over all images. `--images` sets their number: run it with 5000 and 118287 to
+see the growth. Memory is the peak resident set of any worker.
 """
 
 import argparse
@@ -46,7 +46,7 @@ PARAMS = MaskParams(
     task="multiclass",
     overlap="last",
     priority=(),
-    crowd="keep",  # as a loop over annotations takes them
+    crowd="keep",  # as in a loop over annotations
     out_of_bounds="clip",
     gallery_images=0,
     instance_masks=False,
@@ -57,7 +57,7 @@ CHUNK = 64
 
 
 def ours(source: Path, folder: Path, processes: int) -> None:
-    """The stage without its pictures."""
+    """Run the stage without its pictures."""
     os.environ["COCOSEG_WORKERS"] = str(processes)
     instances = read_json(source, Instances)
     mapping = map_categories(instances.categories, PARAMS.task)
@@ -68,8 +68,8 @@ def ours(source: Path, folder: Path, processes: int) -> None:
 
 
 def loop(source: Path, folder: Path, processes: int) -> None:
-    """What the projects that this one replaces do."""
-    from pycocotools.coco import COCO  # its import alone takes matplotlib's time
+    """Write masks as the projects that this one replaces do."""
+    from pycocotools.coco import COCO  # here: its import also imports matplotlib
 
     coco = COCO(str(source))
     class_of = {category["id"]: index for index, category in enumerate(coco.dataset["categories"], start=1)}
@@ -90,7 +90,7 @@ def _paint_one_by_one(entry: tuple[Any, Any], class_of: dict[int, int], folder: 
 
 
 def floor(source: Path, folder: Path, processes: int) -> None:
-    """No rasterising at all: 256 label maps, over and over."""
+    """Write masks without rasterizing: the same 256 label maps, over and over."""
     instances = read_json(source, Instances)
     work = [(folder / "masks" / f"{image.id:012}.png", n % 256) for n, image in enumerate(instances.images)]
     _in_processes(partial(_write, label_maps=folder.parent / "label_maps"), work, processes)
@@ -116,7 +116,7 @@ def _in_processes(task: Any, work: list[Any], processes: int) -> None:
 
 
 def measured(contender: str, source: Path, folder: Path, processes: int) -> dict[str, float]:
-    """Seconds, and the largest worker's memory, of a contender in a process of its own."""
+    """Run a contender in its own process; return its seconds and the memory of its largest worker."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "masks").mkdir(parents=True)
     command = [sys.executable, __file__, "--contender", contender, str(source), str(folder), str(processes)]
@@ -125,7 +125,7 @@ def measured(contender: str, source: Path, folder: Path, processes: int) -> dict
 
 
 def run_contender(contender: str, source: Path, folder: Path, processes: int) -> None:
-    """Print what `measured` reads."""
+    """Print the measurement that `measured` reads."""
     cv2.setNumThreads(1)
     peaks = [0.0]
     threading.Thread(target=_watch_workers, args=(peaks,), daemon=True).start()
@@ -138,9 +138,9 @@ def run_contender(contender: str, source: Path, folder: Path, processes: int) ->
 
 
 def _watch_workers(peaks: list[float]) -> None:
-    """Add the peak resident set of each child process, in megabytes, again and again.
+    """Add the peak resident set of each child process, in megabytes, in a loop.
 
-    Not getrusage's: that one remembers the parent from before the exec.
+    Not getrusage's: it includes the parent from before the exec.
     """
     while True:
         for children in Path("/proc/self/task").glob("*/children"):
@@ -152,7 +152,7 @@ def _watch_workers(peaks: list[float]) -> None:
 
 
 def choose(source: Path, images: int) -> int:
-    """Write what `filter` hands on with all classes; the number of images that have annotations."""
+    """Write the output of `filter` with all classes. Return the number of images that have annotations."""
     whole = source.with_suffix(".whole.json")
     write_instances(whole, images)
     instances = msgspec.json.decode(whole.read_bytes(), type=Instances)
@@ -165,13 +165,13 @@ def choose(source: Path, images: int) -> int:
 
 
 def differing_pixels(first: Path, second: Path) -> tuple[int, int]:
-    """Pixels that differ between two folders of masks, and images compared; a mask in only one counts as a whole."""
+    """Return the pixels that differ between two folders of masks, and the images; an extra mask counts as a whole."""
     differing = 0
     names = {path.name for path in [*first.iterdir(), *second.iterdir()]}
     for name in sorted(names):
         one, other = (cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED) for folder in (first, second))
         if one is None or other is None:
-            # The loop also writes masks of nothing but background, which ours leaves out.
+            # The loop also writes masks of background alone, which ours leaves out.
             present = one if other is None else other
             assert present is not None
             differing += int(np.count_nonzero(present))
@@ -184,14 +184,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--contender", nargs=4, metavar=("NAME", "SOURCE", "FOLDER", "PROCESSES"), help="for itself")
     parser.add_argument(
-        "--without-loop", action="store_true", help="leave pycocotools out: 118,287 images take it long"
+        "--contender", nargs=4, metavar=("NAME", "SOURCE", "FOLDER", "PROCESSES"), help="for internal use"
+    )
+    parser.add_argument(
+        "--without-loop", action="store_true", help="leave out pycocotools, which is slow with 118,287 images"
     )
     arguments = parser.parse_args()
     if arguments.contender:
         name, source, folder, processes = arguments.contender
-        sys.stdout = sys.stderr  # pycocotools talks
+        sys.stdout = sys.stderr  # pycocotools prints
         run_contender(name, Path(source), Path(folder), int(processes))
         return
     with tempfile.TemporaryDirectory() as name:
@@ -205,7 +207,7 @@ def main() -> None:
         for number, path in enumerate(sorted((folder / "ours/masks").iterdir())[:256]):
             np.save(folder / "label_maps" / str(number), np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
         contenders = ("ours", "floor") if arguments.without_loop else ("ours", "pycocotools", "floor")
-        print(f"{'':14}{'processes':>10}{'s':>9}{'ms an image':>13}{'ours is':>10}{'worker MB':>11}")
+        print(f"{'':14}{'processes':>10}{'s':>9}{'ms per image':>13}{'ours is':>10}{'worker MB':>11}")
         one_process: dict[str, float] = {}
         for processes in (1, 2):
             results = {

@@ -1,10 +1,10 @@
-"""Prediction, side by side: `uv run benchmarks/predict.py`; `--help` names the sizes.
+"""Time `cocoseg predict`: `uv run benchmarks/predict.py`; `--help` lists the sizes.
 
-On a folder of JPEGs of 640×480 pixels that it draws, with an untrained model (its speed is that of a trained one):
+Uses a folder of generated JPEGs of 640×480 pixels, and an untrained model, which is as fast as a trained one.
 
-- ours: `cocoseg predict`, from the files to masks, overlays and results, beside the bare forward pass: the model on
-  batches that lie ready on the device, and nothing else; and beside the same with labels at the images' own size
-- ONNX on onnxruntime beside PyTorch on the CPU, both on one image and on a batch
+- ours, from files to masks, overlays and results; the bare forward pass of the model on batches that are ready on the
+  device; and the forward pass with labels at the original size
+- ONNX in onnxruntime and PyTorch on the CPU, on one image and on a batch
 """
 
 import argparse
@@ -35,14 +35,14 @@ CLASSES = ("background", "person", "bicycle", "car", "motorcycle", "airplane")
 
 
 def seconds(task: Callable[[], object]) -> float:
-    """What one run takes."""
+    """Return the seconds of one run."""
     started = time.perf_counter()
     task()
     return time.perf_counter() - started
 
 
 def draw_photos(folder: Path, count: int) -> list[Path]:
-    """JPEGs as large as photographs of COCO: blurred colors under noise."""
+    """Write JPEGs of the size of COCO's photographs: blurred colors and noise."""
     chance = np.random.default_rng(0)
     paths = []
     for number in range(count):
@@ -56,7 +56,7 @@ def draw_photos(folder: Path, count: int) -> list[Path]:
 
 
 def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn.Module, ModelInfo]:
-    """A model and the `model.json` that it would have."""
+    """Return a model and the content of its `model.json`."""
     torch.manual_seed(0)
     model = build_model(arch, encoder, "none", len(CLASSES)).eval()
     data = TrainingData(train_images=0, val_images=0, fingerprint="")
@@ -68,7 +68,7 @@ def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn
 
 
 def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int) -> None:
-    """Print what `cocoseg predict` takes beside its forward passes, one after the other, several times."""
+    """Print the times of `cocoseg predict` and of its forward passes, in turns, several times."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     preprocessing = info.preprocessing
     with tempfile.TemporaryDirectory() as name:
@@ -98,7 +98,7 @@ def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int
             with contextlib.redirect_stderr(io.StringIO()):
                 predict(lambda: (model, info), [name], Path(name) / "out", None, flips=False)
 
-        forward(labels=True)  # warms up
+        forward(labels=True)  # warm up
         taken = [[seconds(lambda: forward(labels=False)), seconds(lambda: forward(labels=True)), seconds(ours)]
                  for _ in range(repeats)]  # fmt: skip
     bare, labelled, whole = np.median(taken, axis=0)
@@ -109,7 +109,7 @@ def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int
 
 
 def onnx(model: nn.Module, info: ModelInfo, repeats: int) -> None:
-    """Print what a forward pass takes in onnxruntime and in PyTorch, on the CPU."""
+    """Print the time of a forward pass in onnxruntime and in PyTorch, on the CPU."""
     import onnxruntime
 
     model = model.cpu().eval()
@@ -137,7 +137,7 @@ def onnx(model: nn.Module, info: ModelInfo, repeats: int) -> None:
 
 
 def main() -> None:
-    """Measure both."""
+    """Run both measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=500, help="photos in the folder; default: 500")
     parser.add_argument("--arch", default="deeplabv3_mobilenet", help="default: deeplabv3_mobilenet")

@@ -1,8 +1,8 @@
-"""How long the pipeline takes: `uv run python benchmarks/repro.py`.
+"""Time the pipeline: `uv run python benchmarks/repro.py`.
 
-In a clone in a temporary folder: the first `dvc repro` on the sample, a second one with nothing to do, the same on
-8,000 images, beside a bare `dvc version` in the same run as the floor of any DVC command, and the start of each data
-stage beside a bare `python -c pass`.
+In a clone in a temporary folder: the first `dvc repro` on the sample, a second one with nothing to do, and both on
+8,000 images, compared with `dvc version`, the lower bound of any DVC command; and the start of each data stage,
+compared with `python -c pass`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ DATA_STAGES = ("download", "filter", "download_images", "mask", "split")
 
 
 def seconds(repository: Clone, *command: str, repeat: int = 1) -> float:
-    """The shortest of `repeat` runs of a command in the clone."""
+    """Return the seconds of the fastest of `repeat` runs of a command in the clone."""
     taken = []
     for _ in range(repeat):
         started = time.perf_counter()
@@ -31,7 +31,7 @@ def seconds(repository: Clone, *command: str, repeat: int = 1) -> float:
 
 
 def enlarge(repository: Clone, folder: Path, images: int) -> None:
-    """Make the images of the clone into a custom dataset of `images` images, each under several names."""
+    """Make a custom dataset of `images` images from those of the clone, each under several names."""
     raw = json.loads((repository.folder / "data/filtered/instances.json").read_bytes())
     (folder / "images").mkdir(parents=True)
     annotations: dict[int, list[dict[str, object]]] = {}
@@ -51,7 +51,7 @@ def enlarge(repository: Clone, folder: Path, images: int) -> None:
 
 
 def main() -> None:
-    """Print one line a figure."""
+    """Print one line per figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8000, help="images of the large run; 0 skips it")
     images = parser.parse_args().images

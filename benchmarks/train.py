@@ -1,13 +1,13 @@
-"""Training, side by side: `uv run dvc repro && uv run benchmarks/train.py`.
+"""Time training: `uv run dvc repro && uv run benchmarks/train.py`.
 
-On the images that the last `dvc repro` left in `data/`, with the parameters of `params.yaml`, one contender after the
-other in one run, each in a process of its own:
+Uses the images that the last `dvc repro` left in `data/`, and the parameters of `params.yaml`. The contenders run one
+after the other, each in its own process:
 
-- ours: the stage `train`, images a second from the second epoch on, augmentation, logging and all
-- bare: the same model, precision and optimizer on tensors that lie ready in memory; nothing else
-- plain: a PyTorch loop as they are found, float32, contiguous, decoding every epoch in two DataLoader workers, the same
-  augmentation; also how long each of the two takes to the validation mIoU that plain ends with
-- two processes: ours in two processes, of one core each where there are two
+- ours: the stage `train` with augmentation and logging, images per second from the second epoch on
+- bare: only the same model, precision and optimizer on tensors that are ready in memory
+- plain: a common PyTorch loop: float32, contiguous, decoding in every epoch in two DataLoader workers, the same
+  augmentation; also the time that ours and plain take to reach the final validation mIoU of plain
+- two processes: ours in two processes, on one core each if there are two
 """
 
 import argparse
@@ -48,7 +48,7 @@ DATA = Path("data")
 
 
 def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
-    """The masks' classes, and the pairs that train and validate."""
+    """Return the classes of the masks, and the pairs of training and validation."""
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     train_pairs, val_pairs = (
         pairs(read_lines(DATA / f"splits/{side}.txt"), mask_map, DATA / "images", DATA / "masks")
@@ -58,12 +58,12 @@ def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
 
 
 def run_data(mapping: CategoryMapping, train_side: list[Pair], val_side: list[Pair]) -> RunData:
-    """What a run of these sides learns from, without class weights."""
+    """Return the data of a run on these sides, without class weights."""
     return RunData(mapping=mapping, train=train_side, val=val_side, class_weights=None, fingerprint="benchmark")
 
 
 def ours(params: TrainParams) -> dict[str, Any]:
-    """What the stage does, into a folder that is thrown away."""
+    """Train as the stage does, into a temporary folder."""
     mapping, train_pairs, val_pairs = sides()
     with tempfile.TemporaryDirectory() as name:
         os.environ["COCOSEG_CACHE"] = f"{name}/cache"
@@ -90,7 +90,7 @@ def _model(params: TrainParams, mapping: CategoryMapping) -> tuple[nn.Module, to
 
 
 def bare(params: TrainParams) -> dict[str, Any]:
-    """Steps and forward passes on ready tensors, for the time of about three epochs."""
+    """Run steps and forward passes on ready tensors, for about three epochs."""
     mapping, train_pairs, _ = sides()
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
     model, optimizer = _model(params, mapping)
@@ -130,7 +130,7 @@ def bare(params: TrainParams) -> dict[str, Any]:
 
 
 def plain(params: TrainParams) -> dict[str, Any]:
-    """The loop that people write."""
+    """Train with a common PyTorch loop."""
     mapping, train_pairs, val_pairs = sides()
     classes = len(mapping.classes)
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
@@ -174,7 +174,7 @@ CONTENDERS = {"ours": ours, "bare": bare, "plain": plain}
 
 
 def measured(contender: str, params: TrainParams, **environment: str) -> dict[str, Any]:
-    """The result of a contender in a process of its own."""
+    """Return the result of a contender that runs in its own process."""
     command = [sys.executable, __file__, "--contender", contender, msgspec.json.encode(params).decode()]
     finished = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **environment}
@@ -186,9 +186,9 @@ def measured(contender: str, params: TrainParams, **environment: str) -> dict[st
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, help="instead of those of params.yaml")
-    parser.add_argument("--arch", help="instead of that of params.yaml")
-    parser.add_argument("--contender", nargs=2, metavar=("NAME", "PARAMS"), help="for itself")
+    parser.add_argument("--epochs", type=int, help="default: that of params.yaml")
+    parser.add_argument("--arch", help="default: that of params.yaml")
+    parser.add_argument("--contender", nargs=2, metavar=("NAME", "PARAMS"), help="for internal use")
     arguments = parser.parse_args()
     if arguments.contender:
         name, text = arguments.contender

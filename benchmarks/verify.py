@@ -1,8 +1,8 @@
-"""What `cocoseg verify` finds and what it costs: `uv run benchmarks/verify.py`.
+"""Measure what `cocoseg verify` finds and how long it takes: `uv run benchmarks/verify.py`.
 
-First each way in which data goes wrong: what `dvc status` and `dvc status --cloud` say, what `cocoseg verify` says, and
-what is left after `--repair`. Then 5,000 masks through the S3 server of the tests: `dvc push` and `dvc pull` beside
-copying the same files one at a time, and `cocoseg verify` beside hashing every copy one after the other.
+First, for each fault in data: what `dvc status` and `dvc status --cloud` report, what `cocoseg verify` reports, and
+what is left after `--repair`. Then, for 5,000 masks on the S3 server of the tests: `dvc push` and `dvc pull`, compared
+with copying the files one at a time, and `cocoseg verify`, compared with hashing every copy one at a time.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from cocoseg.images.png import encode_png
 
 
 def fault_table(folder: Path) -> str:
-    """A row a fault, on a remote that is a folder."""
+    """Return one row per fault, on a remote that is a folder."""
     made = counting_pipeline(folder / "made")
     rows = []
     for number, fault in enumerate(FAULTS):
@@ -48,13 +48,13 @@ def fault_table(folder: Path) -> str:
 
 
 def faults_of(text: str) -> str:
-    """The lines of a report below its table, without what to do."""
+    """Return the lines below the table of a report, without the advice."""
     lines = text.partition("\n\n")[2].splitlines()
     return "; ".join(line.partition(" (")[0] for line in lines[:-1]) or lines[-1]
 
 
 def through_s3(folder: Path, masks: int) -> None:
-    """Seconds for so many masks."""
+    """Print the times for this many masks."""
     with S3Server(folder / "server") as server:
         os.environ.update(server.credentials)
         files = s3fs.S3FileSystem(key=KEY, secret=SECRET, endpoint_url=server.url)
@@ -95,26 +95,26 @@ def through_s3(folder: Path, masks: int) -> None:
 
 
 def line(what: str, taken: float, peer: float, peer_name: str) -> None:
-    """A measured figure beside its peer."""
+    """Print a time and that of its peer."""
     print(f"{what + ':':<24}{taken:7.1f} s   {peer_name}: {peer:7.1f} s   {taken / peer:5.2f} ×")
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return the seconds that it takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file."""
+    """Return the MD5 of a file."""
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def main() -> None:
     """Print the table, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--masks", type=int, default=5000, help="so many through the S3 server; 0 leaves it out")
+    parser.add_argument("--masks", type=int, default=5000, help="masks on the S3 server; 0 leaves it out")
     masks = parser.parse_args().masks
     with tempfile.TemporaryDirectory() as name:
         print(fault_table(Path(name) / "faults"))

@@ -1,4 +1,4 @@
-"""Bring the annotations of the dataset here, verified."""
+"""Fetch or draw the annotations of the dataset, and verify them."""
 
 from cocoseg import paths
 from cocoseg.core.files import write_bytes
@@ -7,7 +7,7 @@ from cocoseg.download.annotations import DownloadParams, instances_json
 
 
 def main(params: DownloadParams) -> None:
-    """From a dataset's name, or a place of the user's own, to an annotations file."""
+    """Write the annotations file of a named dataset, of a path or of a URL."""
     write_bytes(paths.RAW, instances_json(params))
 
 

@@ -1,4 +1,4 @@
-"""Bring the chosen images here, each checked, and note of every one whether it is there."""
+"""Fetch or draw the chosen images, check each of them, and list them with their status."""
 
 from cocoseg import paths
 from cocoseg.coco.format import Instances
@@ -9,7 +9,7 @@ from cocoseg.tables import ImageRow
 
 
 def main(params: DownloadImagesParams) -> None:
-    """From the filtered annotations to the files of their images."""
+    """Read the filtered annotations; write the files of their images, and the image table."""
     images = read_json(paths.FILTERED, Instances).images
     write_table(paths.IMAGE_TABLE, download_images(images, params, paths.IMAGES), ImageRow)
 

@@ -9,14 +9,14 @@ from cocoseg.evaluate.evaluation import EvaluateParams, check_model
 from cocoseg.evaluate.model_card import write_card
 from cocoseg.evaluate.plots import write_plots
 from cocoseg.evaluate.scored_side import score_test_side
-from cocoseg.images.pairs import Sides
+from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.tables import ClassPixels, ImageRow
 
 
 def main(params: EvaluateParams) -> dict[str, object]:
     """Predict, count, and write numbers and pictures."""
-    sides = Sides(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     model, info = load_checkpoint(paths.MODEL)
     check_model(info, read_json(paths.CATEGORY_MAPPING, CategoryMapping), str(paths.MODEL))
     images = read_table(paths.IMAGE_TABLE, ImageRow)

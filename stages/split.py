@@ -1,4 +1,4 @@
-"""Deal the masked images out to training, validation and test."""
+"""Split the masked images into training, validation and test."""
 
 from cocoseg import paths
 from cocoseg.core.files import read_table, write_json, write_lines
@@ -8,7 +8,7 @@ from cocoseg.tables import ImageRow, MaskRow
 
 
 def main(params: SplitParams) -> None:
-    """From the table of masks to one list of image file names a side."""
+    """Read the tables of images and masks; write a list of file names per side, and metrics."""
     images = read_table(paths.IMAGE_TABLE, ImageRow)
     rows = read_table(paths.MASK_TABLE, MaskRow)
     sides = split_images(images, rows, params)

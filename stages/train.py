@@ -6,7 +6,7 @@ from typing import Any
 
 from cocoseg import paths
 from cocoseg.core.stage import run
-from cocoseg.images.pairs import Sides
+from cocoseg.images.pairs import SplitFiles
 from cocoseg.train.loop import train
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import read_run_data
@@ -14,7 +14,7 @@ from cocoseg.train.run_data import read_run_data
 
 def main(params: TrainParams) -> Mapping[str, Any]:
     """Read the two sides, train."""
-    sides = Sides(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     data = read_run_data(sides, paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE, params.class_weights)
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, and not the one that writes

@@ -1,4 +1,4 @@
-"""An authority of one's own, for servers that speak https under names that end in `.test`."""
+"""A certificate authority for test servers that speak https under names ending in `.test`."""
 
 import datetime
 import ssl
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def contexts(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What a server with these names, and a client that trusts its authority, make connections with."""
+    """Return the contexts of a server with these names, and of a client that trusts its authority."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("an authority", authority_key.public_key(), None, authority_key, ())
     certificate = _certificate(names[0], key.public_key(), authority, authority_key, names)

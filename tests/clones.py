@@ -1,4 +1,4 @@
-"""The repository as a user has it: a clone with its own git history and DVC cache, run through `dvc`."""
+"""Clones of the repository as a user has them, with their own git history and DVC cache."""
 
 import io
 import os
@@ -27,7 +27,7 @@ TINY = {
     "batch_size": 8,
     "gallery_images": 2,
 }
-# The environment of who has no credentials, as GitHub leaves it where secrets are not set.
+# The environment of a user without credentials, as on GitHub if secrets are not set.
 NOBODY = {
     "AWS_ACCESS_KEY_ID": "",
     "AWS_SECRET_ACCESS_KEY": "",
@@ -39,7 +39,7 @@ NOBODY = {
 
 
 class Clone:
-    """A working copy in a folder of its own."""
+    """A clone in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,21 +63,21 @@ class Clone:
         return finished
 
     def disturbed(self, meanwhile: Meanwhile, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run `dvc` or `cocoseg`; as long as it runs, `meanwhile` is called again and again with its process group."""
+        """Run `dvc` or `cocoseg`. While it runs, call `meanwhile` repeatedly with its process group."""
         return run_fork(self.folder, command, _environment(environment), meanwhile=meanwhile)
 
     def dvc(self, *arguments: str, check: bool = True, **environment: str) -> str:
-        """What `dvc` printed, on both streams."""
+        """Run `dvc`. Return its output on both streams."""
         finished = self.run("dvc", *arguments, check=check, **environment)
         return finished.stdout + finished.stderr
 
     def dvc_here(self, *arguments: str) -> str:
-        """As `dvc`, run in this process: to start one often takes longer than what it does."""
+        """Run `dvc` in this process, which is often faster than to start one. Return its output."""
         from dvc.cli import main
 
         said = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said), catch_warnings():
-            simplefilter("ignore")  # DVC's own, which a process of its own does not show either
+            simplefilter("ignore")  # warnings of DVC, which its own process does not show either
             patch.chdir(self.folder)
             patch.setenv("PATH", PATH)
             patch.setenv("DVC_NO_ANALYTICS", "1")
@@ -86,7 +86,7 @@ class Clone:
         return said.getvalue()
 
     def git(self, *arguments: str) -> str:
-        """What `git` printed."""
+        """Run `git`. Return its output."""
         return self.run("git", *arguments).stdout
 
     def commit(self, message: str) -> None:
@@ -95,7 +95,7 @@ class Clone:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
     def yaml(self, name: str) -> Any:
-        """The content of a YAML file, read as YAML 1.2."""
+        """Return the content of a YAML file, read as YAML 1.2."""
         return YAML(typ="safe", pure=True).load(self.folder / name)
 
     def set_params(self, **changes: Any) -> None:
@@ -105,12 +105,12 @@ class Clone:
             YAML(typ="safe", pure=True).dump(params, file)
 
     def set_remote(self, url: str, **settings: str) -> None:
-        """Say, for this clone alone, where its remote `store` is."""
+        """Set the address of the remote `store`, for this clone only."""
         lines = "".join(f"    {name} = {value}\n" for name, value in {"url": url, **settings}.items())
         (self.folder / ".dvc/config.local").write_text(f"['remote \"store\"']\n{lines}")
 
     def stages_run(self, output: str) -> list[str]:
-        """The stages that a `dvc repro` or `dvc exp run` executed, from what it printed."""
+        """Return the stages that `dvc repro` or `dvc exp run` executed, from its output."""
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
@@ -119,7 +119,7 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def git_repository(folder: Path) -> None:
-    """Make `folder` a repository of git and DVC with one commit, which dvclive asks for."""
+    """Make `folder` a repository of git and DVC with one commit, which dvclive requires."""
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
     (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
     identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -129,7 +129,7 @@ def git_repository(folder: Path) -> None:
 
 
 def clone(folder: Path, params: Mapping[str, Any] = TINY) -> Clone:
-    """A clone of the working tree as it is now, with tiny parameters and nothing made yet, committed."""
+    """Return a committed clone of the current working tree, with small parameters and without outputs."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

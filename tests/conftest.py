@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures and options for all tests."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
 
-# Two tests run at a time, and start processes of their own: threads of several would wait for each other's cores.
+# Two tests run at a time and start processes: with several threads each they would compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -22,13 +22,13 @@ def sandbox(
     capfd: pytest.CaptureFixture[str],
     record_property: Callable[[str, object], None],
 ) -> Sandbox:
-    """A place for what strangers send."""
+    """Return a sandbox for hostile input."""
     return Sandbox(tmp_path, monkeypatch, capfd, record_property)
 
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A server for all tests of a process; `server` is it with its credentials in the environment."""
+    """Yield a server for all tests of a process. `server` adds its credentials to the environment."""
     try:
         server = S3Server(tmp_path_factory.mktemp("s3"))
         server.start()
@@ -47,11 +47,11 @@ def server(s3_server: S3Server) -> Iterator[S3Server]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--strangers", action="store_true", help="print the hostile inputs that were tried, and the lines")
+    parser.addoption("--strangers", action="store_true", help="print the hostile inputs and the messages they caused")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The figures that tests have recorded, and with `--strangers` a table of what `Sandbox.tell` was told."""
+    """Print the figures that tests recorded, and with `--strangers` a table of the calls of `Sandbox.tell`."""
     reports = [report for some in terminalreporter.stats.values() for report in some]
     recorded: list[tuple[str, Any]] = [
         pair

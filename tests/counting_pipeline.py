@@ -1,10 +1,13 @@
-"""A pipeline of three stages that runs in a second, and has every kind of output: a folder, an empty one, files, and a
-metric that stays in git. What it drew first is also what `total.txt` holds, and `report.txt` twice.
+"""A pipeline of three stages that runs in a second and has every kind of output.
+
+A folder, an empty folder, files, and a metric that git tracks. `total.txt` has the content of the first file of the
+folder, and `report.txt` has it twice. A folder of modules is among its dependencies, with our `.dvcignore`.
 """
 
+import shutil
 from pathlib import Path
 
-from clones import Clone
+from clones import ROOT, Clone
 
 DVC_YAML = """\
 stages:
@@ -14,8 +17,8 @@ stages:
     params: [count]
     outs: [raw, none]
   count:
-    cmd: python count.py
-    deps: [count.py, raw/0.txt]
+    cmd: PYTHONPATH=src python count.py
+    deps: [count.py, raw/0.txt, src/counting]
     outs: [total.txt]
     metrics:
     - metrics/total.json: {cache: false}
@@ -33,22 +36,34 @@ for number in range(3):
 """
 COUNT = """\
 from pathlib import Path
+from counting.total import TOTAL
 Path("metrics").mkdir(exist_ok=True)
 Path("total.txt").write_text(Path("raw/0.txt").read_text())
-Path("metrics/total.json").write_text('{"total": 1}')
+Path("metrics/total.json").write_text(f'{{"total": {TOTAL}}}')
 """
+FILES = {
+    "dvc.yaml": DVC_YAML,
+    "draw.py": DRAW,
+    "count.py": COUNT,
+    "src/counting/__init__.py": "",
+    "src/counting/total.py": "from counting.unit import UNIT\nTOTAL = 1 * UNIT\n",
+    "src/counting/unit.py": "UNIT = 1\n",
+    "params.yaml": "count: 3\n",
+    ".gitignore": "__pycache__/\n",
+}
 
 
 def counting_pipeline(folder: Path) -> Clone:
-    """The pipeline in `folder`, run, committed, and pushed to the folder `store` beside it, its default remote."""
+    """Return the pipeline in `folder`: run, committed, and pushed to `store` beside it, its default remote."""
     pipeline = Clone(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"dvc.yaml": DVC_YAML, "draw.py": DRAW, "count.py": COUNT, "params.yaml": "count: 3\n"}.items():
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     pipeline.git("init", "--quiet", "--initial-branch=main")
     pipeline.git("config", "user.name", "A. Tester")
     pipeline.git("config", "user.email", "tester@example.org")
     pipeline.dvc_here("init", "--quiet")
+    shutil.copy(ROOT / ".dvcignore", folder)
     pipeline.dvc_here("remote", "add", "--default", "store", "../store")
     pipeline.dvc_here("repro")
     pipeline.dvc_here("push")

@@ -1,5 +1,6 @@
-"""`dvc` and `cocoseg` in processes of their own, forked from one that has imported them and the library of S3, which
-takes longer than most of what they do in a test.
+"""Run `dvc` and `cocoseg` in processes that are forked from one that has imported them and the S3 library.
+
+The imports take longer than most commands in a test.
 """
 
 import importlib
@@ -36,7 +37,7 @@ _LONGEST_RUN_S = 300
 
 
 def nothing(group: int) -> None:
-    """What happens meanwhile, if nothing does."""
+    """Do nothing while a command runs."""
 
 
 def run_fork(
@@ -49,7 +50,8 @@ def run_fork(
 ) -> "subprocess.CompletedProcess[str]":
     """Run `dvc` or `cocoseg` with arguments, in this environment.
 
-    `meanwhile` is called again and again with its process group; `preload` is a library that it and its children load.
+    While it runs, `meanwhile` is called repeatedly with its process group. `preload` is a library that it and its
+    children load.
     """
     with tempfile.TemporaryDirectory() as said:
         forks = _forks(preload)
@@ -73,13 +75,13 @@ def run_fork(
 
 
 def kill(group: int) -> None:
-    """Kill a command with all that it has started."""
+    """Kill a command and all processes that it started."""
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
 
 def _wait_until_gone(group: int) -> None:
-    """What was killed with a command may take a moment to die."""
+    """Wait until all killed processes of a command are gone, which may take a moment."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
@@ -92,19 +94,19 @@ def _wait_until_gone(group: int) -> None:
 
 @cache
 def _forks(preload: str) -> "subprocess.Popen[bytes]":
-    """The process that the others are forked from; it ends with this one."""
+    """Start the process that the others are forked from; it ends with this one."""
     path = os.pathsep.join([str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)])
     return subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        bufsize=0,  # a line that is read ahead would be missed by `select`
+        bufsize=0,  # `select` would miss a line that was read ahead
         env={**os.environ, "PYTHONPATH": path, "DVC_NO_ANALYTICS": "1", "LD_PRELOAD": preload},
     )
 
 
 def _serve() -> None:
-    """Fork for each line that comes, say which process it is, and how it has ended."""
+    """Fork for each line of input; print the id of the process and its exit status."""
     for name in _IMPORTED:
         importlib.import_module(name)
     for line in iter(sys.stdin.readline, ""):

@@ -1,4 +1,4 @@
-"""A machine as GitHub lends it: it runs the commands of a job in a checkout, with a Python of its own that has pip."""
+"""A stand-in for a GitHub runner: runs the commands of a job in a checkout, with its own Python and pip."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from clones import ROOT, Clone
 
-ARTIFACT = "https://example.org/artifact"  # where an uploaded one can be seen
+ARTIFACT = "https://example.org/artifact"  # URL of an uploaded artifact
 
 
 class Finished(NamedTuple):
-    """What a job came to."""
+    """The result of a job."""
 
     failed: list[str]
     """Names of the steps that failed."""
@@ -27,27 +27,27 @@ class Finished(NamedTuple):
 
 
 class Runner:
-    """`expressions` says what stands in place of each, besides the outputs of steps."""
+    """Runs jobs. `expressions` gives the value of each expression that is not an output of a step."""
 
     def __init__(self, folder: Path, expressions: Mapping[str, str]) -> None:
         self.folder = folder
         self.expressions = expressions
-        if uv := shutil.which("uv"):  # it unpacks pip in a tenth of the time
+        if uv := shutil.which("uv"):  # ten times as fast as venv
             seeded = [uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder / "python")]
             subprocess.run(seeded, check=True)
         else:
             venv.create(folder / "python", with_pip=True)
 
     def checkout(self, origin: Path, name: str) -> Clone:
-        """A clone as actions/checkout makes it: all branches and nothing else."""
+        """Return a clone as actions/checkout makes it: with all branches and nothing else."""
         workspace = Clone(self.folder / name)
         subprocess.run(["git", "clone", "--quiet", str(origin), str(workspace.folder)], check=True)
-        if (ROOT / "uv.lock").is_file():  # git ignores it; without it uv asks for versions that it knows already
+        if (ROOT / "uv.lock").is_file():  # git ignores it; without it uv looks up the versions again
             shutil.copy2(ROOT / "uv.lock", workspace.folder)
         return workspace
 
     def run(self, job: Mapping[str, Any], workspace: Clone, expressions: Mapping[str, str], **given: str) -> Finished:
-        """Run the commands of a job; of the actions, which only GitHub has, an upload says whether there is any."""
+        """Run the commands of a job. Actions need GitHub and are skipped; an upload only lists its files."""
         known = {**self.expressions, **expressions}
         failed: list[str] = []
         output = ""
@@ -63,7 +63,7 @@ class Runner:
                 outputs.write_text(f"artifact-url={ARTIFACT if artifact else ''}\n")
             if "run" in step:
                 environment = given | {"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary)}
-                # One for all checkouts: only the link to their code is made anew.
+                # One environment for all checkouts: only the link to their code changes.
                 environment["UV_PROJECT_ENVIRONMENT"] = str(self.folder / "environment")
                 environment |= {name: evaluated(text, known) for name, text in step.get("env", {}).items()}
                 finished = bash(step["run"], workspace.folder, self.folder / "python/bin", **environment)
@@ -77,12 +77,12 @@ class Runner:
 
 
 def evaluated(text: str, expressions: Mapping[str, str]) -> str:
-    """A value of a step's `env`."""
+    """Return a value of the `env` of a step, with its expressions replaced."""
     return re.sub(r"\$\{\{ (\S+) \}\}", lambda match: expressions[match[1]], text)
 
 
 def bash(script: str, folder: Path, *first: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a script as `shell: bash` has it run. `first` on the path; of this process's own Python it knows nothing."""
+    """Run a script as `shell: bash` does, with `first` at the start of the path and without this process's Python."""
     ours = str(Path(sys.executable).parent)
     path = [place for place in os.environ["PATH"].split(os.pathsep) if place != ours]
     inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}

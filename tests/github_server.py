@@ -1,4 +1,4 @@
-"""A server on the loopback interface that answers as GitHub's API does for the comments of a pull request."""
+"""A server on the loopback interface that answers like GitHub's API for comments on pull requests."""
 
 import json
 import threading
@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "a-token-that-nobody-may-see"
-PAGE = 30  # the server gives less than it is asked for, as a server may
+PAGE = 30  # fewer than a client asks for, as a server may decide
 
 
 class GitHub(ThreadingHTTPServer):
-    """The comments of pull request 7 of `team/cocoseg`; `refuse` (status, headers) answers whoever wants to write.
+    """Serves the comments on pull request 7 of `team/cocoseg`. `refuse` (status, headers) is the answer to any write.
 
-    `with` it: leaving stops the server.
+    A context manager: leaving stops the server.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class GitHub(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """What GITHUB_API_URL would be."""
+        """The value of GITHUB_API_URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def add(self, body: str, kind: str | None = "User") -> dict[str, Any]:
-        """A comment of a person, or of a "Bot"; None is someone whose account is gone."""
+        """Add a comment of a "User" or a "Bot"; None is a user whose account was deleted."""
         number = len(self.comments) + 1
         user = None if kind is None else {"type": kind}
         comment = {"id": number, "user": user, "body": body, "html_url": f"{self.url}/team/cocoseg/pull/7#{number}"}
@@ -46,7 +46,7 @@ class GitHub(ThreadingHTTPServer):
         return comment
 
     def bodies(self) -> list[str]:
-        """What bots wrote, the oldest first."""
+        """Return the comments of bots, oldest first."""
         return [comment["body"] for comment in self.comments if (comment["user"] or {}).get("type") == "Bot"]
 
 
@@ -95,4 +95,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any, **named: Any) -> None:
-        """The server keeps a log of its own."""
+        """Log nothing: the server has its own log."""

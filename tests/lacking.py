@@ -1,4 +1,4 @@
-"""What a test does on a machine that lacks what it needs."""
+"""Skip a test, or fail it, on a machine that lacks what it needs."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def lacking(reason: str) -> NoReturn:
-    """Skip by this name; fail where every test has to run, as `.ci/run` says."""
+    """Skip the test for `reason`; fail it if every test must run, as in `.ci/run`."""
     if os.environ.get("COCOSEG_TESTS") == "required":
         pytest.fail(reason)
     pytest.skip(reason)

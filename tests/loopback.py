@@ -17,18 +17,18 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# A proxy that the environment names must not stand between a test and its own machine.
+# No proxy from the environment between a test and its own machine.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 CUT = -1  # a fault: the connection drops in the middle of the body
-STALL = -2  # a fault: nothing comes for a second
+STALL = -2  # a fault: nothing is sent for a second
 RESET = -3  # a fault: the connection is reset in the middle of the body
-FLIP = -4  # a fault: a bit in the middle of the body is another
-SHORT = -5  # a fault: half of the body, said to be all of it
+FLIP = -4  # a fault: a bit in the middle of the body is flipped
+SHORT = -5  # a fault: half of the body is declared as all of it
 
 
 def redirect(target: str, status: int = 302, headers: str = "") -> Callable[[], Iterable[bytes]]:
-    """An answer that leads elsewhere; `headers` are further lines, each with its end."""
+    """Return an answer that redirects to `target`; `headers` are further lines, each with its line end."""
     head = f"HTTP/1.1 {status} Found\r\nLocation: {target}\r\n{headers}Content-Length: 0\r\n\r\n"
     return lambda: [head.encode()]
 
@@ -36,12 +36,12 @@ def redirect(target: str, status: int = 302, headers: str = "") -> Callable[[], 
 class LoopbackServer:
     """Serves `files` (path → bytes), with ranges, and logs every request for content as (path, range header).
 
-    `faults[path]` holds what happens to the next requests for it, one each: a status or one of those above.
-    `answers[path]` gives the very bytes of the answer to each, head and all, as long as somebody listens. With
-    `digests` every answer says the MD5 of the file. With `tls` it speaks https, under a `name` that a test resolves.
-    It is a proxy too: one that takes every host for itself, and tunnels to the server that `tunnels` names.
-    `requests` are all of them as they came: method, address, headers.
-    `with` it: leaving stops the server.
+    `faults[path]` lists the faults of the next requests for it, one each: a status or one of those above.
+    `answers[path]` returns the raw bytes of every answer, including the head, until the client stops listening. With
+    `digests` every answer has the MD5 of the file. With `tls` it speaks https, under a `name` that a test resolves.
+    It is also a proxy that answers for every host itself, and tunnels to the servers in `tunnels`. `requests` lists all
+    requests as they came: method, address, headers.
+    A context manager: leaving stops the server.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LoopbackServer:
 
     @property
     def url(self) -> str:
-        """The prefix of every file."""
+        """The URL prefix of every file."""
         return f"{self._scheme}://{self._name}:{self.port}"
 
     @property
@@ -95,11 +95,11 @@ class LoopbackServer:
         return int(self._server.server_address[1])
 
     def asked_for(self) -> list[str]:
-        """The paths of all requests, in the order in which they came."""
+        """Return the paths of all requests, in the order in which they came."""
         return [path for path, _ in self.log]
 
     def wait_for_requests(self, count: int) -> None:
-        """Return once that many requests have come."""
+        """Return after `count` requests have come."""
         deadline = time.monotonic() + 30
         while len(self.log) < count:
             assert time.monotonic() < deadline, f"only {len(self.log)} requests came, expected {count}"
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
         return super().get_request()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is no news."""
+        """Ignore errors: a client may have been killed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(part)
 
     def log_message(self, *args: Any, **named: Any) -> None:
-        """The server keeps a log of its own."""
+        """Log nothing: the server has its own log."""
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -1,7 +1,8 @@
 """A real S3 server on the loopback interface that checks signatures: OpenStack Swift with its S3 interface.
 
-It lives in an environment of its own, which uv makes and keeps: none of its libraries meets ours. One account,
-container and object server, one proxy in front, one folder as the only disk, which must keep extended attributes.
+uv installs it once in its own environment, so that its libraries do not mix with ours. It consists of one account, one
+container and one object server, a proxy in front of them, and one folder as the only disk, which must support extended
+attributes.
 """
 
 import ctypes
@@ -24,7 +25,7 @@ KEY, SECRET = "test:tester", "testing"
 REGION = "us-east-1"
 PARTS = ("account", "container", "object", "proxy")
 
-# `uv run` would put the tests' own environment first, and a proxy stand between a test and its own machine.
+# These would mix the environment of the tests into that of the server.
 _NOT_INHERITED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONWARNINGS")
 
 PROXY = f"""
@@ -59,11 +60,11 @@ use = egg:swift#{part}
 
 
 class NoServer(Exception):
-    """Why there can be no S3 server on this machine."""
+    """The reason why no S3 server can run on this machine."""
 
 
 class S3Server:
-    """The server, with its data in `folder`. `with` it: leaving stops it. What it keeps outlives a stop and a kill."""
+    """The server, a context manager, with its data in `folder`. The data survives a stop and a kill."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,12 +84,12 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        """Where clients ask."""
+        """The URL for clients."""
         return f"http://127.0.0.1:{self._ports['proxy']}"
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The environment of a user who may read and write, and of one who asks another than AWS."""
+        """The environment of a user who may read and write, for a server other than AWS."""
         return {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -100,7 +101,7 @@ class S3Server:
         }
 
     def start(self) -> None:
-        """Start all parts. Raises `NoServer` if one of them does not come up."""
+        """Start all parts. Raises `NoServer` if one of them does not start."""
         for part in PARTS:
             with (self.folder / f"{part}.log").open("ab") as log:
                 command = [self._program("python"), self._program(f"swift-{part}-server"), f"{part}.conf", "--verbose"]
@@ -114,11 +115,11 @@ class S3Server:
                 if process.poll() is not None or time.monotonic() > deadline:
                     self.kill()
                     last = (self.folder / f"{part}.log").read_text(errors="replace").strip().splitlines()[-1:]
-                    raise NoServer(f"swift's {part} server did not come up: {' '.join(last)}")
+                    raise NoServer(f"swift's {part} server did not start: {' '.join(last)}")
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        """End all parts at once, as a power cut does; `start` brings them back with what they had kept."""
+        """Kill all parts at once, like a power cut; `start` starts them again with their data."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -127,7 +128,7 @@ class S3Server:
 
     @property
     def kept(self) -> int:
-        """How many objects are on its disk."""
+        """The number of objects on its disk."""
         return sum(1 for _ in (self.folder / "devices/disk").glob("objects/*/*/*/*.data"))
 
     def _program(self, name: str) -> str:
@@ -138,7 +139,7 @@ class S3Server:
         try:
             os.setxattr(self.folder, "user.cocoseg", b"")
         except (AttributeError, OSError):
-            raise NoServer(f"{self.folder} keeps no extended attributes, which swift needs") from None
+            raise NoServer(f"{self.folder} supports no extended attributes, which swift needs") from None
         (self.folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_prefix = cocoseg\n")
         for part in PARTS:
             port = self._ports[part]
@@ -161,10 +162,10 @@ class S3Server:
 
 
 def _installed() -> Path:
-    """The folder of its programs. uv installs them once, and has them at hand from then on."""
+    """Return the folder of its programs, which uv installs once and keeps."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
-        raise NoServer("uv is not there to install it")
+        raise NoServer("uv, which installs it, was not found")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
     day = settings["exclude-newer"]  # of the other packages, which `uv tool` does not look up
     command = [uv, "tool", "run", "--exclude-newer", day, "--python", sys.executable, "--from", SWIFT]
@@ -185,7 +186,7 @@ def _environment() -> dict[str, str]:
 
 
 def _die_with_parent() -> None:
-    """A killed test run leaves no server behind, where the system is Linux."""
+    """End with the parent, so that a killed test run leaves no server behind; on Linux only."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 

@@ -1,4 +1,4 @@
-"""A folder for what strangers send: stages run in it as scripts, and nothing beside their outputs may change."""
+"""A folder for hostile input: stages run in it as scripts, and nothing but their outputs may change."""
 
 import os
 import runpy
@@ -13,7 +13,7 @@ from stage_runs import ROOT, run_stage
 
 from cocoseg.cli import main
 
-# What `dvc.yaml` lets stages write, the cache, and what git and DVC keep for themselves.
+# The outputs of stages in `dvc.yaml`, the cache, and the folders of git and DVC.
 _OUTPUTS = (
     "cache",
     "work/.dvc",
@@ -27,7 +27,7 @@ _OUTPUTS = (
 
 
 class Sandbox:
-    """`work` is where stages run, `strange` where a stranger's files lie, `canary` what nobody may touch."""
+    """Stages run in `work` on the hostile files in `strange`; nobody may touch `canary`."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Sandbox:
         monkeypatch.setenv("COCOSEG_CACHE", str(self.cache))
 
     def tell(self, kind: str, what: str, line: str) -> None:
-        """Note for the table what a hostile input came to."""
+        """Record the result of a hostile input for the table."""
         self._record("stranger", (kind, what, line.replace(str(self.folder), "…").replace("|", "\\|")))
 
     def stage(self, name: str, params: Mapping[str, Any], *, text: str = "", process: bool = False) -> tuple[int, str]:
-        """Run `stages/<name>.py`: its exit status and last line, without the stage's name and the way back.
+        """Run `stages/<name>.py`. Return its exit status and last line, without the stage's name and the way back.
 
-        In this process unless `process`; with `text` as the very `params.yaml`. No other file than the stage's outputs
-        may change, and each line must be the stage's own, or of the decoder of PNG, which talks.
+        Runs in this process unless `process`. A `text` replaces the whole `params.yaml`. Asserts that no file but the
+        stage's outputs changes, and that each line is from the stage or from the PNG decoder, which prints warnings.
         """
         before = self._everything_else()
         if process:
@@ -67,10 +67,10 @@ class Sandbox:
         lines = [line for line in lines if not line.startswith("libpng ")]
         assert all(line.startswith(f"{name}: ") for line in lines), lines
         line = lines[-1].removeprefix(f"{name}: ") if lines else ""
-        return status, line.partition(" (the last good outputs come back with:")[0]
+        return status, line.partition(" (restore the last good outputs with:")[0]
 
     def command(self, *arguments: str) -> tuple[int, str]:
-        """Run `cocoseg` with these arguments in this process: its exit status and last line, without its name."""
+        """Run `cocoseg` in this process. Return its exit status and last line, without its name."""
         before = self._everything_else()
         self._captured.readouterr()
         ended: object = None
@@ -97,7 +97,7 @@ class Sandbox:
         return (1, [*lines, ended]) if isinstance(ended, str) else (0, lines)
 
     def _everything_else(self) -> dict[str, tuple[int, int, int]]:
-        """Mode, size and time of every other file, pipes and links among them."""
+        """Return mode, size and time of every other file, including pipes and links."""
         found = {}
         for path in self.folder.rglob("*"):
             name = path.relative_to(self.folder).as_posix()

@@ -1,6 +1,6 @@
-"""What can go wrong with data that DVC keeps, most of which DVC does not notice, done to a `counting_pipeline`.
+"""Faults in the data of a `counting_pipeline`, most of which DVC does not notice.
 
-`dvc status` is run before each, so that DVC has looked at every file and believes what it saw.
+`dvc status` runs before each, so that DVC has seen every file and trusts its notes about them.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ LIST = (
 
 
 def flip(path: Path) -> None:
-    """Change a byte of a file, in place; its size, time and mode stay."""
+    """Change a byte of a file in place, but not its size, time and mode."""
     before = path.stat()
     path.chmod(0o644)
     content = path.read_bytes()
@@ -40,12 +40,12 @@ def flip(path: Path) -> None:
 
 
 def cached(clone: Clone, name: str) -> Path:
-    """Where the cache keeps an object."""
+    """Return the path of an object in the cache."""
     return clone.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
 
 
 def flip_on_remote(clone: Clone, name: str) -> None:
-    """Change a byte of an object on the default remote, whatever kind it is."""
+    """Change a byte of an object on the default remote, of any kind."""
     with Repo(str(clone.folder)) as repository:
         remote = repository.cloud.get_remote_odb()
         store = Store("store", ObjectStore(lambda: remote))
@@ -63,7 +63,7 @@ def delete_on_remote(clone: Clone, name: str) -> None:
 
 
 class SilentFault(NamedTuple):
-    """One way to go wrong, and what is to be said of it."""
+    """A fault, what `cocoseg verify` must report, and whether DVC sees it."""
 
     name: str
     happens: Callable[[Clone], None]
@@ -72,7 +72,7 @@ class SilentFault(NamedTuple):
 
 
 def _in_both(clone: Clone) -> None:
-    """One inode in workspace and cache, as with hard links."""
+    """Change a file that is one inode in workspace and cache, as with hard links."""
     clone.folder.joinpath("raw/1.txt").unlink()
     os.link(cached(clone, SECOND), clone.folder / "raw/1.txt")
     clone.dvc("status")
@@ -144,7 +144,7 @@ FAULTS = (
 
 
 def dvc_says(clone: Clone) -> str:
-    """Return what `dvc status` and `dvc status --cloud` say, on one line; "clean" if they see nothing."""
+    """Return the reports of `dvc status` and `dvc status --cloud` on one line, or "clean" if they see nothing."""
     both = "from dvc.cli import main; main(['status']); main(['status', '--cloud'])"  # one start of DVC
     finished = clone.run(sys.executable, "-c", both)
     said = f"{finished.stdout}{finished.stderr}"

@@ -1,4 +1,4 @@
-"""A few images that a small network learns in seconds: on dark noise a bright square, a car, or a bar, a person."""
+"""A few images that a small network learns in seconds: a bright square (car) or bar (person) on dark noise."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ BINARY = CategoryMapping(
 
 
 def write_pairs(folder: Path, count: int, mapping: CategoryMapping = MULTICLASS, size: int = 32) -> list[Pair]:
-    """`count` images and masks below `folder`; odd ones hold class 1, even ones the last class."""
+    """Write `count` images and masks below `folder`; odd ones have class 1, even ones the last class."""
     random = np.random.default_rng(0)
     found = []
     for number in range(count):

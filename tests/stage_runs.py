@@ -1,4 +1,4 @@
-"""Stages run as they run under DVC: as scripts, from a folder that has parameters and a pipeline of its own."""
+"""Run stages as DVC does: as scripts, in a folder with its own parameters and pipeline."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 def start_stage(
     folder: Path, stage: str, params: Mapping[str, Any], environment: Mapping[str, str]
 ) -> "subprocess.Popen[str]":
-    """Start `stages/<stage>.py` in `folder`, warnings as errors."""
+    """Start `stages/<stage>.py` in `folder`, with warnings as errors."""
     # JSON is YAML 1.2.
     (folder / "params.yaml").write_bytes(msgspec.json.encode(params))
     (folder / "dvc.yaml").write_bytes(msgspec.json.encode({"stages": {stage: {"params": sorted(params)}}}))
@@ -31,7 +31,7 @@ def start_stage(
 def run_stage(
     folder: Path, stage: str, params: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[int, list[str]]:
-    """The exit status of a stage, and the lines it wrote to standard error."""
+    """Run a stage. Return its exit status, and its lines on standard error."""
     with start_stage(folder, stage, params, environment) as process:
         _, text = process.communicate(timeout=60)
     return process.returncode, text.splitlines()

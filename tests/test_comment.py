@@ -88,7 +88,7 @@ def test_a_fork_whose_token_may_not_write_is_told_where_to_read_and_nothing_fail
     finished = post(github.url, "ours", tmp_path)
     assert finished.returncode == 0
     assert finished.stdout == (
-        "comment: the token may not write comments, as in pull requests of forks; "
+        "comment: the token may not write comments, as in pull requests from forks; "
         "the summary of the workflow run has it\n"
     )
 

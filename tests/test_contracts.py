@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import grimp
 import msgspec
 import pytest
+from reach import REACHED_FROM
 from ruamel.yaml import YAML
 
 import cocoseg.paths
@@ -93,6 +94,14 @@ def load(stage: str) -> ModuleType:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports_and_on_no_other(stage: str) -> None:
     assert code(stage) == closure(stage)
+
+
+@pytest.mark.parametrize(("module", "stages"), REACHED_FROM.items(), ids=REACHED_FROM)
+def test_a_line_of_a_module_is_a_line_of_the_stages_that_reach_it(module: str, stages: str) -> None:
+    path = f"src/cocoseg/{module}.py"
+    assert (ROOT / path).is_file()
+    for files in (code, closure):
+        assert [stage for stage in STAGES if path in files(stage)] == stages.split()
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -171,7 +171,7 @@ def test_a_file_in_a_folder_that_another_stage_made_anew_is_red(fresh: Clone) ->
     edit(fresh, "draw.py", "drawn {number}", "painted {number}")
     run_only(fresh, "draw")
     assert stale("count", "raw/0.txt (made anew)") in judged(fresh)
-    assert fresh.stages_run(fresh.dvc_here("repro", "--dry", "--allow-missing")) == []
+    assert fresh.stages_run(fresh.dvc("repro", "--dry", "--allow-missing")) == []
 
 
 def test_an_output_that_another_stage_made_anew_is_red(fresh: Clone) -> None:
@@ -186,6 +186,69 @@ def test_the_way_out_of_a_stale_lock_is_the_one_that_the_line_names(fresh: Clone
     assert FRESH in judged(fresh)
     fresh.dvc_here("push")
     assert judged(fresh) == FRESH + ALL_THERE
+
+
+def with_data(clone: Clone) -> Path:
+    """Bring the data of a fresh clone, without which DVC cannot say what changed; return the folder of modules."""
+    clone.dvc_here("pull")
+    return clone.folder / "src/counting"
+
+
+def test_what_editors_and_tools_leave_beside_modules_counts_for_nothing(fresh: Clone) -> None:
+    modules = with_data(fresh)
+    for folder in (".ipynb_checkpoints", "__pycache__"):
+        (modules / folder).mkdir()
+    for name in (
+        *("unit.py~", ".unit.py.swp", "#unit.py#", "4913", ".DS_Store", "._unit.py"),
+        *(".ipynb_checkpoints/unit-checkpoint.py", "__pycache__/unit.cpython-311.pyc", "__pycache__/unit.py"),
+    ):
+        (modules / name).write_text("stray")
+    (modules / ".#unit.py").symlink_to("user@host.1:2")  # the lock of Emacs, which DVC stops at if it looks
+    (modules / "unit.py").chmod(0o755)
+    assert "up to date" in fresh.dvc_here("status")
+    assert judged(fresh) == FRESH + ALL_THERE
+
+
+def test_a_module_of_a_folder_that_is_edited_new_or_gone_is_seen_by_the_gate_and_by_dvc(fresh: Clone) -> None:
+    modules = with_data(fresh)
+    for name, text in (("unit.py", "UNIT = 1  # here\n"), ("new.py", ""), ("sub/new.py", ""), ("unit.py", None)):
+        if text is None:
+            (modules / name).unlink()
+        else:
+            (modules / name).parent.mkdir(exist_ok=True)
+            (modules / name).write_text(text)
+        assert judged(fresh) == stale("count", "src/counting (modified)") + ALL_THERE
+        changed = " ".join(fresh.dvc_here("status").split())
+        assert changed == "count: changed deps: modified: src/counting"
+        fresh.git("clean", "-dfq", "src")
+        fresh.git("checkout", "--quiet", "src")
+    assert judged(fresh) == FRESH + ALL_THERE
+
+
+def test_a_module_that_is_a_link_to_nothing_is_one_line(fresh: Clone) -> None:
+    lost = fresh.folder / "src/counting/lost.py"
+    lost.symlink_to("nowhere.py")
+    assert judged(fresh) == f"red: [Errno 2] No such file or directory: '{lost}'; fix or delete it, then {REPRO}"
+
+
+def test_the_way_out_of_two_branches_that_changed_modules_of_one_folder_runs_what_changed(fresh: Clone) -> None:
+    modules = with_data(fresh)
+    fresh.git("config", "user.name", "A. Tester")
+    fresh.git("config", "user.email", "tester@example.org")
+    for branch, name, text in (("unit", "unit.py", "UNIT = 2\n"), ("total", "total.py", None)):
+        fresh.git("checkout", "--quiet", "-b", branch, "main")
+        fresh.dvc_here("checkout")
+        (modules / name).write_text(text or (modules / name).read_text().replace("1 *", "3 *"))
+        fresh.dvc_here("repro")
+        fresh.commit(branch)
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in fresh.run("git", "merge", "unit", check=False).stdout
+    assert "take either side, then run dvc repro" in judged(fresh)
+    fresh.git("checkout", "--ours", "dvc.lock", "metrics")
+    assert fresh.stages_run(fresh.dvc("repro")) == ["count"]
+    assert (fresh.folder / "metrics/total.json").read_text() == '{"total": 6}'
+    fresh.commit("both")
+    assert judged(fresh) == FRESH + ALL_THERE
+    assert "up to date" in fresh.dvc_here("status")
 
 
 def test_data_that_lies_outside_of_the_repository_is_compared_where_it_is(fresh: Clone, tmp_path: Path) -> None:
@@ -223,12 +286,12 @@ def test_a_folder_whose_content_git_ignores_is_not_called_changed(fresh: Clone) 
 
 def test_a_lock_that_is_not_there_is_one_line(fresh: Clone) -> None:
     (fresh.folder / "dvc.lock").unlink()
-    assert judged(fresh) == f"red: dvc.lock is not there; {REPRO}"
+    assert judged(fresh) == f"red: dvc.lock: not found; {REPRO}"
 
 
 def test_the_marks_of_a_merge_conflict_are_one_line_that_says_where(fresh: Clone) -> None:
     edit(fresh, "dvc.lock", "stages:\n", "stages:\n<<<<<<< HEAD\n")
-    says = f"red: dvc.lock has the marks of a merge conflict, line 3; take either side, then {REPRO}"
+    says = f"red: dvc.lock has the markers of a merge conflict in line 3; take either side, then {REPRO}"
     assert judged(fresh) == says
 
 
@@ -252,7 +315,7 @@ def test_without_a_remote_the_gate_says_so_and_is_green(fresh: Clone) -> None:
     (fresh.folder / ".dvc/config").write_text("")
     assert judged(fresh) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "no default remote is set: whether the data can be had was not checked\n"
+        "no default remote is set: the data was not checked\n"
     )
 
 
@@ -352,7 +415,7 @@ def test_without_any_credentials_as_in_a_fork_the_gate_says_that_it_did_not_ask(
     fresh.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
     assert judged_by_the_command(fresh, **NOBODY) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "remote 'store' was not asked for the data: there are no credentials here\n"
+        "remote 'store' was not checked: there are no credentials here\n"
     )
 
 
@@ -363,7 +426,7 @@ def test_the_committed_dvc_lock_of_this_repository_is_up_to_date(tmp_path: Path)
     shutil.copytree(ROOT / ".ci", committed.folder / ".ci", dirs_exist_ok=True)
     (committed.folder / ".dvc/config").write_text("")  # whatever remote is set, a test leaves it alone
     assert judged(committed) == (
-        "dvc.lock is up to date, 7 stages\nno default remote is set: whether the data can be had was not checked\n"
+        "dvc.lock is up to date, 7 stages\nno default remote is set: the data was not checked\n"
     )
 
 

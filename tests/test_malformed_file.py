@@ -228,7 +228,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
         annotation(number := number + 1, 7),
         annotation(number := number + 1, 9, "[[90, 90, 95, 90, 95, 95]]"),
     ]
-    reasons.update(["image_licence", "outside_image"])
+    reasons.update(["image_license", "outside_image"])
     images.append(image(10))
     annotations += [annotation(number := number + 1, 10) for _ in range(101)]
     reasons["image_too_many_instances"] += 101
@@ -322,4 +322,4 @@ def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1
-    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; fix it, or set on_defect: count (the last")
+    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; fix it, or set on_defect: count (restore")

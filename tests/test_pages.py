@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,26 @@ def test_what_a_block_of_python_imports_from_here_is_there(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cocoseg"):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names), f"{page.name}: {node.module}"
+
+
+def test_the_tree_in_contributing_has_every_package_in_the_order_of_the_layers() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text().split("## The tree")[1].split("###")[0]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in re.findall(r"^\| (`[^|]+) \|", tree, re.MULTILINE)]
+    named = [name for row in rows for name in row]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    layer = {name: depth for depth, names in enumerate(contract["layers"]) for name in names.split(" | ")}
+    assert sorted(named) == sorted(layer)
+    assert [layer[name] for name in named] == sorted(layer.values())
+
+
+@pytest.mark.parametrize(("page", "row"), [("CONTRIBUTING.md", r"\d+"), ("docs/from-a-notebook.md", r"an? [\w ]+")])
+def test_what_a_row_of_a_guide_names_is_in_the_files_that_it_names(page: str, row: str) -> None:
+    rows = re.findall(rf"^\| {row} \| .*src/.*$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(rows) > 5
+    for line in rows:
+        files = re.findall(r"`((?:src|stages)/[\w./]+\.py)`", line)
+        words = set(re.findall(r"\w+", " ".join((ROOT / file).read_text() for file in files)))
+        assert set(re.findall(r"`(\w+)`", line)) <= words, line
 
 
 def test_issue_forms_and_hooks_are_what_github_and_pre_commit_take() -> None:

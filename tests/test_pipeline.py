@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from clones import ROOT, Clone, clone
+from reach import REACHED_FROM
 
 DATA_STAGES = ["download", "filter", "download_images", "mask", "split"]
 STAGES = [*DATA_STAGES, "train", "evaluate"]
 MODEL_STAGES = ["train", "evaluate"]
+CORE = "src/cocoseg/core"
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +170,21 @@ def test_a_learning_rate_typed_by_hand_is_the_same_number(done: Clone) -> None:
         restore(done)
 
 
-def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clone) -> None:
-    module = done.folder / "src/cocoseg/mask/painting.py"
-    module.write_text(module.read_text() + "# a comment\n")
+def changed_stages(repository: Clone) -> list[str]:
+    """The stages that `dvc status` names."""
+    lines = repository.dvc_here("status").splitlines()
+    return [line.rstrip(":") for line in lines if line.endswith(":") and line[0] != "\t"]
+
+
+def test_a_comment_in_a_module_reruns_only_the_stages_that_reach_it(done: Clone) -> None:
     try:
-        changed = [
-            line.rstrip(":") for line in done.dvc("status").splitlines() if line.endswith(":") and line[0] != "\t"
-        ]
-        assert changed == ["mask"]
+        for name, stages in REACHED_FROM.items():
+            module = done.folder / f"src/cocoseg/{name}.py"
+            module.write_text(module.read_text() + "# a comment\n")
+            assert sorted(changed_stages(done)) == sorted(stages.split()), name
+            done.git("checkout", "--quiet", "--", "src")
+        module = done.folder / "src/cocoseg/mask/painting.py"
+        module.write_text(module.read_text() + "# a comment\n")
         # The masks come out the same, so what reads them stays as it is.
         assert done.stages_run(done.dvc("repro")) == ["mask"]
     finally:
@@ -184,11 +193,18 @@ def test_a_comment_in_one_module_reruns_only_the_stages_that_import_it(done: Clo
 
 @pytest.mark.slow
 def test_queued_runs_execute_the_code_of_the_moment_they_were_queued(done: Clone) -> None:
-    module = done.folder / "src/cocoseg/core/stage.py"
-    done.dvc("exp", "run", "--queue", "-S", "data_seed=1,2", "split")
-    (done.folder / "stages/filter.py").write_text("raise SystemExit('the code of after')\n")
-    module.write_text("raise SystemExit('the code of after')\n")
+    # Of each: a script, a module of a folder of modules, and one that is new there.
+    script, module, new = (done.folder / name for name in ("stages/filter.py", f"{CORE}/stage.py", f"{CORE}/new.py"))
+    new.write_text("STAGE = 'new'\n")
+    module.write_text(module.read_text() + "import cocoseg.core.new\n")
     try:
+        untracked = done.dvc("exp", "run", "--temp", "split", check=False)
+        assert "ModuleNotFoundError: No module named 'cocoseg.core.new'" in untracked
+        assert "ERROR: failed to reproduce 'download'" in untracked
+        done.git("add", str(new))
+        done.dvc("exp", "run", "--queue", "-S", "data_seed=1,2", "split")
+        for path in (script, module, new):
+            path.write_text("raise SystemExit('the code of after')\n")
         done.dvc("queue", "start", "--jobs", "1")
         for _ in range(120):
             status = done.dvc("queue", "status")
@@ -198,6 +214,7 @@ def test_queued_runs_execute_the_code_of_the_moment_they_were_queued(done: Clone
         assert status.count("Success") == 2, status + done.dvc("queue", "logs", status.split()[5], check=False)
     finally:
         done.dvc("queue", "remove", "--all", check=False)
+        done.git("rm", "--quiet", "--force", "--ignore-unmatch", str(new))
         restore(done)
 
 

@@ -111,7 +111,7 @@ def test_a_mirror_with_a_password_and_a_signature_is_shown_without_them(tmp_path
 
     assert status == 1
     assert lines[0].endswith(f"from {server.url}/coco")
-    assert lines[1].startswith(f"download: {server.url}/coco/annotations/annotations_trainval2017.zip: not there (")
+    assert lines[1].startswith(f"download: {server.url}/coco/annotations/annotations_trainval2017.zip: not found (")
     assert "canary-" not in "".join(lines)
 
 

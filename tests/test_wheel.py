@@ -10,7 +10,7 @@ import pytest
 from clones import Clone, clone
 from lacking import lacking
 
-LINE = "torch is not installed; expected the extra train: pip install 'cocoseg[train]'"
+LINE = "torch is not installed; it comes with the extra 'train': pip install 'cocoseg[train]'"
 
 pytestmark = pytest.mark.slow
 

@@ -188,7 +188,7 @@ def test_a_fork_without_secrets_is_reviewed_in_the_summary_which_says_why_nothin
     assert finished.failed == [], finished.output
     gate, _, said = finished.summary.partition("\n```\n\n")
     assert gate.startswith("**Gate: green**\n\n```\n")
-    assert "remote 'store' was not asked for the data: there are no credentials here" in gate
+    assert "remote 'store' was not checked: there are no credentials here" in gate
     assert re.fullmatch(
         r"cocoseg compare: origin/main: data/evaluation/per_image\.csv is neither in the cache nor on the "
         r"remote \(\w+\); where it was made run dvc push, or here dvc repro at that commit\n",
@@ -241,7 +241,7 @@ def test_plots_are_shown_from_a_commit_that_stays(reviews: dict[str, Reviewed]) 
 
 def test_a_later_push_changes_the_comment_and_is_red_where_nothing_was_run(reviews: dict[str, Reviewed]) -> None:
     finished, _, comments = reviews["later"]
-    assert finished.failed == ["End as the gate says"], finished.output
+    assert finished.failed == ["Fail if the gate is red"], finished.output
     assert comments == [f"<!-- the comparison of this pull request -->\n{finished.summary}"]
     assert finished.summary.startswith(
         "**Gate: red**\n\n```\nred: dvc.lock: stage train is out of date: params.yaml:wrong (modified); run dvc repro"

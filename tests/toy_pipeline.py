@@ -1,6 +1,6 @@
-"""A pipeline of the shape of ours that runs in seconds: its «model» is a share of pixels that it gets wrong.
+"""A pipeline like ours that runs in seconds: its "model" is the share of pixels that it gets wrong.
 
-Written into a repository of its own, so that commits, experiments, cache and remote are real ones of git and DVC.
+It has its own repository, so that commits, experiments, cache and remote are real ones of git and DVC.
 """
 
 from pathlib import Path
@@ -90,7 +90,7 @@ match sys.argv[1]:
         rows, total = [], 0
         for number, name in enumerate(names):
             truth = cv2.imread(str(data / "masks" / name), cv2.IMREAD_UNCHANGED)
-            # what is hard in an image is hard for every model
+            # the same pixels are hard for every model
             hard = np.random.default_rng(number).random(truth.shape) + 0.002 * np.random.default_rng(
                 1000 * model["seed"] + number
             ).standard_normal(truth.shape)
@@ -107,7 +107,7 @@ match sys.argv[1]:
 
 
 def toy_pipeline(folder: Path, **params: Any) -> Clone:
-    """The pipeline in a new repository, run once and committed on `main`."""
+    """Return the pipeline in a new repository, run once and committed on `main`."""
     repository = Clone(folder)
     (folder / "src").mkdir(parents=True)
     (folder / "src/toy.py").write_text(SCRIPT)

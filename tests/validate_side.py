@@ -1,4 +1,4 @@
-"""Prints the confusion matrix of a fixed model over the pairs in a folder, in as many processes as there are."""
+"""Print the confusion matrix of a fixed model over the pairs in a folder, from any number of processes."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from cocoseg.train.validation import validate
 
 
 def main(folder: Path) -> None:
-    """One line, from the first process."""
+    """Print one line from the first process."""
     fabric = Fabric(accelerator="cpu", devices=device_count(), num_nodes=node_count())
     fabric.launch()
     names = sorted(path.name for path in (folder / "images").iterdir())

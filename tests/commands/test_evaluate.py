@@ -155,7 +155,7 @@ FOLDER = "model.json not found; expected a folder that dvc repro train wrote, or
         (["--model", "nowhere"], f"nowhere: {FOLDER}"),
         (["--model", "data/model/model.safetensors"], f"data/model/model.safetensors: {FOLDER}"),
         (["--model", "data/model/model.json"], f"data/model/model.json: {NOT_OPENED}"),
-        (["--split", "nonexist.txt"], f"nonexist.txt: not there; {LIST}"),
+        (["--split", "nonexist.txt"], f"nonexist.txt: not found; {LIST}"),
         (["--split", "data"], "data: Is a directory"),
         (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),
         (["--split", "data/masks.csv"], f"data/masks.csv: 'header' is not an image with a mask; {LIST}"),
@@ -173,7 +173,7 @@ def test_data_that_a_stage_should_have_left_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], lost: str
 ) -> None:
     (folder / "data" / lost).unlink()
-    assert refused(capsys, "--side", "val") == f"data/{lost}: not there; make it with: dvc repro"
+    assert refused(capsys, "--side", "val") == f"data/{lost}: not found; make it with: dvc repro"
 
 
 def test_a_model_json_of_an_impossible_size_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ import pytest
 from cocoseg.core.errors import missing_extra
 
 ROOT = Path(__file__).parents[2]
-WAY_OUT = "expected the extra {0}: pip install 'cocoseg[{0}]', or uv sync --extra {0} in a clone"
+WAY_OUT = "it comes with the extra '{0}': pip install 'cocoseg[{0}]', or in a clone: uv sync --extra {0}"
 LINE = f"torch is not installed; {WAY_OUT.format('train')}"
-BACK = "(the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+BACK = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
 # Runs a script in which a module cannot be imported.
 LACKING = """
 import runpy, sys

@@ -61,11 +61,11 @@ def test_lines_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_of_another_kind_says_which_command_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(CocosegError, match=r"a.csv: not there; make it with: dvc repro"):
+    with pytest.raises(CocosegError, match=r"a.csv: not found; make it with: dvc repro"):
         read_table(tmp_path / "a.csv", Row)
-    with pytest.raises(CocosegError, match=r"a.json: not there"):
+    with pytest.raises(CocosegError, match=r"a.json: not found"):
         read_json(tmp_path / "a.json", dict)
-    with pytest.raises(CocosegError, match=r"a.txt: not there"):
+    with pytest.raises(CocosegError, match=r"a.txt: not found"):
         read_lines(tmp_path / "a.txt")
     (tmp_path / "a.csv").write_text("name,count\nx,many\n")
     with pytest.raises(CocosegError, match=r"a.csv: .*int.*make it again with: dvc repro -f"):

@@ -75,8 +75,8 @@ def test_a_whole_number_is_good_for_a_float(tmp_path: Path) -> None:
         ({"limit": "0"}, "params.yaml: limit is 0; expected a whole number of at least 1 or null"),
         ({"share": "1.5"}, "params.yaml: share is 1.5; expected a number of at least 0 and at most 1"),
         ({"loss": "dcie"}, "params.yaml: loss is 'dcie'; expected one of auto, ce, dice; did you mean dice?"),
-        ({"classes": "person"}, "params.yaml: classes is 'person'; expected a list, each entry a word"),
-        ({"classes": "[1]"}, "params.yaml: classes is [1]; expected a list, each entry a word"),
+        ({"classes": "person"}, "params.yaml: classes is 'person'; expected a list, each entry a string"),
+        ({"classes": "[1]"}, "params.yaml: classes is [1]; expected a list, each entry a string"),
         ({"flag": "yes"}, "params.yaml: flag is 'yes'; expected true or false"),
     ],
 )
@@ -102,7 +102,7 @@ def test_an_unknown_or_repeated_key_is_refused(tmp_path: Path, extra: str, messa
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
-    with pytest.raises(CocosegError, match="params.yaml: not there; run from the root of the repository"):
+    with pytest.raises(CocosegError, match="params.yaml: not found; run from the root of the repository"):
         load_params(Params, tmp_path / "params.yaml", tmp_path / "dvc.yaml")
 
 

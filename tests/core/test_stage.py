@@ -61,13 +61,12 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
         ("3", "{folder}: No space left on device; fix that, then: dvc repro"),
         (
             "4",
-            "a worker process was killed, as by a system that runs out of memory; fewer of them need less: "
-            "COCOSEG_WORKERS=1 dvc repro",
+            "a worker process was killed, probably for lack of memory; use fewer of them: COCOSEG_WORKERS=1 dvc repro",
         ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: str) -> None:
     finished = run_toy(tmp_path, lr)
-    back = "(the last good outputs come back with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+    back = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
     assert (finished.returncode, finished.stderr) == (1, f"toy: {found.format(folder=tmp_path)} {back}\n")
     assert not (tmp_path / "metrics").exists()

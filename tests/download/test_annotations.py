@@ -49,7 +49,7 @@ GOOD = json.dumps(instances(1)).encode()
         (gzip.compress(GOOD), "is a gzip archive; unpack it"),
         (b"PK\x03\x04rest", "is a zip archive; unpack it"),
         (b"<!DOCTYPE html><html></html>", "is a web page or XML, not JSON"),
-        (GOOD[:100], "is truncated: the JSON breaks off at its last byte, 100"),
+        (GOOD[:100], "is truncated: the JSON ends early, after 100 bytes"),
         (b'{"images": [1, nonsense]}', r"is not JSON: JSON is malformed: .* \(byte 16\)"),
         (GOOD + b"}", "is not JSON: .*trailing characters"),
         (b'{"images": [{"area": NaN}]}', "has no 'annotations', found images;"),
@@ -99,7 +99,7 @@ def test_a_byte_order_mark_goes(tmp_path: Path) -> None:
 def test_a_custom_file_that_is_missing_or_a_folder_or_without_images_says_how_to_name_one(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(instances()))
     for place, found in (
-        (tmp_path / "b.json", "not there"),
+        (tmp_path / "b.json", "not found"),
         (tmp_path, "Is a dir"),
         (tmp_path / "a.json", "no images"),
     ):
@@ -107,7 +107,7 @@ def test_a_custom_file_that_is_missing_or_a_folder_or_without_images_says_how_to
             custom_instances(str(place))
     with (
         LoopbackServer({}) as server,
-        pytest.raises(CocosegError, match=r"a\.json: not there \(the server answered 404\)"),
+        pytest.raises(CocosegError, match=r"a\.json: not found \(the server answered 404\)"),
     ):
         custom_instances(f"{server.url}/a.json")
 
@@ -184,7 +184,7 @@ def test_files_with_different_categories_are_not_merged() -> None:
 
 def test_an_archive_without_the_member_or_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(archive_of({VAL: instances(3)}))
-    with pytest.raises(CocosegError, match=r"a\.zip: holds no annotations/instances_train2017\.json; delete it"):
+    with pytest.raises(CocosegError, match=r"a\.zip: contains no annotations/instances_train2017\.json; delete it"):
         read_member(tmp_path / "a.zip", TRAIN)
 
     (tmp_path / "a.zip").write_bytes(b"no zip")
@@ -213,7 +213,7 @@ def test_the_stage_without_a_network_is_one_line_and_writes_nothing(tmp_path: Pa
     assert status == 1
     assert lines[0] == f"download: annotations/annotations_trainval2017.zip, 0.3 GB, from {url}"
     assert f"{url}/annotations/annotations_trainval2017.zip: 127.0.0.1 cannot be reached" in lines[1]
-    assert "come back with: git checkout -- dvc.lock metrics plots; dvc checkout" in lines[1]
+    assert "restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout" in lines[1]
     assert len(lines) == 2
     assert not (tmp_path / "data").exists()
 

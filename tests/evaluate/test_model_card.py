@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -5,6 +7,8 @@ import pytest
 from model.test_weights import INFO
 
 from cocoseg.evaluate.model_card import Cost, DatasetNotes, LicensedImage, Results, measured_cost, model_card
+from cocoseg.model.architectures import build_model
+from cocoseg.model.weights import save_checkpoint
 
 COST = Cost(parameters=1_250_000, multiply_adds=330_108_048)
 METRICS: dict[str, Any] = {
@@ -79,6 +83,18 @@ def test_source_training_and_cost_are_the_files_own() -> None:
     assert ["`lr`", "0.001"] in rows(text)
     assert "1,250,000 parameters; 5.0 MB" in text
     assert "0.33 billion multiply-adds for an image of 32 × 32 pixels" in text
+
+
+def test_the_lines_of_a_card_load_the_model_by_the_name_that_older_cards_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lines,) = re.findall(r"^```python\n(.*?)^```", model_card(INFO, COST, RESULTS), re.MULTILINE | re.DOTALL)
+    assert "from cocoseg.weights import load_checkpoint\n" in lines
+    save_checkpoint(tmp_path / "data/model", build_model("fastscnn", "none", "none", 3).eval(), INFO)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert found["info"].classes == INFO.classes
 
 
 def test_what_one_machine_measured_is_said_of_that_machine() -> None:

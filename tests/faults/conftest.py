@@ -1,4 +1,4 @@
-"""What the tests of faults begin with."""
+"""Fixtures for the tests of faults."""
 
 import pytest
 from faults.undisturbed import Undisturbed
@@ -6,5 +6,5 @@ from faults.undisturbed import Undisturbed
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """The states of a run that nothing disturbs; skipped where nothing can be disturbed."""
+    """Return the states of an undisturbed run; skip if runs cannot be disturbed here."""
     return Undisturbed(tmp_path_factory.mktemp("faults"))

@@ -1,4 +1,4 @@
-"""A clone with its caches in one folder, in which commands run that are killed, and the state that they leave."""
+"""A clone with its caches in one folder, in which commands are killed, and the state that they leave."""
 
 import atexit
 import compileall
@@ -37,37 +37,37 @@ PARAMS = {
 DATA_STAGES = ("download", "filter", "download_images", "mask", "split")
 KILLED = -9
 STAGES = (*DATA_STAGES, "train", "evaluate")
-ALL = os.environ.get("COCOSEG_TEST_FAULTS") == "all"  # and not only a few of each kind
+ALL = os.environ.get("COCOSEG_TEST_FAULTS") == "all"  # else only a few of each kind
 
 NOTHING: Mapping[str, str] = {}
 _KILL_AT = Path(__file__).with_name("kill_at.c")
-# What DVC writes beside an output to find out which links the disk can, and what a stage writes before it shows it.
+# Names of files that DVC writes to test the links of a disk, and that a stage writes before it renames them.
 _UNFINISHED = (".tmp", ".writing-")
 
 
 class Ended(NamedTuple):
-    """How a command ended, and what it said on both streams."""
+    """The exit status of a command, and its output on both streams."""
 
     status: int  # negative: killed by this signal
     said: str
 
 
 class Sandbox:
-    """A folder with a clone, its remote beside it, the user's cache and DVC's own notes."""
+    """A folder with a clone, its remote, the user's cache and the state of DVC."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clone = Clone(folder / "work")
-        self._count = folder / "count"  # as many bytes as operations so far
+        self._count = folder / "count"  # one byte per operation
 
     def dvc(
         self, *arguments: str, environment: Mapping[str, str] = NOTHING, kill_after_s: float | None = None
     ) -> Ended:
-        """Run `dvc` in a process group of its own, which is killed after a time, or must end by itself."""
+        """Run `dvc` in its own process group, which is killed after `kill_after_s` or must end by itself."""
         return self._run("dvc", *arguments, environment=environment, kill_after_s=kill_after_s)
 
     def cocoseg(self, *arguments: str, environment: Mapping[str, str] = NOTHING) -> Ended:
-        """Run `cocoseg`, likewise."""
+        """Run `cocoseg` in its own process group."""
         return self._run("cocoseg", *arguments, environment=environment)
 
     def _run(self, *command: str, environment: Mapping[str, str], kill_after_s: float | None = None) -> Ended:
@@ -99,7 +99,7 @@ class Sandbox:
         return Ended(finished.returncode, finished.stdout + finished.stderr)
 
     def environment(self) -> dict[str, str]:
-        """What commands run with."""
+        """Return the environment of commands."""
         return {
             "PATH": PATH,
             "DVC_NO_ANALYTICS": "1",
@@ -107,28 +107,29 @@ class Sandbox:
             "COCOSEG_CACHE": str(self.folder / "cache"),
             "COCOSEG_WORKERS": "2",
             "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # Python's own files are no operations of a run
+            "PYTHONDONTWRITEBYTECODE": "1",  # else Python's files count as operations
         }
 
     def counted(self, below: Sequence[str], at: int | None = None, *, whom: str = "run") -> dict[str, str]:
-        """The environment in which operations below these folders are counted, and one may be the last."""
+        """Return the environment that counts operations below these folders, and kills at the operation `at`."""
         self._count.unlink(missing_ok=True)
         found = {"KILL_BELOW": ":".join(str(self.folder / name) for name in below), "KILL_COUNT": str(self._count)}
         return found if at is None else found | {"KILL_AT": str(at), "KILL_WHOM": whom}
 
     @property
     def operations(self) -> int:
-        """How many operations the last command with a count made."""
+        """The number of operations of the last counted command."""
         return self._count.stat().st_size
 
     def become(self, other: Path) -> None:
-        """Be a copy of another sandbox's folder."""
+        """Become a copy of another sandbox."""
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(other, self.folder, symlinks=True)
 
     def content(self) -> dict[str, str]:
-        """The digest of every file of the working tree, but for what DVC and git keep for themselves, for timings, and
-        for what git ignores since a kill left it unfinished.
+        """Return the digest of every file of the working tree.
+
+        Without the files of DVC and git, timings, and unfinished files of a kill that git ignores.
         """
         found = {}
         for path in sorted(self.clone.folder.rglob("*")):
@@ -141,34 +142,34 @@ class Sandbox:
     def _is_left(self, path: Path) -> bool:
         if not (path.name.startswith(".") and any(mark in path.name for mark in _UNFINISHED)):
             return False
-        # A folder that is an output is removed before its stage runs again, so there it would be part of the result.
+        # An output folder is removed before its stage runs again, so a leftover in it would be part of the result.
         outputs = ("data/images/", "data/masks/", "data/instance_masks/", "data/splits/", "data/model/", "plots/")
         name = path.relative_to(self.clone.folder).as_posix()
         if name.startswith(outputs):
             return False
-        # Asked of the repository that was cloned: git finds no way to a clone that lies on the small disk.
+        # Ask git in the original repository: it cannot reach a clone on the small disk.
         return subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT, check=False).returncode == 0
 
     def objects(self) -> set[str]:
-        """The objects on the remote."""
+        """Return the objects on the remote."""
         return {path.relative_to(self.folder).as_posix() for path in (self.folder / "store/files/md5").glob("??/*")}
 
     def broken_objects(self) -> list[str]:
-        """The objects in cache and remote whose content is not what their name says."""
+        """Return the objects in cache and remote whose content does not match their name."""
         broken = []
         for place in ("work/.dvc/cache/files/md5", "store/files/md5"):
             for path in (self.folder / place).glob("??/*"):
                 name = f"{path.parent.name}{path.name}"
                 digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-                # DVC and we write under another name first, which nobody reads again. As a cache may be shared, neither
-                # knows whether who wrote it is gone.
+                # DVC and we write under a temporary name first, which nobody reads again. A cache may be shared, so
+                # nobody knows whether the writer is gone.
                 unfinished = any(mark in path.name for mark in _UNFINISHED)
                 if not unfinished and digest != name.removesuffix(".dir"):
                     broken.append(f"{place}/{name}")
         return broken
 
     def half_folders(self) -> list[str]:
-        """The lists in the cache of which it has not all files: DVC takes a folder to be where its list is."""
+        """Return the lists of incomplete folders in the cache. DVC treats a folder as complete if its list is there."""
         cache = self.folder / "work/.dvc/cache/files/md5"
         return [
             path.name
@@ -179,10 +180,10 @@ class Sandbox:
 
 @cache
 def kill_at() -> Path:
-    """`kill_at.c`, built, where it can be."""
+    """Build `kill_at.c` and return the library; skip the test if that is impossible."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
-        lacking("no C compiler (cc) on Linux, which builds what counts operations and kills")
+        lacking("no C compiler (cc) on Linux to build the library that counts operations and kills")
     library = Path(tempfile.mkdtemp(), "kill_at.so")
     atexit.register(shutil.rmtree, library.parent)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_KILL_AT), "-ldl"], check=True)
@@ -190,7 +191,7 @@ def kill_at() -> Path:
 
 
 def fresh_sandbox(folder: Path) -> Sandbox:
-    """A clone in which nothing was made yet."""
+    """Return a sandbox with a clone without outputs."""
     sandbox = Sandbox(folder)
     clone(sandbox.clone.folder, PARAMS)
     compileall.compile_dir(sandbox.clone.folder / "src", quiet=1)

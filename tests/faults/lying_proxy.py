@@ -1,5 +1,6 @@
-"""A network between a client and an S3 server that does not do what it should: it is slow, it cuts and resets
-connections, it answers for the server, and it changes what passes.
+"""A faulty network between a client and an S3 server.
+
+It is slow, cuts and resets connections, answers in place of the server, and changes what passes.
 """
 
 import socket
@@ -17,22 +18,22 @@ Way = Literal["up", "down"]
 
 _PIECES = 20  # of a slow body
 _PAUSE_S = 0.05  # between them
-_OBJECTS = b"/files/md5/"  # in the path of what DVC keeps, and not where it asks what is there
+_OBJECTS = b"/files/md5/"  # in the path of objects of DVC, but not in its requests for lists
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)  # closing sends a reset
 
 
 class Fault(NamedTuple):
-    """What happens to the content of objects on its way `up` (PUT) or `down` (GET): to each `every`th of them."""
+    """A fault in the transfer of every `every`th object, `up` (PUT) or `down` (GET)."""
 
     kind: Kind
     way: Way
     every: int = 1
-    lists: bool = True  # those of folders too
+    lists: bool = True  # whether it also affects the lists of folders
 
 
 class _Message(NamedTuple):
-    """A request or an answer: its first line and headers with the empty line, and its body."""
+    """A request or an answer: its first line and headers with the empty line after them, and its body."""
 
     head: bytes
     body: bytes
@@ -53,13 +54,13 @@ class _Message(NamedTuple):
 
 
 class _Ended(Exception):
-    """A connection that is over."""
+    """The connection has ended."""
 
 
 class LyingProxy:
-    """Passes bytes between clients and the server at `url`, unchanged but for `fault`, which may change at any time.
+    """Passes bytes between clients and the server at `url`, changed only by `fault`, which may be set at any time.
 
-    `with` it: leaving closes it and every connection.
+    A context manager: leaving closes it and every connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -67,7 +68,7 @@ class LyingProxy:
         assert server.hostname is not None
         assert server.port is not None
         self.fault: Fault | None = None
-        self.passed = self.lies = 0  # objects since the start, and what was done to how many
+        self.passed = self.lies = 0  # objects since the start, and how many had a fault
         self._server = (server.hostname, server.port)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._open: set[socket.socket] = set()
@@ -95,7 +96,7 @@ class LyingProxy:
 
     @property
     def url(self) -> str:
-        """Where clients ask."""
+        """The URL for clients."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self) -> None:
@@ -122,7 +123,7 @@ class LyingProxy:
                 self._open -= both
 
     def _exchange(self, client: socket.socket, asked: BinaryIO, server: socket.socket, answers: BinaryIO) -> None:
-        """One request and its answer."""
+        """Pass on one request and its answer."""
         request = _read(asked, asks=client)
         fault = self._lie_about(request)
         if fault is not None and fault.kind == "busy":
@@ -147,7 +148,7 @@ class LyingProxy:
         return fault
 
     def _send(self, to: socket.socket, other: socket.socket, message: _Message, fault: Fault | None) -> None:
-        """Send a message on, or what the fault makes of it."""
+        """Send a message, with the fault."""
         head, body = message
         half = len(body) // 2
         match fault.kind if fault else None:
@@ -166,7 +167,7 @@ class LyingProxy:
                 raise _Ended
             case "reset":
                 to.sendall(head + body[:half])
-                time.sleep(_PAUSE_S)  # what was sent is to arrive
+                time.sleep(_PAUSE_S)  # let what was sent arrive
                 for each in (to, other):
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
                 raise _Ended
@@ -181,8 +182,9 @@ class LyingProxy:
 
 
 def _read(source: BinaryIO, method: bytes = b"", asks: socket.socket | None = None) -> _Message:
-    """The next message. A client that waits to be asked for its body is asked, and the server told no more of it; an
-    answer to HEAD has no body.
+    """Return the next message.
+
+    A client that waits for "100 Continue" gets it from here, not from the server. An answer to HEAD has no body.
     """
     lines = [line for line in iter(source.readline, b"\r\n") if line or _end()]
     if lines[0].startswith(b"HTTP/1.1 100"):
@@ -201,7 +203,7 @@ def _read(source: BinaryIO, method: bytes = b"", asks: socket.socket | None = No
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:
-    """A chunked body as it came."""
+    """Yield the parts of a chunked body as they came."""
     while True:
         size = source.readline()
         yield size + source.read(int(size, 16) + 2)

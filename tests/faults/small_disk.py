@@ -1,5 +1,6 @@
-"""A disk of a size that the test chooses: a file system in memory, in a name space of its own, so nobody needs to be
-root and nothing stays mounted.
+"""A disk of a chosen size: a file system in memory in its own namespace.
+
+It needs no root, and nothing stays mounted.
 """
 
 import os
@@ -8,20 +9,20 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-_PAGE_BYTES = 4096  # what the file system is counted in
+_PAGE_BYTES = 4096  # the unit of the file system
 
 
 class NoSmallDisk(Exception):
-    """Why there can be none on this machine."""
+    """The reason why there can be no small disk on this machine."""
 
 
 class SmallDisk:
-    """Mounted at `folder` for what `command` starts, and seen by this process at `seen`. `with` it: leaving ends it."""
+    """A disk, mounted at `folder` for what `command` starts. This process sees it at `seen`. A context manager."""
 
     def __init__(self, folder: Path, size_bytes: int) -> None:
         self.folder = folder
         if shutil.which("unshare") is None or shutil.which("nsenter") is None:
-            raise NoSmallDisk("no unshare and nsenter, of util-linux")
+            raise NoSmallDisk("unshare or nsenter of util-linux was not found")
         folder.mkdir(parents=True, exist_ok=True)
         mount = f"mount -t tmpfs -o size={size_bytes} tmpfs {folder} && echo mounted && exec cat"
         self._holder = subprocess.Popen(
@@ -45,22 +46,22 @@ class SmallDisk:
 
     @property
     def seen(self) -> Path:
-        """Where this process finds what is on the disk."""
+        """The path of the disk for this process."""
         return Path(f"/proc/{self._holder.pid}/root{self.folder}")
 
     def command(self, *arguments: str) -> list[str]:
-        """The command that runs another where the disk is mounted."""
+        """Return the command that runs another one where the disk is mounted."""
         enter = ["nsenter", f"--target={self._holder.pid}", "--user", "--mount", "--preserve-credentials"]
         return [*enter, f"--wd={Path.cwd()}", *arguments]
 
     @property
     def used_bytes(self) -> int:
-        """How much of it is used."""
+        """The used bytes of the disk."""
         disk = os.statvfs(self.seen)
         return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
     def resize(self, size_bytes: int) -> None:
-        """Make it larger or smaller, but not smaller than what is on it; whole pages."""
+        """Resize the disk to whole pages; not below the size of its content."""
         pages = -(-size_bytes // _PAGE_BYTES)
         remount = self.command("mount", "-o", f"remount,size={pages * _PAGE_BYTES}", str(self.folder))
         subprocess.run(remount, check=True, capture_output=True)

@@ -22,7 +22,7 @@ GIVEN_UP = {
     "refused": (401, "the server answered 401, at the first attempt"),
     "failing for long": (503, "the server answered 503, after 7 attempts"),
     "cut for long": (CUT, "Response payload is not completed"),
-    "wrong bytes for long": (FLIP, "ClientPayloadError: the MD5 of what came is"),
+    "wrong bytes for long": (FLIP, "ClientPayloadError: the MD5 of the content is"),
 }
 
 

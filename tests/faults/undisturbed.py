@@ -1,4 +1,4 @@
-"""The states that a run goes through which nothing disturbs, and what another must come to after it was disturbed."""
+"""The states of an undisturbed run, which a disturbed one must reach as well."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from faults.disturbed import STAGES, Sandbox, fresh_sandbox
 
-# What DVC 3.67 says of its own notes where it was killed while it wrote them; see cocoseg.commands.verify.dvc_state.
+# Messages of DVC 3.67 about its own state if it was killed while writing it; see cocoseg.commands.verify.dvc_state.
 BROKEN_NOTES = (
     "join() argument must be str, bytes, or os.PathLike object, not 'NoneType'",
     "Unable to read RWLock-file",
@@ -16,7 +16,7 @@ Record = Callable[[str, object], None]  # pytest's record_property
 
 
 class Undisturbed:
-    """The states between the stages of a run that nothing disturbed, and one sandbox to disturb."""
+    """The states between the stages of an undisturbed run, and one sandbox to disturb."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,15 +25,15 @@ class Undisturbed:
         fresh_sandbox(self._states[0])
 
     def before(self, stage: str) -> Path:
-        """The sandbox as it was before a stage; made when it is first asked for."""
+        """Return the sandbox as it was before a stage; it is made on first use."""
         return self._state(STAGES.index(stage))
 
     def after(self, stage: str) -> Path:
-        """The sandbox as it was after a stage."""
+        """Return the sandbox as it was after a stage."""
         return self._state(STAGES.index(stage) + 1)
 
     def pushed(self) -> Path:
-        """The sandbox after the data stages, all of it on the remote."""
+        """Return the sandbox after the data stages, with everything on the remote."""
         pushed = self._folder / "pushed"
         if not pushed.exists():
             self.sandbox.become(self.after("split"))
@@ -54,8 +54,9 @@ class Undisturbed:
 
 
 def again(sandbox: Sandbox, *arguments: str) -> bool:
-    """Run a command that was killed once more. Returns whether DVC first failed on its own notes, which
-    `cocoseg verify --repair` repairs.
+    """Run a killed command again. Return whether DVC first failed on its own state.
+
+    If so, `cocoseg verify --repair` repairs it.
     """
     ended = sandbox.dvc(*arguments)
     if ended.status and any(line in ended.said for line in BROKEN_NOTES):
@@ -68,7 +69,7 @@ def again(sandbox: Sandbox, *arguments: str) -> bool:
 
 
 def each(points: Iterable[int], claim: Callable[[int], None]) -> dict[int, str]:
-    """The points at which the claim does not hold, and why not."""
+    """Return the points at which the claim fails, and why."""
     failed = {}
     for point in points:
         try:

@@ -141,7 +141,7 @@ def test_images_go_by_licence_number_of_instances_and_lack_of_annotations() -> N
     ]
     assert dropped(images, annotations, licenses=(4, 5), max_instances=2) == (
         {"license": 1, "no_annotation": 1, "no_kept_annotation": 1, "too_many_instances": 1},
-        {"class_not_chosen": 1, "image_licence": 1, "image_too_many_instances": 3},
+        {"class_not_chosen": 1, "image_license": 1, "image_too_many_instances": 3},
     )
 
 

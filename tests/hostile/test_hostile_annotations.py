@@ -85,7 +85,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
      "is nested too deeply"),
     ("a list at the top", b"[1, 2]", "strange.json: is a list, not COCO's instances format"),
     ("images an object", b'{"images": {}, "annotations": [], "categories": []}', "'images' is an object; expected a l"),
-    ("bytes that are no UTF-8", instances() + b"\xff\xfe", "is not UTF-8, which JSON is written in"),
+    ("bytes that are no UTF-8", instances() + b"\xff\xfe", "is not UTF-8, the encoding of JSON"),
     ("UTF-16", instances().decode().encode("utf-16"), "byte 0 is not UTF-8"),
     ("NUL bytes", bytes(1000), "strange.json: is not JSON: "),
     ("half of a character in a file_name", with_image(file_name="\ud800.jpg"), "is not JSON: JSON is malformed"),
@@ -96,7 +96,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("gzip of 100 MB of zeros", gzip.compress(bytes(100_000_000), 1), "is a gzip archive; unpack it"),
     ("a zip that climbs", zip_of("../../canary/photo.jpg", b"mine"), "is a zip archive; unpack it"),
     ("a git-LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "is a git-LFS pointer"),
-    ("the key images twice, once empty", b'{"images":[1],' + instances()[1:-1] + b',"images":[]}', "holds no images"),
+    ("the key images twice, once empty", b'{"images":[1],' + instances()[1:-1] + b',"images":[]}', "contains no im"),
     ("two categories of one id", instances(categories=({"id": 1, "name": "dog"},)), "two categories have the id 1"),
     ("two categories of one name", instances(categories=({"id": 2, "name": "cat"},)), "two categories are named 'cat'"),
     ("a class named background", instances(categories=({"id": 2, "name": "background"},)), "is named 'background', as"),
@@ -353,5 +353,8 @@ def test_a_filtered_file_that_a_stranger_put_there_is_checked_again(sandbox: San
     status, line = sandbox.stage("download_images", {"dataset": "custom", "images": str(sandbox.strange)})
 
     assert status == 1
-    assert line == "image 1: file_name '../../canary/photo.jpg' leaves its folder; run: dvc repro -f filter"
+    assert (
+        line
+        == "image 1: file_name '../../canary/photo.jpg' is not a valid name below a folder; run: dvc repro -f filter"
+    )
     sandbox.tell("file_name", "climbing, in the file that filter wrote", line)

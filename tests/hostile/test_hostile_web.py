@@ -31,7 +31,7 @@ def custom(sandbox: Sandbox, url: str, *, process: bool = False) -> tuple[int, s
     return sandbox.stage("download", {"dataset": "custom", "annotations": url}, process=process)
 
 
-_PLAIN = "another host without https, for which nothing vouches; this is not followed"
+_PLAIN = "another host without https, which cannot be verified; this is not followed"
 ELSEWHERE = {
     "the metadata of a cloud": (METADATA, f"redirects to http://169.254.169.254, {_PLAIN}"),
     "the same over https": (METADATA.replace("http:", "https:"), "which is at 169.254.169.254, not a public address"),
@@ -48,8 +48,8 @@ ELSEWHERE = {
     "a file of this machine": ("file:///etc/passwd", "redirects to file:, another scheme; this is not followed"),
     "a text in the address": ("data:text/plain,hello", "redirects to data:, another scheme; this is not followed"),
     "another protocol": ("ftp://example.org/a.json", "redirects to ftp:, another scheme; this is not followed"),
-    "no address": ("http://[/", "redirects to what is not a valid URL"),
-    "itself, for ever": ("/a.json", "redirects once more after 10 redirects; open it in a browser"),
+    "no address": ("http://[/", "redirects to an invalid URL"),
+    "itself, for ever": ("/a.json", "redirects more than 10 times; open it in a browser"),
 }  # fmt: skip
 
 
@@ -121,10 +121,10 @@ def gzip_bomb() -> Iterator[bytes]:
 
 LIMIT = 20_000_000
 ANSWERS: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
-    "an answer without an end": (endless, "more than 20,000,000 bytes, which no such file has"),
-    "an answer without a length or an end": (without_length, "more than 20,000,000 bytes, which no such file has"),
-    "5 GB, declared": (declared_huge, "more than 20,000,000 bytes, which no such file has"),
-    "100 MB of zeros in 0.5 MB of gzip": (gzip_bomb, "more than 20,000,000 bytes, which no such file has"),
+    "an answer without an end": (endless, "is too large; expected at most 20,000,000 bytes"),
+    "an answer without a length or an end": (without_length, "is too large; expected at most 20,000,000 bytes"),
+    "5 GB, declared": (declared_huge, "is too large; expected at most 20,000,000 bytes"),
+    "100 MB of zeros in 0.5 MB of gzip": (gzip_bomb, "is too large; expected at most 20,000,000 bytes"),
     "more bytes than declared": (longer_than_declared, "the server answered 400, at the first attempt"),
     "fewer bytes than declared": (shorter_than_declared, "run again later: what has arrived is kept"),
 }
@@ -171,13 +171,19 @@ def test_another_file_system_is_read_up_to_a_bound_too(tmp_path: Path) -> None:
     with Source(f"memory://{tmp_path}") as source:
         assert source.fetch("a.json", most_bytes=1001) == bytes(1001)
         assert source.fetch("a.json", 5, 8) == bytes(3)
-        with pytest.raises(TooLargeError, match=r"a\.json: more than 1,000 bytes"):
+        with pytest.raises(TooLargeError, match=r"a\.json: is too large; expected at most 1,000 bytes"):
             source.fetch("a.json", most_bytes=1000)
 
 
 ADDRESSES = {
-    "a chain that unpacks": ("zip://a.json::http://127.0.0.1:1/a.zip", "a chain of addresses; fetch and unpack it"),
-    "a chain through a cache": ("simplecache::http://127.0.0.1:1/a.json", "a chain of addresses; fetch and unpack it"),
+    "a chain that unpacks": (
+        "zip://a.json::http://127.0.0.1:1/a.zip",
+        "is a chain of URLs; download and unpack the file",
+    ),
+    "a chain through a cache": (
+        "simplecache::http://127.0.0.1:1/a.json",
+        "is a chain of URLs; download and unpack the file",
+    ),
     "a protocol that nobody has": ("gopher://127.0.0.1/a.json", "ValueError: Protocol not known: gopher; expected a"),
     "a password": ("https://me:canary-password@example.org/a.json", "annotations is an address on example.org with a"),
     "a token as the user": ("https://canary-token@example.org/a.json", "annotations is an address on example.org with"),
@@ -281,8 +287,8 @@ ARCHIVES: dict[str, tuple[bytes, str | None]] = {
     "a size of 4.1 GB": (patched(PLAIN, 22, 24, struct.pack("<I", 4_100_000_000)),
                          "has 4,100,000,000 bytes, expected at most 4,000,000,000; delete it and run"),
     "100 MB of blanks in 0.1 MB": (zipped({MEMBER: b" " * 100_000_000}), "is empty (100000000 bytes)"),
-    "one name twice": (twice(), "holds annotations/instances_val2017.json twice; delete it and run"),
-    "another name": (zipped({"instances.json": b"{}"}), "holds no annotations/instances_val2017.json; delete it and"),
+    "one name twice": (twice(), "contains annotations/instances_val2017.json twice; delete it and run"),
+    "another name": (zipped({"instances.json": b"{}"}), "contains no annotations/instances_val2017.json; delete it"),
     "another name in front of the file": (PLAIN[:30] + b"X" + PLAIN[31:], "File name in directory"),
     "a password": (patched(PLAIN, 6, 8, b"\x01"), "is encrypted, password required"),
     "a compression that nobody has": (patched(PLAIN, 8, 10, struct.pack("<H", 98)), "That compression method is not"),

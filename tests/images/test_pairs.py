@@ -23,13 +23,13 @@ def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
         pairs(["a.jpg"], {}, tmp_path / "images", tmp_path / "masks")
     pair = write_pairs(tmp_path, 1)[0]
     pair.mask.unlink()
-    with pytest.raises(CocosegError, match=r"masks/000\.png: not there"):
+    with pytest.raises(CocosegError, match=r"masks/000\.png: not found"):
         read_pair(pair, classes=3)
 
 
 def test_a_mask_value_outside_the_classes_is_named(tmp_path: Path) -> None:
     pair = write_pairs(tmp_path, 1)[0]
-    with pytest.raises(CocosegError, match=r"masks/000\.png: holds the value 2; expected 0 to 1 or 255"):
+    with pytest.raises(CocosegError, match=r"masks/000\.png: contains the value 2; expected 0 to 1 or 255"):
         read_pair(pair, classes=2)
 
 
@@ -38,7 +38,7 @@ def test_the_bytes_of_a_label_map_are_checked_as_its_file_is() -> None:
     assert decoded_mask(encode_png(labels), 3, "HEAD: masks/a.png").tolist() == labels.tolist()
     again = "make it again with: dvc repro -f evaluate"
     for data, classes, found in (
-        (encode_png(labels), 2, "holds the value 2; expected 0 to 1 or 255"),
+        (encode_png(labels), 2, "contains the value 2; expected 0 to 1 or 255"),
         (b"", 3, "not a single-channel 8-bit PNG"),
     ):
         with pytest.raises(CocosegError) as caught:
@@ -59,6 +59,6 @@ def test_a_missing_broken_or_wrongly_sized_image_is_named(tmp_path: Path) -> Non
     first.image.unlink()
     second.image.write_bytes(b"not a picture")
     third.image.write_bytes(cv2.imencode(".png", np.zeros((5, 4, 3), np.uint8))[1].tobytes())
-    for pair, problem in ((first, "not there"), (second, "not_an_image"), (third, "wrong_size")):
+    for pair, problem in ((first, "not found"), (second, "not_an_image"), (third, "wrong_size")):
         with pytest.raises(CocosegError, match=f"{pair.image.name}: {problem}"):
             read_pair(pair, classes=3)

@@ -100,7 +100,7 @@ def test_a_missing_file_a_strange_model_json_and_foreign_weights_are_one_line_ea
         load_checkpoint(folder)
     write_json(folder / "model.json", info)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CocosegError, match=r"model\.safetensors: not there"):
+    with pytest.raises(CocosegError, match=r"model\.safetensors: not found"):
         load_checkpoint(folder)
 
 

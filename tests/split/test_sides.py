@@ -123,7 +123,7 @@ def test_official_tests_on_images_of_cocos_val_and_on_nothing_else() -> None:
 
 
 def test_official_without_a_val_image_is_an_error() -> None:
-    with pytest.raises(CocosegError, match="none of the images comes from COCO's val; use dataset: coco2017"):
+    with pytest.raises(CocosegError, match="no image comes from COCO's val; use dataset: coco2017"):
         split({1: {1}}, split_rule="official")
 
 
@@ -134,11 +134,11 @@ def test_an_empty_side_whose_share_is_not_0_is_an_error() -> None:
 
 def test_a_side_that_near_duplicates_or_the_hash_leave_empty_is_an_error_that_says_so() -> None:
     alike = dict.fromkeys((1, 2, 3), "00000000000000ff")
-    with pytest.raises(CocosegError, match="of 4 images, which are 2 without near-duplicates, and split_rule: exact"):
+    with pytest.raises(CocosegError, match="of 4 images in 2 groups of near-duplicates, which split_rule: exact"):
         split({image_id: {1} for image_id in range(4)}, split_rule="exact", phashes=alike)
     training = split({image_id: {1} for image_id in range(100)})["train"][:20]
     with pytest.raises(
-        CocosegError, match="of 20 images, none of which its hash deals there; .*or set split_rule: exact"
+        CocosegError, match="of 20 images, and the hash of none of them falls there; .*or set split_rule: exact"
     ):
         split({image_id: {1} for image_id in training})
 
@@ -155,7 +155,9 @@ def test_every_image_can_test_a_model_that_needs_no_training(rule: str) -> None:
 
 
 def test_official_with_nothing_for_cocos_train_images_is_an_error() -> None:
-    with pytest.raises(ValueError, match="test_share is 1 and split_rule official, .*; expected a test_share below 1"):
+    with pytest.raises(
+        ValueError, match="test_share is 1 and split_rule is official, .*; expected a test_share below 1"
+    ):
         SplitParams(data_seed=0, split_rule="official", train_share=0, val_share=0, test_share=1)
 
 

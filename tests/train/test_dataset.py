@@ -130,7 +130,7 @@ def test_what_fits_nowhere_is_read_when_needed(tmp_path: Path, monkeypatch: pyte
     assert all(samples[0, index][0].shape == (3, 16, 16) for index in range(3))
     samples.close()
     assert samples[0, 2][0].shape == (3, 16, 16)
-    with pytest.raises(CocosegError, match=r"000\.png: not there"):
+    with pytest.raises(CocosegError, match=r"000\.png: not found"):
         samples[0, 0]
 
 
@@ -210,7 +210,7 @@ def test_reduced_photographs_differ_from_whole_ones_less_than_one_can_see(tmp_pa
 
 
 def test_a_mask_of_another_class_list_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CocosegError, match="holds the value 2"):
+    with pytest.raises(CocosegError, match="contains the value 2"):
         Samples(write_pairs(tmp_path, 2), 2, SQUASH, None, seed=0).keep("test")
 
 
@@ -221,7 +221,7 @@ def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(tmp_path: Pat
     with pytest.raises(CocosegError) as caught:
         list(loader(samples, ValidationBatches(2, 1), workers, pin_memory=False))
     assert str(caught.value) == (
-        f"{pairs[0].mask}: holds the value 2; expected 0 to 1 or 255; make it again with: dvc repro -f mask"
+        f"{pairs[0].mask}: contains the value 2; expected 0 to 1 or 255; make it again with: dvc repro -f mask"
     )
 
 

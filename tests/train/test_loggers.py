@@ -134,7 +134,8 @@ def test_a_library_that_is_not_installed_is_named_with_the_way_to_it(
     monkeypatch.setenv("COCOSEG_WANDB", "x")
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(
-        CocosegError, match="COCOSEG_WANDB is set, but wandb is not installed; expected the extra wandb: pip install"
+        CocosegError,
+        match="COCOSEG_WANDB is set, but wandb is not installed; it comes with the extra 'wandb': pip install",
     ):
         record_two_epochs(repository)
 

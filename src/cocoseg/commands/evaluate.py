@@ -16,7 +16,7 @@ from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
 from cocoseg.evaluate.evaluation import EvaluateParams, check_model
 from cocoseg.evaluate.scored_side import Side, score_side, side_to_score
-from cocoseg.images.pairs import Sides
+from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import (
     INFO,
     ModelInfo,
@@ -88,7 +88,7 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
 
 def _side(side: str | None, split: Path | None) -> Side:
     """Return the images to score; raise `CocosegError` for a list that names none."""
-    sides = Sides(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     if split is None:
         found = Side(side, sides.pairs(side)) if side else side_to_score(sides)
         place = sides.splits / f"{found.name}.txt"
@@ -97,7 +97,7 @@ def _side(side: str | None, split: Path | None) -> Side:
         unknown = next((name for name in listed if name not in known), None)
         if unknown is not None:
             raise CocosegError(f"{split}: {unknown[:80]!r} is not an image with a mask; {_LIST}")
-        found, place = Side(str(split), sides.listed(listed)), split
+        found, place = Side(str(split), sides.pairs_of(listed)), split
     if not found.pairs:
         raise CocosegError(f"{place}: lists no image; there is nothing to score")
     return found

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, with the same bytes for the same content."""
+"""Write files whole or not at all, with the same bytes for the same content, and read them."""
 
 import csv
 import errno
@@ -19,7 +19,7 @@ T = TypeVar("T")
 Row = TypeVar("Row", bound=msgspec.Struct)
 Mapped = bytes | mmap.mmap
 
-UNFINISHED = ".writing-"  # begins the name of a file that is not whole yet; .dvcignore and .gitignore have it
+UNFINISHED = ".writing-"  # prefix of a file that is still being written; .dvcignore and .gitignore list it
 _MAKE = "make it with: dvc repro"
 
 
@@ -31,11 +31,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 @contextmanager
 def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to: `path` shows either its old content or, at the end, all of the new, also after a kill.
+    """Yield a file to write to. `path` keeps its old content until all of the new is written, even after a kill.
 
-    `durable` waits for the disk first, so that a power cut leaves no empty file: for what DVC does not make again.
+    `durable` waits for the disk, so that a power cut leaves no empty file: for files that DVC cannot make again.
     """
-    # Not tempfile's: those are for the owner only, while an output is as readable as any other new file.
+    # Not the tempfile module: only the owner could read the file, and an output must be as readable as any new file.
     temporary = path.parent / f"{UNFINISHED}{os.urandom(8).hex()}"
     try:
         with _created(temporary) as file:
@@ -48,45 +48,45 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-            # about the file that was asked for: a full disk names none, and the temporary one nobody knows
+            # Name the file that the caller wants: a full disk names none, and nobody knows the temporary one.
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
 def mapped(path: Path) -> Mapped:
-    """The bytes of a file that an earlier stage wrote, without a copy of them; `CocosegError` if it is missing."""
+    """Return a memory map of a file that an earlier stage wrote. Raises `CocosegError` if it is missing."""
     try:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; {_MAKE}") from None
+        raise CocosegError(f"{path}: not found; {_MAKE}") from None
     except ValueError:  # an empty file cannot be mapped
         return b""
 
 
 def release(raw: Mapped) -> None:
-    """Give the memory of a mapped file back; what is wanted of it after all is read again."""
-    if isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Windows does that by itself
+    """Free the memory of a mapped file; what is used again is read again."""
+    if isinstance(raw, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # Windows does this by itself
         raw.madvise(mmap.MADV_DONTNEED)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented UTF-8 JSON in the order of its keys. NaN is written as null."""
+    """Write `content` as indented UTF-8 JSON and keep the order of its keys. NaN becomes null."""
     write_bytes(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file that an earlier stage wrote; `CocosegError` if it is missing."""
+    """Return the bytes of a file that an earlier stage wrote. Raises `CocosegError` if it is missing."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; {_MAKE}") from None
+        raise CocosegError(f"{path}: not found; {_MAKE}") from None
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The bytes of a file of the user's own, also behind a link.
+    """Return the bytes of the user's own file. Links are followed.
 
-    Raises `OSError`, with `EINVAL` for a pipe or device, which may have no end, and `EFBIG` beyond `most_bytes`.
+    Raises `OSError`: with `EINVAL` for a pipe or device, which may never end, and with `EFBIG` beyond `most_bytes`.
     """
     info = path.stat()
     if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
@@ -97,12 +97,12 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
 
 
 def read_json(path: Path, type_: type[T]) -> T:
-    """The content of a JSON file that an earlier stage wrote; `CocosegError` if it is missing or not a `type_`."""
+    """Return the content of a JSON file of an earlier stage. Raises `CocosegError` if missing or not a `type_`."""
     return decoded_json(read_bytes(path), type_, str(path))
 
 
 def decoded_json(content: bytes, type_: type[T], place: str) -> T:
-    """The content of a JSON file's bytes, as `read_json` gives it; `place` names it in errors."""
+    """Return the content of the bytes of a JSON file, as `read_json` does; `place` names the file in errors."""
     try:
         return msgspec.json.decode(content, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -110,7 +110,7 @@ def decoded_json(content: bytes, type_: type[T], place: str) -> T:
 
 
 def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgspec.Struct]) -> None:
-    """Write records as CSV under a header of their field names; `None` is an empty cell, lines end in LF."""
+    """Write records as CSV with their field names as the header. `None` is an empty cell; lines end with LF."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(row_type.__struct_fields__)
@@ -119,12 +119,12 @@ def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgsp
 
 
 def read_table(path: Path, row_type: type[Row]) -> list[Row]:
-    """The records of a CSV that `write_table` wrote; `CocosegError` if it is missing or has other columns."""
+    """Return the records of a CSV file of `write_table`. Raises `CocosegError` if missing or not of `row_type`."""
     return decoded_table(read_bytes(path), row_type, str(path))
 
 
 def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
-    """The records of a CSV's bytes, as `read_table` gives them; `place` names it in errors."""
+    """Return the records of the bytes of a CSV file, as `read_table` does; `place` names the file in errors."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -140,33 +140,34 @@ def decoded_table(content: bytes, row_type: type[Row], place: str) -> list[Row]:
             )
             for row in reader
         ]
-    except (msgspec.ValidationError, csv.Error) as error:  # csv's own: a cell of over 128 KiB
+    except (msgspec.ValidationError, csv.Error) as error:  # csv.Error: a cell of over 128 KiB
         raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
 
 
 def read_lines(path: Path, way_out: str = _MAKE) -> list[str]:
-    """The lines of a text file, without empty ones; `CocosegError` with this `way_out` if it is missing or no text.
+    """Return the lines of a text file, without empty ones.
 
-    Without one it is a file that an earlier stage wrote.
+    Raises `CocosegError`, which ends with `way_out`, if the file is missing or not UTF-8. The default `way_out` is for
+    a file that an earlier stage wrote.
     """
     try:
-        # not splitlines: a file name may hold other characters that it takes for line ends
+        # Not splitlines: it also splits at characters that a file name may hold.
         return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; {way_out}") from None
+        raise CocosegError(f"{path}: not found; {way_out}") from None
     except UnicodeDecodeError:
         raise CocosegError(f"{path}: not UTF-8 text; {way_out}") from None
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write one line per entry, each ended by LF."""
+    """Write one line per entry, each ending with LF."""
     write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _created(path: Path) -> BinaryIO:
     try:
         return path.open("xb")
-    except FileNotFoundError:  # its folder: most are there already
+    except FileNotFoundError:  # Only now make the folder: most exist already.
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("xb")
 

@@ -1,4 +1,4 @@
-"""`params.yaml`, read strictly: every key known, every value of its type and in its range."""
+"""Read `params.yaml` strictly: every key is known, and every value has its type and lies in its range."""
 
 import reprlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from cocoseg.core.redaction import without_secrets
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 
-# An alias in YAML can make a few lines a list of billions of entries.
+# A few lines of YAML aliases can expand to a list of billions of entries.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
@@ -23,11 +23,11 @@ Params = TypeVar("Params", bound=msgspec.Struct)
 
 
 def load_params(params_type: type[Params], path: Path = PARAMS, pipeline: Path = PIPELINE) -> Params:
-    """The fields of `params_type`, a frozen struct whose field names are keys of `params.yaml`.
+    """Return the parameters of `params_type`, a frozen struct whose field names are keys of `params.yaml`.
 
     A type may check its fields against each other in `__post_init__` with `ValueError("key is …; expected …")`.
     Raises `CocosegError` for a file that is not a flat YAML 1.2 mapping, a key that no stage of `dvc.yaml` declares,
-    a missing key, a wrong type or a value out of range.
+    a missing key, and a value of the wrong type or out of range.
     """
     values = _read_mapping(path)
     _refuse_unknown_keys(values, declared_params(pipeline), path)
@@ -42,22 +42,22 @@ def load_params(params_type: type[Params], path: Path = PARAMS, pipeline: Path =
 
 
 def declared_params(pipeline: Path = PIPELINE) -> set[str]:
-    """The keys of `params.yaml` that any stage of `dvc.yaml` declares."""
+    """Return the keys of `params.yaml` that any stage of `dvc.yaml` declares."""
     stages = _read_mapping(pipeline).get("stages", {})
     return {key for stage in stages.values() for key in stage.get("params", [])}
 
 
 def allowed(type_: Any) -> str:
-    """The values of a field's type, in words: «a number above 0, such as 0.001»."""
+    """Return the allowed values of a type in words, such as "a number above 0, such as 0.001"."""
     return _describe(inspect.type_info(type_))
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        # ruamel reads YAML 1.2: 1e-4 is a number and `no` is a word, which PyYAML (1.1) turns round.
+        # ruamel reads YAML 1.2: 1e-4 is a number and `no` is a string; PyYAML (1.1) reads both the other way around.
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; run from the root of the repository") from None
+        raise CocosegError(f"{path}: not found; run from the root of the repository") from None
     except RecursionError:
         raise CocosegError(f"{path}: is nested too deeply; expected lines of 'key: value'") from None
     except (YAMLError, ValueError) as error:  # ValueError: such as the date 2024-13-45
@@ -109,7 +109,7 @@ def _describe(info: inspect.Type) -> str:
         case inspect.IntType() | inspect.FloatType():
             return _describe_number(info)
         case inspect.StrType():
-            return "a word"
+            return "a string"
         case inspect.LiteralType(values=values):
             return "one of " + ", ".join(str(value) for value in values)
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item) | inspect.SetType(item_type=item):

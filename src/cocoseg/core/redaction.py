@@ -1,4 +1,4 @@
-"""What is said of an address or a failure, without the secrets in it."""
+"""Remove secrets from addresses and error messages before they are shown."""
 
 import os
 import re
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-NO_SECRETS = ("url", "endpointurl", "region", "profile")  # settings of a remote that may be shown
+NO_SECRETS = ("url", "endpointurl", "region", "profile")  # settings of a remote that are safe to show
 
 
 _SECRET = re.compile("KEY|SECRET|TOKEN|PASSW|PWD|_PAT$|CREDENTIAL|CONNECTION_STRING", re.IGNORECASE)
 
 
 def one_line(error: Exception, config: Mapping[str, Any]) -> str:
-    """What the error says, on one line and without secrets: those of the environment and of DVC's `config`."""
+    """Return the error's message on one line, without the secrets of the environment and of DVC's `config`."""
     secrets = [value for name, value in os.environ.items() if _SECRET.search(name)]
     for remote in config.get("remote", {}).values():
         secrets += [value for name, value in remote.items() if name not in NO_SECRETS]
@@ -25,12 +25,12 @@ def one_line(error: Exception, config: Mapping[str, Any]) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text without a password in an address, which may hold a `/`, or a query, which may be a signature."""
+    """Return the text without the secrets in its URLs: a password, which may hold a `/`, or a query, a signature."""
     return re.sub(r"(?<=://)(?:[^/\s]*|\S*:\S*)@|(?<=\S)[?#]\S+", "", text)
 
 
 def holds_secret(location: str) -> bool:
-    """Whether an address has what may be a secret: a user with a password or of a web server, a query, a fragment."""
+    """Return whether a URL may hold a secret: a password, the user of a web server, a query or a fragment."""
     if "://" not in location:
         return False
     scheme, _, rest = location.lower().partition("://")
@@ -41,7 +41,7 @@ def holds_secret(location: str) -> bool:
 
 
 def host_of(location: str) -> str:
-    """The part of an address that may always be shown."""
+    """Return the host of a URL, the part that is always safe to show."""
     try:
         return urlsplit(location).hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""The annotations of a dataset, verified to be COCO's instances format as far as later stages rely on it."""
+"""Fetch or draw the annotations of a dataset, and verify the parts of COCO's format that later stages rely on."""
 
 import codecs
 import re
@@ -42,7 +42,7 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def instances_json(params: DownloadParams) -> bytes:
-    """The annotations file of the dataset, as its bytes. Raises `CocosegError` if it cannot be had or is not COCO."""
+    """Return the bytes of the annotations file. Raises `CocosegError` if it cannot be fetched or is not COCO."""
     match params.dataset:
         case "sample":
             return draw_annotations()
@@ -53,7 +53,7 @@ def instances_json(params: DownloadParams) -> bytes:
 
 
 def custom_instances(location: str) -> bytes:
-    """The annotations file at a local path or a URL, byte by byte, verified."""
+    """Return the annotations file at a local path or a URL, verified and unchanged but for a byte order mark."""
     path = local_path(location)
     if path is None:
         with Source(location) as source:
@@ -62,18 +62,18 @@ def custom_instances(location: str) -> bytes:
         try:
             raw = read_regular(path, MOST_BYTES)
         except FileNotFoundError:
-            raise CocosegError(f"{location}: not there; {_WAY_OUT}") from None
+            raise CocosegError(f"{location}: not found; {_WAY_OUT}") from None
         except OSError as error:
             raise CocosegError(f"{location}: {error.strerror}; {_WAY_OUT}") from None
-    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors on Windows put before UTF-8
+    raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of some editors on Windows
     content = verify_instances(raw, location)
     if re.fullmatch(rb"\[\s*\]", content["images"]):
-        raise CocosegError(f"{location}: holds no images; {_WAY_OUT}")
+        raise CocosegError(f"{location}: contains no images; {_WAY_OUT}")
     return raw
 
 
 def named_instances(dataset: NamedDataset) -> bytes:
-    """The annotations of one or two of COCO's splits, from the archive in the cache, which is fetched if need be."""
+    """Return the annotations of one or two of COCO's splits, from an archive that is fetched into the cache once."""
     archive = dataset.annotations
     cache = cache_folder()
     target = archive_path(cache, Path(archive.path).name)
@@ -85,7 +85,7 @@ def named_instances(dataset: NamedDataset) -> bytes:
     try:
         with Source(coco_url()) as source:
             source.download(archive.path, target, archive.bytes, archive.sha256)
-    except OSError as error:  # such as a disk that filled up
+    except OSError as error:  # such as a full disk
         raise CocosegError(f"{target}: {error.strerror}; fix that, or name another cache with COCOSEG_CACHE") from None
     parts = [read_member(target, member) for member in dataset.members()]
     if len(parts) > 1:
@@ -95,35 +95,37 @@ def named_instances(dataset: NamedDataset) -> bytes:
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """One file of a zip archive, without unpacking the others. Raises `CocosegError`."""
+    """Return one file of a zip archive without unpacking the others. Raises `CocosegError`."""
     try:
         with zipfile.ZipFile(archive) as file:
             if file.namelist().count(member) > 1:
-                raise zipfile.BadZipFile(f"holds {member} twice")
+                raise zipfile.BadZipFile(f"contains {member} twice")
             info = file.getinfo(member)
             if info.file_size > MOST_BYTES:
                 raise zipfile.BadZipFile(f"{member} has {info.file_size:,} bytes, expected at most {MOST_BYTES:,}")
-            return file.read(info)  # not more than it declares; nothing is unpacked to a path that it names
+            return file.read(info)  # no more than it declares, and nothing is unpacked to a path that it names
     except KeyError:
-        raise CocosegError(f"{archive}: holds no {member}; delete it and run: dvc repro download") from None
+        raise CocosegError(f"{archive}: contains no {member}; delete it and run: dvc repro download") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise CocosegError(f"{archive}: {error}; delete it and run: dvc repro download") from None
 
 
 def merge_instances(parts: Sequence[bytes], places: Sequence[str]) -> bytes:
-    """Annotations files as one: images and annotations appended, categories the same in all. Ids are COCO's, unique."""
+    """Merge annotations files: append images and annotations, require equal categories. COCO's ids are unique."""
     contents = [verify_instances(part, place) for part, place in zip(parts, places, strict=True)]
     merged: dict[str, Raw | list[Raw]] = {**contents[0]}
     for content, place in zip(contents[1:], places[1:], strict=True):
         if msgspec.json.decode(content["categories"]) != msgspec.json.decode(contents[0]["categories"]):
-            raise CocosegError(f"{place}: its categories differ from those of {places[0]}; these files are no pair")
+            raise CocosegError(
+                f"{place}: its categories differ from those of {places[0]}; these files do not belong together"
+            )
     for key in ("images", "annotations"):
         merged[key] = [entry for content in contents for entry in msgspec.json.decode(content[key], type=list[Raw])]
     return msgspec.json.encode(merged)
 
 
 def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
-    """The top level of an annotations file, its lists not yet looked into: single bad entries are `filter`'s work.
+    """Return the top level of an annotations file, its lists not decoded: `filter` deals with single bad entries.
 
     `place` names the file in errors. Raises `CocosegError`.
     """
@@ -167,7 +169,7 @@ def _refuse_other_formats(raw: bytes, place: str) -> None:
     if not start:
         raise CocosegError(f"{place}: is empty ({len(raw)} bytes); copy or download it again")
     if start.startswith(b"version https://git-lfs"):
-        raise CocosegError(f"{place}: is a git-LFS pointer, not the file; where it came from run: git lfs pull")
+        raise CocosegError(f"{place}: is a git-LFS pointer, not the file; in its repository run: git lfs pull")
     for magic, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip")):
         if raw.startswith(magic):
             raise CocosegError(f"{place}: is a {kind} archive; unpack it and name the JSON inside")
@@ -177,24 +179,24 @@ def _refuse_other_formats(raw: bytes, place: str) -> None:
 
 def _refuse_other_encodings(raw: bytes, place: str) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(raw), _TEXT_CHUNK_BYTES):  # in parts: the whole text would double the memory
+    for start in range(0, len(raw), _TEXT_CHUNK_BYTES):  # in chunks: the whole text would double the memory
         chunk = raw[start : start + _TEXT_CHUNK_BYTES]
         try:
             decoder.decode(chunk, final=start + len(chunk) == len(raw))
         except UnicodeDecodeError as error:
             raise CocosegError(
-                f"{place}: byte {start + error.start} is not UTF-8, which JSON is written in; save the file as UTF-8"
+                f"{place}: byte {start + error.start} is not UTF-8, the encoding of JSON; save the file as UTF-8"
             ) from None
 
 
 def _not_json(raw: bytes, error: str, place: str) -> str:
     if "truncated" in error:
-        return f"{place}: is truncated: the JSON breaks off at its last byte, {len(raw)}; copy or download it again"
+        return f"{place}: is truncated: the JSON ends early, after {len(raw)} bytes; copy or download it again"
     return f"{place}: is not JSON: {error}; expected a COCO instances JSON"
 
 
 def _kind(raw: bytes | Raw) -> str:
-    names = {b"[": "a list", b"{": "an object", b'"': "a text", b"n": "null", b"t": "true", b"f": "false"}
+    names = {b"[": "a list", b"{": "an object", b'"': "a string", b"n": "null", b"t": "true", b"f": "false"}
     return names.get(_first_byte(raw), "a number")
 
 

@@ -1,4 +1,4 @@
-"""The images of the filtered annotations: fetched or drawn, checked, and placed under their own names."""
+"""Fetch or draw the images of the filtered annotations, check them, and write them under their own names."""
 
 import errno
 import hashlib
@@ -30,10 +30,10 @@ from cocoseg.tables import ImageRow
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import process_pool, worker_count
 
-_AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
+_CONCURRENT_REQUESTS = 24  # enough to hide a server's latency, few enough not to be told to slow down
 Status = Literal["ok", "missing"] | Defect
-# What a file of the user's own that cannot be read is, if it is that alone and not the disk that fails.
-_UNREAD: dict[int | None, Status] = {
+# The status of a user's file that cannot be read, for errors of the file and not of the disk.
+_STATUS_OF_ERRNO: dict[int | None, Status] = {
     errno.ENOENT: "missing",
     errno.EISDIR: "missing",
     errno.ENOTDIR: "missing",
@@ -42,7 +42,7 @@ _UNREAD: dict[int | None, Status] = {
     errno.EFBIG: "too_large",
 }
 
-_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
+_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs; an estimate for files of unknown size
 
 
 class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,15 +56,16 @@ class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def download_images(images: Sequence[Image], params: DownloadImagesParams, folder: Path) -> list[ImageRow]:
-    """Write every image that can be had to `folder`; one row per image, in the order of their ids.
+    """Write every usable image to `folder`, and return one row per image in the order of their ids.
 
-    Raises `CocosegError` if a disk has no room, not one image can be had, or a server fails beyond patience: a row
-    only ever says what would be so again tomorrow.
+    Raises `CocosegError` if a disk has no room, no image can be used, or a server keeps failing: a row records only
+    what would be the same in a later run.
     """
     for image in images:
         if not is_safe(image.file_name):
             raise CocosegError(
-                f"image {image.id}: file_name {image.file_name!r} leaves its folder; run: dvc repro -f filter"
+                f"image {image.id}: file_name {image.file_name!r} is not a valid name below a folder; "
+                "run: dvc repro -f filter"
             )
     folder.mkdir(parents=True, exist_ok=True)
     match params.dataset:
@@ -93,16 +94,16 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
 
 
 def draw_images(images: Sequence[Image], folder: Path) -> list[ImageRow]:
-    """The drawn sample's images, drawn by as many processes as there are cores."""
+    """Draw the images of the sample, in as many processes as there are workers."""
     _announce(f"{len(images):,} images to draw")
     with process_pool(len(images)) as pool:
         return _run(pool, [partial(_draw, image, folder) for image in images])
 
 
 def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[ImageRow]:
-    """Images of a local folder, copied; the user's own files are never linked to, nor changed."""
+    """Copy the images of a local folder. The user's own files are never linked to or changed."""
     if not source.is_dir():
-        found = "a file" if source.exists() else "not there"
+        found = "is a file" if source.exists() else "not found"
         raise CocosegError(
             f"{source}: {found}; expected the folder of the images; name another with: "
             "dvc exp run -S dataset=custom -S images=/path/images"
@@ -118,10 +119,10 @@ def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[Ima
 def fetch_images(
     images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path, *, changing: bool = False
 ) -> list[ImageRow]:
-    """Images from below a URL, many at a time, by way of the cache: what is there is not asked for again.
+    """Fetch images below a URL, many at a time, through the cache: what is in it is not requested again.
 
-    `paths`: where each image lies below `prefix`. A URL is taken to hold the same image for ever, as COCO's do, unless
-    `changing`: then the server is asked first for what it has there now.
+    `paths` gives the place of each image below `prefix`. A URL is expected to show the same image forever, as COCO's
+    do, unless `changing`: then the server is first asked for the version that it has.
     """
     cache = cache_folder()
     source = Source(prefix)
@@ -130,21 +131,21 @@ def fetch_images(
     is_coco = prefix == coco_url()
     total, rest = (len(some) * MEAN_IMAGE_BYTES if is_coco else _estimated_bytes(some) for some in (images, missing))
     known = (
-        f"those that have not changed come from {cache}"
+        f"unchanged ones come from {cache}"
         if changing
-        else f"{len(images) - len(missing):,} are in {cache} already, about {gigabytes(rest)} to fetch"
+        else f"{len(images) - len(missing):,} are already in {cache}, about {gigabytes(rest)} to fetch"
     )
     _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
     require_room({folder: total, cache: rest})
     tasks = [
         partial(_fetch, image, source, path, cache, changing, folder) for image, path in zip(images, paths, strict=True)
     ]
-    with ThreadPoolExecutor(_AT_ONCE) as pool, source:
+    with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool, source:
         return _run(pool, tasks)
 
 
 def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
-    """Check the bytes of one image and write them, as they are, to `folder` if they are good."""
+    """Check the bytes of one image and, if they are good, write them unchanged to `folder`."""
     row = _checked(image, data)
     if row.status == "ok":
         write_bytes(folder / image.file_name, data)
@@ -153,16 +154,16 @@ def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
 
 def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, folder: Path) -> ImageRow:
     url, version = source.url(path), source.version(path) if changing else ""
-    # What the server gives no version of is not kept: there would be no telling when it is out of date.
+    # Without a version from the server nothing is cached: nobody could tell when it is out of date.
     cached = None if version is None else image_path(cache, f"{url} {version}" if version else url)
     if cached is not None and cached.exists():
         row = place_image(image, cached.read_bytes(), folder)
         if row.status == "ok":
-            return row  # else damaged since it came: once more
+            return row  # else it was damaged in the cache: fetch it again
     row = _fetch_anew(image, source, path, cached, folder)
     if row.status in ("ok", "missing", "too_large"):
         return row
-    # Broken on its way, or where it lies? Only then it comes so once more, and tomorrow.
+    # Damaged on the way or at the source? Only in the second case will it be damaged again.
     return _fetch_anew(image, source, path, cached, folder)
 
 
@@ -183,9 +184,9 @@ def _copy(image: Image, path: Path, folder: Path) -> ImageRow:
     try:
         data = read_regular(path, most_bytes(image.width, image.height))
     except OSError as error:
-        if error.errno not in _UNREAD:
+        if error.errno not in _STATUS_OF_ERRNO:
             raise
-        return _row(image, _UNREAD[error.errno])
+        return _row(image, _STATUS_OF_ERRNO[error.errno])
     return place_image(image, data, folder)
 
 
@@ -194,7 +195,10 @@ def _draw(image: Image, folder: Path) -> ImageRow:
 
 
 def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageRow]:
-    """The rows of all tasks. Raises `CocosegError` if transfers failed: at once if as many as run at a time did."""
+    """Return the rows of all tasks.
+
+    Raises `CocosegError` if a transfer failed: at the end, or at once if as many in a row fail as run at a time.
+    """
     futures = [pool.submit(task) for task in tasks]
     rows: list[ImageRow] = []
     failures: list[TransferError] = []
@@ -207,12 +211,12 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
             except TransferError as error:
                 failures.append(error)
                 in_a_row += 1
-                if in_a_row == _AT_ONCE:
+                if in_a_row == _CONCURRENT_REQUESTS:
                     break
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     if failures:
-        raise CocosegError(f"{failures[0]} ({len(failures)} of {len(tasks)} images failed, {len(rows)} are there)")
+        raise CocosegError(f"{failures[0]} ({len(failures)} of {len(tasks)} images failed, {len(rows)} are complete)")
     return rows
 
 
@@ -244,7 +248,7 @@ def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArra
 
 
 def _header(data: bytes | None) -> Header | None:
-    """What the file declares, if it gets that far."""
+    """Return what a file declares, or `None` if it has no valid header."""
     try:
         return read_header(data or b"")
     except ImageDefect:
@@ -252,7 +256,7 @@ def _header(data: bytes | None) -> Header | None:
 
 
 def _estimated_bytes(images: Sequence[Image]) -> int:
-    # What more pixels than that declare is not fetched to its end.
+    # A file that declares more pixels is not fetched to its end.
     return round(sum(min(image.width * image.height, MOST_PIXELS) for image in images) * _BYTES_PER_PIXEL)
 
 

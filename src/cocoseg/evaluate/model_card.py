@@ -12,7 +12,7 @@ import msgspec
 from tabulate import tabulate
 
 from cocoseg.core.files import read_json, write_bytes
-from cocoseg.images.pairs import Sides
+from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
 from cocoseg.scores.formats import UNKNOWN, interval, number
 
@@ -87,7 +87,7 @@ def write_card(
     info: ModelInfo,
     cost: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    sides: Sides,
+    sides: SplitFiles,
     split_metrics: Path,
     filtered: Path,
 ) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from cocoseg.evaluate.baselines import DecodedPair, baseline_scores
 from cocoseg.evaluate.evaluation import EvaluateParams, Evaluation, evaluate, evaluation_metrics
 from cocoseg.evaluate.pretraining import seen_in_pretraining
-from cocoseg.images.pairs import Pair, Sides, read_pair
+from cocoseg.images.pairs import Pair, SplitFiles, read_pair
 from cocoseg.model.weights import ModelInfo
 from cocoseg.tables import ImageRow
 
@@ -30,7 +30,7 @@ class ScoredSide(NamedTuple):
     warnings: list[str]
 
 
-def side_to_score(sides: Sides) -> Side:
+def side_to_score(sides: SplitFiles) -> Side:
     """Return the test side, or the validation side where there is no test side."""
     test = sides.pairs("test")
     return Side("test", test) if test else Side("val", sides.pairs("val"))
@@ -55,7 +55,7 @@ def score_side(
 def score_test_side(
     params: EvaluateParams,
     model: tuple[nn.Module, ModelInfo],
-    sides: Sides,
+    sides: SplitFiles,
     images: Sequence[ImageRow],
     predictions: Path,
 ) -> ScoredSide:

@@ -1,4 +1,4 @@
-"""The bytes of an image file, and the pixels that they hold: RGB uint8 (H, W, 3), of the size that annotations say."""
+"""Decode image files to RGB (H, W, 3) uint8 of the annotated size, and reject what cannot be used."""
 
 from pathlib import Path
 
@@ -10,32 +10,32 @@ from cocoseg.images.headers import ImageDefect, read_header
 
 __all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "most_bytes", "read_image", "read_reduced_image"]
 
-MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb or a mistake
+MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a decompression bomb or a mistake
 
-# The widest pixels there are: four channels of 16 bits. The rest is for previews, profiles and texts.
+# The largest pixels are four channels of 16 bits. The rest is for previews, profiles and text.
 _BYTES_PER_PIXEL = 8
 _BESIDE_PIXELS_BYTES = 16 * 2**20
 
-# Color without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
+# Color without alpha, 8 bits per channel: grayscale gets three channels, and 16 bits lose the lower eight.
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
 _JPEG = b"\xff\xd8\xff"
-# Named for grayscale, these are the bits of the divisor alone; those named for color also say BGR.
+# The flags named GRAYSCALE hold only the bits of the divisor; those named COLOR also ask for BGR.
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 
 def most_bytes(width: int, height: int) -> int:
-    """How many bytes a file of so many pixels may have."""
+    """Return how many bytes a file of `width` × `height` pixels may have."""
     return min(width * height, MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
 def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels of an image file or of its bytes, RGB (height, width, 3).
+    """Return the pixels of an image file or of its bytes, RGB (height, width, 3).
 
-    An EXIF orientation is followed only if it alone explains the annotated `width` and `height`; else the pixels stay
-    as stored, as COCO's annotations take them. Made for files that `check_image` has seen before: it decodes and no
-    more. Raises `ImageDefect`.
+    Follows an EXIF orientation only if nothing else explains the annotated `width` and `height`. Otherwise the pixels
+    stay as stored, which is what COCO's annotations refer to. Decodes without further checks: `check_image` must have
+    accepted the file before. Raises `ImageDefect`.
     """
     data = file.read_bytes() if isinstance(file, Path) else file
     pixels = _decode(data, _AS_STORED)
@@ -49,27 +49,27 @@ def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]
 def read_reduced_image(
     file: Path | bytes, width: int, height: int, least_width: int, least_height: int
 ) -> tuple[NDArray[np.uint8], int]:
-    """The pixels of a JPEG whose sides the decoder divides by 8, 4 or 2 if that leaves at least the size asked for.
+    """Return the pixels of a JPEG, its sides divided by 8, 4 or 2 if the result has at least the least size.
 
-    Returns them, (⌈height / divisor⌉, ⌈width / divisor⌉, 3), and the divisor; it is 1, and the pixels are those of
-    `read_image`, for every other file. Raises `ImageDefect`.
+    Returns the pixels, (⌈height / divisor⌉, ⌈width / divisor⌉, 3), and the divisor. For every other file the pixels
+    are those of `read_image`, and the divisor is 1. Raises `ImageDefect`.
     """
     data = file.read_bytes() if isinstance(file, Path) else file
     divisor = next((by for by in _REDUCED if width >= by * least_width and height >= by * least_height), 1)
     if divisor > 1 and data.startswith(_JPEG):
         header = read_header(data)
-        # The declared size, for a reduced one is the same for several. The few that EXIF has to turn go the long way.
+        # Compare the declared size: several sizes share a reduced one. The few files that EXIF rotates are not reduced.
         if (header.width, header.height) == (width, height):
             return _decode(data, _AS_STORED | _REDUCED[divisor]), divisor
     return read_image(data, width, height), 1
 
 
 def check_image(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels of an image file from outside, as `read_image` gives them.
+    """Check an image file from outside, and return its pixels as `read_image` does.
 
-    A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one (also turned on its
-    side, where EXIF explains it) and not beyond `MOST_PIXELS`: all of that before the decoder sees it, which fills
-    what is missing with gray in some formats, talks on standard error, and would take any memory a file asks for.
+    Accepts a still JPEG, PNG, WebP or BMP that has its end, and whose declared size is the annotated one (also rotated
+    by 90°, if EXIF explains it) and at most `MOST_PIXELS`. Checks this before the decoder sees the file: it fills
+    missing parts with gray in some formats, writes to standard error, and takes any memory that a file asks for.
     Raises `ImageDefect`.
     """
     header = read_header(data)

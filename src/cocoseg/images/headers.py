@@ -1,4 +1,4 @@
-"""What image files say of themselves, read without decoding them: format, size, whether the end is there."""
+"""Read the headers of image files without decoding them: format, size, whether the end is there."""
 
 import re
 import struct
@@ -10,8 +10,8 @@ import msgspec
 Defect = Literal["empty", "not_an_image", "too_large", "truncated", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each is a pass over all of its pixels
-# The next marker as decoders find it, over coded data, padding and junk; restarts and 0x01 have no length.
+_MOST_SCANS = 100  # in a JPEG; a progressive one has about ten, and each is a pass over all pixels
+# The next marker as decoders find it, past coded data, padding and junk. Restarts and 0x01 have no length.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -25,19 +25,19 @@ class ImageDefect(Exception):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a file says of itself before a pixel is decoded. Sizes in pixels, as stored.
+    """What a file declares before a pixel is decoded. Sizes are in pixels, as stored.
 
-    `converted`: what of it decoding turns into RGB of 8 bits: «gray», «cmyk», «16bit», «alpha».
+    `converted`: what decoding turns into 8-bit RGB, of "gray", "cmyk", "16bit" and "alpha".
     """
 
     width: int
     height: int
-    complete: bool  # its end is there
+    complete: bool  # whether the end of the file is there
     converted: tuple[str, ...] = ()
 
 
 def read_header(data: bytes) -> Header:
-    """The declared size of a still JPEG, PNG, WebP or BMP, and whether its end is there. Raises `ImageDefect`."""
+    """Return the header of a still JPEG, PNG, WebP or BMP. Raises `ImageDefect`."""
     if not data:
         raise ImageDefect("empty")
     if data.startswith(b"\xff\xd8\xff"):
@@ -117,4 +117,4 @@ def _bmp_header(data: bytes) -> Header:
     if data[14:18] == b"\x0c\0\0\0":  # the short header of OS/2
         (width, height, bits), compression = struct.unpack_from("<HH2xH", data, 18), 0
     needed = offset + (width * bits + 31) // 32 * 4 * abs(height) if compression == 0 else 0
-    return Header(width, abs(height), len(data) >= needed)  # a negative height: stored from the top
+    return Header(width, abs(height), len(data) >= needed)  # negative height: rows are stored from the top

@@ -1,4 +1,4 @@
-"""Images and their masks, as the data stages left them."""
+"""Read images and their masks as the data stages wrote them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from cocoseg.images.headers import ImageDefect
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """One image of a split and where it and its mask lie."""
+    """One image of a split: its file name, and the paths of the image and its mask."""
 
     file_name: str
     image: Path
@@ -24,20 +24,22 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, masks: Path) -> list[Pair]:
-    """The pairs of `file_names`, which are relative to `images`; `mask_map` leads to names relative to `masks`.
+    """Return the pairs of `file_names`, which are relative to `images`; `mask_map` gives names relative to `masks`.
 
     Raises `CocosegError` for an image without its mask.
     """
     found = []
     for file_name in file_names:
         if file_name not in mask_map:
-            raise CocosegError(f"{images / file_name}: has no mask in the map; make the masks with: dvc repro -f mask")
+            raise CocosegError(
+                f"{images / file_name}: has no mask in the map; make the masks again with: dvc repro -f mask"
+            )
         found.append(Pair(file_name=file_name, image=images / file_name, mask=masks / mask_map[file_name]))
     return found
 
 
-class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the lists of a split lie, and the images and masks that they name."""
+class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The paths of a split: its lists of file names, and the images and masks that they name."""
 
     splits: Path
     mask_map: Path
@@ -45,18 +47,18 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
     masks: Path
 
     def pairs(self, side: str) -> list[Pair]:
-        """Return the pairs of `side`: train, val or test. Raises `CocosegError` for a file that is missing."""
-        return self.listed(read_lines(self.splits / f"{side}.txt"))
+        """Return the pairs of a side: train, val or test. Raises `CocosegError` for a missing file."""
+        return self.pairs_of(read_lines(self.splits / f"{side}.txt"))
 
-    def listed(self, file_names: Sequence[str]) -> list[Pair]:
-        """Return the pairs of the images that `file_names` names."""
+    def pairs_of(self, file_names: Sequence[str]) -> list[Pair]:
+        """Return the pairs of the images named by `file_names`."""
         return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks)
 
 
 def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The image, RGB (H, W, 3) uint8, and its mask, (H, W) uint8 of class indices below `classes`, or 255.
+    """Return the image, RGB (H, W, 3) uint8, and its mask, (H, W) uint8 of class indices below `classes`, or 255.
 
-    Raises `CocosegError`, naming the file, for one that is missing or broken or a mask value outside the classes.
+    Raises `CocosegError`, which names the file, if one is missing or broken, or for a mask value outside the classes.
     """
     mask = read_mask(pair, classes)
     height, width = mask.shape
@@ -65,18 +67,18 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 
 def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:
-    """The mask of `read_pair`, or a prediction in its place; `stage` is the one that made it."""
+    """Return the mask of a pair, or a prediction in its place; errors name `stage`, which makes it again."""
     try:
         data = pair.mask.read_bytes()
     except FileNotFoundError:
-        raise CocosegError(f"{pair.mask}: not there; make it again with: dvc repro -f {stage}") from None
+        raise CocosegError(f"{pair.mask}: not found; make it again with: dvc repro -f {stage}") from None
     return decoded_mask(data, classes, str(pair.mask), stage)
 
 
 def decoded_mask(data: bytes, classes: int, place: str, stage: str = "mask") -> NDArray[np.uint8]:
-    """The label map in a PNG's bytes, (H, W) uint8 of class indices below `classes`, or 255.
+    """Return the label map in the bytes of a PNG, (H, W) uint8 of class indices below `classes`, or 255.
 
-    Raises `CocosegError`, which calls the file `place` and names `stage` as its maker, for other content.
+    Raises `CocosegError` for other content; the message calls the file `place` and says to run `stage` again.
     """
     mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
@@ -84,7 +86,7 @@ def decoded_mask(data: bytes, classes: int, place: str, stage: str = "mask") -> 
     outside = (mask >= classes) & (mask != IGNORE)
     if outside.any():
         raise CocosegError(
-            f"{place}: holds the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
+            f"{place}: contains the value {int(mask[outside][0])}; expected 0 to {classes - 1} or {IGNORE}; "
             f"make it again with: dvc repro -f {stage}"
         )
     return mask.astype(np.uint8, copy=False)
@@ -93,15 +95,15 @@ def decoded_mask(data: bytes, classes: int, place: str, stage: str = "mask") -> 
 def read_reduced(
     pair: Pair, height: int, width: int, least_height: int, least_width: int
 ) -> tuple[NDArray[np.uint8], int]:
-    """The image of a mask of `height` × `width`, its sides divided while at least the size asked for remains.
+    """Return the image of a pair whose mask is `height` × `width`, reduced as far as the least size allows.
 
-    Returns it, RGB (⌈height / divisor⌉, ⌈width / divisor⌉, 3) uint8, and the divisor: 1, 2, 4 or 8.
+    Returns RGB (⌈height / divisor⌉, ⌈width / divisor⌉, 3) uint8 and the divisor: 1, 2, 4 or 8. Raises `CocosegError`.
     """
     path = pair.image
     again = "get the images again with: dvc repro -f download_images"
     try:
         return read_reduced_image(path, width, height, least_width, least_height)
     except FileNotFoundError:
-        raise CocosegError(f"{path}: not there; {again}") from None
+        raise CocosegError(f"{path}: not found; {again}") from None
     except ImageDefect as defect:
         raise CocosegError(f"{path}: {defect.reason}; expected an image of {width}×{height} pixels; {again}") from None

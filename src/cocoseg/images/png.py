@@ -1,4 +1,4 @@
-"""PNG files whose bytes depend on the pixels alone, not on the zlib that a machine happens to have."""
+"""Write PNG files whose bytes depend on the pixels alone, not on the version of zlib."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ _FILTER_NONE, _FILTER_UP = 0, 2
 
 
 def encode_png(pixels: npt.NDArray[Any]) -> bytes:
-    """`pixels` as a PNG: gray (H, W) of uint8 or uint16, or RGB (H, W, 3) of uint8. https://www.w3.org/TR/png-3/"""
+    """Return `pixels` as a PNG: gray (H, W) uint8 or uint16, or RGB (H, W, 3) uint8. https://www.w3.org/TR/png-3/"""
     rows, color_type, row_filter = _rows(pixels)
     height, width = pixels.shape[:2]
     scanlines = np.empty((height, 1 + rows.shape[1]), np.uint8)
@@ -24,7 +24,7 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
 
 
 def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
-    """The bytes of each row after its filter, (H, bytes); the PNG color type; the filter."""
+    """Return the filtered bytes of each row, (H, bytes), the PNG color type and the row filter."""
     height = pixels.shape[0]
     match pixels.dtype, pixels.ndim:
         case np.dtypes.UInt8DType(), 2:
@@ -33,7 +33,7 @@ def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
             return pixels.astype(">u2").view(np.uint8), _GRAY, _FILTER_NONE
         case np.dtypes.UInt8DType(), 3 if pixels.shape[2] == 3:
             rows = pixels.reshape(height, -1)
-            # Differences to the row above: a picture has few equal neighbours but many small differences.
+            # Differences to the row above: a picture has few equal neighbors, but many small differences.
             return np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])), _RGB, _FILTER_UP
         case _:
             raise ValueError(
@@ -42,8 +42,8 @@ def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
 
 
 def _deflate(scanlines: npt.NDArray[np.uint8]) -> bytes:
-    # Run lengths only: every zlib and zlib-ng finds the same runs, while their searches for matches differ.
-    # Of label maps, small blocks (memLevel 4) take a fifth less time than the usual 8, and 3 % fewer bytes.
+    # Run lengths only: every zlib and zlib-ng finds the same runs, but their searches for matches differ.
+    # For label maps, small blocks (memLevel 4) take a fifth less time than the usual 8, and 3 % fewer bytes.
     deflate = zlib.compressobj(level=1, wbits=15, memLevel=4, strategy=zlib.Z_RLE)
     return deflate.compress(scanlines.data) + deflate.flush()
 

@@ -1,1 +1,1 @@
-"""The stage `split`: deal images out to training, validation and test."""
+"""The stage `split`: assign images to training, validation and test."""

@@ -1,4 +1,4 @@
-"""Exact counts on each side, stratified: the rule `split_rule: exact`."""
+"""Split images into sides of exact size, stratified by class: `split_rule: exact`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from cocoseg.unit_hash import unit_hash
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 Group = Sequence[int]
-"""The ids of images that stay together; the first one names the group."""
+"""The ids of images that stay together; the first id names the group."""
 
 
 def exact_counts(images: int, shares: Mapping[Side, float]) -> dict[Side, int]:
-    """Whole numbers of images that sum to `images` and stay within 1 of each share: largest remainders (Hamilton)."""
+    """Return counts that sum to `images`, each within 1 of its share: the largest remainder method (Hamilton)."""
     quotas = {side: images * share for side, share in shares.items()}
-    # 1e-9: 0.1 * 30 is 3.0000000000000004 in floats, and no remainder
+    # 1e-9: 0.1 * 30 is 3.0000000000000004 in floats, which is no remainder.
     counts = {side: int(quota + 1e-9) for side, quota in quotas.items()}
     by_remainder = sorted(SIDES, key=lambda side: (-round(quotas[side] - counts[side], 9), SIDES.index(side)))
     for side in by_remainder[: images - sum(counts.values())]:
@@ -26,11 +26,11 @@ def exact_counts(images: int, shares: Mapping[Side, float]) -> dict[Side, int]:
 def exact_sides(
     groups: Sequence[Group], classes_of_image: Mapping[int, set[int]], shares: Mapping[Side, float], data_seed: int
 ) -> dict[int, Side]:
-    """Return the side of each image: exact counts, groups together, each class on each side in its share.
+    """Return the side of each image: counts are exact, groups stay together, each side gets its share of each class.
 
-    Iterative stratification: the rarest class is dealt out first, each of its groups to the side that still lacks most
-    of it (Sechidis, Tsoumakas and Vlahavas 2011); while a class has no more groups left than sides without it, those
-    sides come first. At last groups of one size change places where a side still lacks a class.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): deals out the rarest class first, each group to
+    the side that lacks most of it. A class with no more groups left than there are sides without it
+    goes to those sides first. At the end, groups of equal size are swapped where a side still lacks a class.
     """
     deal = _Deal(groups, classes_of_image, shares, data_seed)
     while any(deal.left_of_class.values()):
@@ -41,7 +41,7 @@ def exact_sides(
 
 
 class _Deal:
-    """The groups while they are dealt out to sides."""
+    """The state of the split while groups are dealt out to sides."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class _Deal:
         self.room = exact_counts(sum(len(group) for group in groups), shares)
         self.classes_of = {group[0]: set().union(*(classes_of_image[image] for image in group)) for group in groups}
         self.left_of_class: dict[int, dict[int, Group]] = defaultdict(dict)
-        # Groups of several come first, while there is room for them; the order within is a hash, not the file's.
+        # Larger groups come first, while there is room for them. The order among equals is a hash, not the file's.
         for group in sorted(groups, key=lambda one: (-len(one), unit_hash(data_seed, "split", one[0]), one[0])):
             for class_index in self.classes_of[group[0]]:
                 self.left_of_class[class_index][group[0]] = group
@@ -70,12 +70,12 @@ class _Deal:
         self.dealt = 0
 
     def next_group(self) -> tuple[Group, int]:
-        """Return a group of the class that has the fewest left, and that class."""
+        """Return the next group of the class with the fewest groups left, and that class."""
         rarest = min((len(left), class_index) for class_index, left in self.left_of_class.items() if left)[1]
         return next(iter(self.left_of_class[rarest].values())), rarest
 
     def side_for(self, group: Group, rarest: int) -> Side:
-        """Return the side that a group of the class `rarest` goes to."""
+        """Return the side that `group`, which has the class `rarest`, goes to."""
         fits = [side for side in self.sides if self.room[side] >= len(group)]
         fits = fits or [max(self.sides, key=lambda side: self.room[side])]
         lacking = [side for side in self.sides if not self.holds[side, rarest]]
@@ -98,7 +98,7 @@ class _Deal:
             del self.left_of_class[class_index][group[0]]
 
     def supply_lacking_classes(self) -> None:
-        """Swap groups of one size where a side lacks a class that another has twice, if neither side loses a class."""
+        """Swap groups of equal size if a side lacks a class that another has twice, and neither side loses a class."""
         for class_index in sorted({class_index for classes in self.classes_of.values() for class_index in classes}):
             for side in self.sides:
                 if not self.holds[side, class_index] and (swap := self._swap(class_index, side)) is not None:
@@ -108,7 +108,7 @@ class _Deal:
                     self._move(returned, side, donor)
 
     def _swap(self, class_index: int, side: Side) -> tuple[Group, Group] | None:
-        """Return a group that brings the class to `side`, and the one to give for it."""
+        """Return a group that brings the class to `side`, and the group of `side` to swap it for, or None."""
         for donated in self.groups:
             donor = self.side_of[donated[0]]
             if class_index not in self.classes_of[donated[0]] or self.holds[donor, class_index] < 2:
@@ -121,7 +121,7 @@ class _Deal:
         return None
 
     def _spares(self, side: Side, given: Group, got: Group) -> bool:
-        """Return whether a side that gives one group and gets another still has every class."""
+        """Return whether `side` still has all its classes after it gives one group and gets another."""
         lost = self.classes_of[given[0]] - self.classes_of[got[0]]
         return all(self.holds[side, class_index] > 1 for class_index in lost)
 

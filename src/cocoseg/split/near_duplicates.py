@@ -1,4 +1,4 @@
-"""Images that look the same, found by their perceptual hashes."""
+"""Find images that look the same by their perceptual hashes."""
 
 import itertools
 from collections import defaultdict
@@ -10,16 +10,17 @@ _BANDS = MOST_DIFFERING_BITS + 1
 
 
 def near_duplicate_pairs(phash_of_image: Mapping[int, str]) -> list[tuple[int, int]]:
-    """All pairs of image ids whose 64-bit hashes differ in at most 4 bits, sorted.
+    """Return the pairs of image ids whose 64-bit hashes differ in at most 4 bits, sorted.
 
-    Of five bands of a hash at least one is equal when four bits differ, so only images that share a band are compared.
+    If four bits differ, at least one of five bands is equal, so only images that share a band are compared. Images of
+    equal hash form a chain of pairs.
     """
     images_of_hash: dict[int, list[int]] = defaultdict(list)
     for image_id in sorted(phash_of_image):
         images_of_hash[int(phash_of_image[image_id], 16)].append(image_id)
     pairs: set[tuple[int, int]] = set()
     for same in images_of_hash.values():
-        # A chain stands for all pairs of equal hashes: ten thousand black images are not fifty million pairs.
+        # A chain, not all pairs: ten thousand black images would be fifty million pairs.
         pairs.update(itertools.pairwise(same))
     for hashes in _sharing_a_band(list(images_of_hash)):
         for position, first in enumerate(hashes):
@@ -31,7 +32,7 @@ def near_duplicate_pairs(phash_of_image: Mapping[int, str]) -> list[tuple[int, i
 
 
 def near_duplicate_groups(phash_of_image: Mapping[int, str]) -> list[list[int]]:
-    """The images partitioned so that near-duplicates of near-duplicates share a group; most groups hold one image."""
+    """Return the images in groups, so that near-duplicates of near-duplicates share a group. Most hold one image."""
     leader = {image_id: image_id for image_id in phash_of_image}
 
     def find(image_id: int) -> int:

@@ -1,4 +1,4 @@
-"""Which image trains, validates or tests."""
+"""Assign each image to a side: training, validation or test."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,35 +32,33 @@ class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"train_share + val_share + test_share is {total:g}; expected 1")
         if self.split_rule == "official" and self.train_share + self.val_share == 0:
             raise ValueError(
-                "test_share is 1 and split_rule official, which deals COCO's train images to train and val; "
+                "test_share is 1 and split_rule is official, which splits COCO's train images into train and val; "
                 "expected a test_share below 1, or split_rule: stable"
             )
 
     def shares(self) -> dict[Side, float]:
-        """The share of each side."""
+        """Return the share of each side."""
         return {"train": self.train_share, "val": self.val_share, "test": self.test_share}
 
 
 def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams) -> dict[Side, list[int]]:
-    """The image ids of each side in rising order. Only images that have a mask are split.
+    """Return the image ids of each side in ascending order. Only images that have a mask are split.
 
-    Raises `CocosegError` if a side whose share is not 0 stays empty.
+    Raises `CocosegError` if a side is empty and its share is not 0.
     """
     masked = {row.image_id for row in rows}
     image_ids = sorted(masked)
-    reason, way_out = "", ""  # where a side is empty
+    reason, way_out = "", ""  # for the message about an empty side
     match params.split_rule:
         case "stable":
             side_of = {image_id: _stable_side(image_id, params.shares(), params.data_seed) for image_id in image_ids}
-            reason, way_out = ", none of which its hash deals there", ", or set split_rule: exact"
+            reason, way_out = ", and the hash of none of them falls there", ", or set split_rule: exact"
         case "exact":
             phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
             groups = near_duplicate_groups(phashes)
             side_of = exact_sides(groups, _classes_of_image(rows), params.shares(), params.data_seed)
             if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
-                reason = (
-                    f", which are {len(groups)} without near-duplicates, and split_rule: exact keeps those together"
-                )
+                reason = f" in {len(groups)} groups of near-duplicates, which split_rule: exact keeps together"
         case "official":
             side_of = _official_sides([row for row in images if row.image_id in masked], params)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
@@ -79,7 +77,7 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
 def split_metrics(
     sides: Mapping[Side, Sequence[int]], images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams
 ) -> dict[str, Any]:
-    """Images of each side, images, instances and pixels of each class on it, and near-duplicates across sides."""
+    """Return the images of each side, its images, instances and pixels per class, and near-duplicates across sides."""
     side_of = {image_id: side for side, image_ids in sides.items() for image_id in image_ids}
     names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
     rows_of: dict[Side, list[MaskRow]] = {side: [] for side in SIDES}
@@ -103,7 +101,7 @@ def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) ->
     place = unit_hash(data_seed, "split", image_id)
     if place < shares["train"]:
         return "train"
-    # The last border is 1, not a sum of floats that may fall short of it.
+    # The last boundary is 1, not a sum of floats that may fall short of it.
     return "val" if shares["test"] == 0 or place < shares["train"] + shares["val"] else "test"
 
 
@@ -111,7 +109,7 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
     from_val = {row.image_id for row in images if (row.origin or "").startswith("val")}
     if not from_val:
         raise CocosegError(
-            "params.yaml: split_rule is official, but none of the images comes from COCO's val; "
+            "params.yaml: split_rule is official, but no image comes from COCO's val; "
             "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
         )
     if len(from_val) == len(images):
@@ -130,6 +128,6 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
 def _classes_of_image(rows: Sequence[MaskRow]) -> dict[int, set[int]]:
     classes: dict[int, set[int]] = defaultdict(set)
     for row in rows:
-        if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # others cover some objects wholly
+        if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # some objects are wholly covered by others
             classes[row.image_id].add(row.class_index)
     return classes

@@ -8,7 +8,7 @@ import msgspec
 from cocoseg.coco.categories import IGNORE, CategoryMapping
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_table
-from cocoseg.images.pairs import Pair, Sides
+from cocoseg.images.pairs import Pair, SplitFiles
 from cocoseg.model.weights import data_fingerprint
 from cocoseg.tables import MaskRow, class_totals
 from cocoseg.train.class_weights import ClassWeightsName, class_weights
@@ -37,7 +37,7 @@ class RunData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_run_data(
-    sides: Sides, mapping: Path, image_table: Path, mask_table: Path, class_weights_rule: ClassWeightsName
+    sides: SplitFiles, mapping: Path, image_table: Path, mask_table: Path, class_weights_rule: ClassWeightsName
 ) -> RunData:
     """Read what the data stages left for training. Raises `CocosegError` for a file that is missing or broken."""
     classes = read_json(mapping, CategoryMapping)

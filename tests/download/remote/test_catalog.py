@@ -60,5 +60,8 @@ def test_without_a_coco_url_the_folder_is_the_datasets_or_in_the_file_name() -> 
         image_url_path(NAMED["coco2014"], image(None, "COCO_val2014_000000000042.jpg"))
         == "val2014/COCO_val2014_000000000042.jpg"
     )
-    with pytest.raises(CocosegError, match="image 139: coco_url is None, which does not tell which of train2017 and"):
+    with pytest.raises(
+        CocosegError,
+        match="image 139: coco_url is None, which does not tell whether it belongs to train2017 or val2017",
+    ):
         image_url_path(NAMED["coco2017"], image(None))

@@ -1,1 +1,1 @@
-"""Files from elsewhere: which there are, how they come here, and where they are kept."""
+"""Files from elsewhere: the catalog of named datasets, transfers, and the cache."""

@@ -1,6 +1,6 @@
-"""The user's cache: what has arrived from the network outlives a kill and serves every run.
+"""The user's cache of downloads: what was fetched survives a kill and serves every run.
 
-It is a cache only: deleting it loses time, never a result.
+Deleting it costs time, never a result.
 """
 
 import hashlib
@@ -12,21 +12,21 @@ from cocoseg.core.errors import CocosegError
 
 
 def archive_path(folder: Path, name: str) -> Path:
-    """Where in the cache `folder` an archive lies."""
+    """Return the path of an archive in the cache `folder`."""
     return folder / "archives" / name
 
 
 def image_path(folder: Path, key: str) -> Path:
-    """Where in the cache `folder` the image lies whose URL, and version if it may change, is `key`.
+    """Return the path of an image in the cache `folder`; `key` is its URL, with its version if it may change.
 
-    The 256 sub-folders keep each of them small.
+    The 256 subfolders keep each of them small.
     """
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder / "images" / digest[:2] / digest
 
 
 def require_room(needed_bytes: Mapping[Path, int]) -> None:
-    """Raise `CocosegError` unless each folder's disk, which several may share, has room for what each needs."""
+    """Raise `CocosegError` unless the disk of each folder has room for its bytes. Folders may share a disk."""
     needed_on: dict[int, int] = {}
     folder_on: dict[int, Path] = {}
     for folder, needed in needed_bytes.items():
@@ -45,5 +45,5 @@ def require_room(needed_bytes: Mapping[Path, int]) -> None:
 
 
 def gigabytes(size_bytes: int) -> str:
-    """A size in words: `1.3 GB`."""
+    """Return a size in words, such as "1.3 GB"."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""The datasets that have a name: what to fetch, from where, and how it is known to be right. https://cocodataset.org"""
+"""The named datasets: what to fetch, from where, and how to verify it. https://cocodataset.org"""
 
 import os
 import re
@@ -29,7 +29,7 @@ _SPLIT = re.compile(r"(train|val|test)20\d\d")
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
-    """A file under `coco_url()`, with its exact size and SHA-256."""
+    """A file below `coco_url()`, with its exact size and SHA-256."""
 
     path: str
     bytes: int
@@ -37,13 +37,13 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NamedDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """One or two of COCO's splits, whose annotations lie in one archive."""
+    """One or two of COCO's splits; the annotations are in one archive."""
 
     annotations: Archive
     splits: tuple[str, ...]  # also the folders of the images
 
     def members(self) -> tuple[str, ...]:
-        """The files in the archive, one per split."""
+        """Return the names of the files in the archive, one per split."""
         return tuple(f"annotations/instances_{split}.json" for split in self.splits)
 
 
@@ -69,27 +69,27 @@ NAMED = {
 
 
 def coco_url() -> str:
-    """The prefix of COCO's files: the official one, or a mirror of it that `COCOSEG_COCO_URL` names."""
+    """Return the URL prefix of COCO's files: the official one, or that of the mirror in `COCOSEG_COCO_URL`."""
     return os.environ.get("COCOSEG_COCO_URL") or _OFFICIAL_URL
 
 
 def origin(image: Image) -> str | None:
-    """The split that an image came from, such as `train2017`: the folder of its `coco_url`, if it is one of COCO's."""
+    """Return the split in the `coco_url` of an image, such as `train2017`, or None if there is none."""
     try:
         folders = urlsplit(str(image.coco_url or "")).path.split("/")[:-1]
-    except ValueError:  # such as http://[: the field is a stranger's
+    except ValueError:  # such as http://[: the field may hold anything
         return None
     return folders[-1] if folders and _SPLIT.fullmatch(folders[-1]) else None
 
 
 def image_url_path(dataset: NamedDataset, image: Image) -> str:
-    """Where an image of a named dataset lies under `coco_url()`: `val2017/000000000139.jpg`."""
+    """Return the path below `coco_url()` of an image of a named dataset, such as `val2017/000000000139.jpg`."""
     split = origin(image)
     if split is None:
         split = next((name for name in dataset.splits if name in image.file_name), dataset.splits[0])
         if len(dataset.splits) > 1 and split not in image.file_name:
             raise CocosegError(
-                f"image {image.id}: coco_url is {image.coco_url!r}, which does not tell which of "
-                f"{' and '.join(dataset.splits)} it belongs to; run: dvc repro -f download"
+                f"image {image.id}: coco_url is {image.coco_url!r}, which does not tell whether "
+                f"it belongs to {' or '.join(dataset.splits)}; run: dvc repro -f download"
             )
     return f"{split}/{image.file_name}"

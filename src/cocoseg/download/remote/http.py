@@ -1,4 +1,4 @@
-"""The web as a source of files: redirects are judged, and answers are read up to a bound."""
+"""Fetch files over HTTP: check redirects, and read answers up to a limit."""
 
 import base64
 import hashlib
@@ -30,26 +30,26 @@ _TRUST = "if you trust it, name that address itself, or download the file and na
 _LOOK = "open it in a browser, download the file there and name its path"
 _NAT64 = ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ip_network("2000::/3")
-_VPN = ip_network("198.18.0.0/15")  # of tests, from which VPNs in "fake IP" mode give every name an address
-# Not public by IANA's registries either, which `is_global` of Python 3.11.7 does not know yet.
+_VPN = ip_network("198.18.0.0/15")  # for benchmarks; VPNs in "fake IP" mode resolve every name to it
+# Not public either by IANA's registries, but `is_global` of Python 3.11.7 does not know them yet.
 _SPECIAL = (ip_network("192.0.0.0/24"), ip_network("2002::/16"))
 
 
 class RedirectError(CocosegError):
-    """A server redirects to a place that is not followed."""
+    """A server redirects to an address that is not followed."""
 
 
 @dataclass
 class _Hop:
-    """One request, and the one whose answer redirected to it."""
+    """A request, and the request whose answer redirected to it."""
 
     url: URL
     sender: "_Hop | None" = None
-    number: int = 0  # of redirects before
-    own: bool = True  # the server that the user named, and nothing but it before: passwords are for it alone
-    address: str | None = field(init=False)  # of the server; that of a name which a proxy looks up is not known
+    number: int = 0  # of redirects before this request
+    own: bool = True  # to the server that the user named, as all before: only it gets passwords
+    address: str | None = field(init=False)  # of the server; unknown if a proxy resolves its name
     proxied: bool = False
-    barred: str | None = None  # the last address that was not connected to
+    barred: str | None = None  # the last address that was refused
 
     def __post_init__(self) -> None:
         self.address = _literal(self.url.host or "")
@@ -57,7 +57,8 @@ class _Hop:
     def bars(self, address: str) -> bool:
         """Return whether a redirect leads to an address that is not public.
 
-        A private server may lead to itself. Where a VPN hides what names mean, it alone knows, as a proxy does.
+        A private server may redirect to itself. If a VPN resolves all names to addresses of its own, their real
+        addresses are unknown, as with a proxy, and the redirect is allowed.
         """
         if self.sender is None or is_public(address):
             return False
@@ -68,13 +69,13 @@ class _Hop:
         return not is_hidden and self.sender.url.raw_host != self.url.raw_host
 
     def refusal(self, address: str) -> RedirectError:
-        """Return the error for an address that is barred."""
+        """Return the error for an address that `bars` refuses."""
         assert self.sender is not None
         where = f"{_origin(self.url)}, which is at {address}, not a public address"
         return self.sender.error(f"redirects to {where}; this is not followed")
 
     def error(self, what: str, way_out: str = _TRUST) -> RedirectError:
-        """Return the error that says what this server did, and its name if it is not the one that the user named."""
+        """Return the error for `what` this server did. Names the server, unless the user named it."""
         return RedirectError(f"{_origin(self.url) + ' ' if self.sender else ''}{what}; {way_out}")
 
 
@@ -82,7 +83,7 @@ _HOP: ContextVar[_Hop] = ContextVar("hop")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections that are judged by the address they lead to: what a name means may change between two look-ups."""
+    """Connections that are checked by IP address: a name may resolve differently in the next lookup."""
 
     def __init__(self) -> None:
         super().__init__(socket_factory=_socket)
@@ -102,7 +103,7 @@ class _Connector(aiohttp.TCPConnector):
             raise
         if not hop.proxied and connection.transport and (peer := connection.transport.get_extra_info("peername")):
             hop.address = str(peer[0])
-            if hop.bars(hop.address):  # a connection that an earlier request has left open
+            if hop.bars(hop.address):  # a connection that an earlier request left open
                 connection.close()
                 raise hop.refusal(hop.address)
         return connection
@@ -112,14 +113,15 @@ def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
     hop, address = _HOP.get(), str(info[4][0])
     if not hop.proxied and hop.bars(address):
         hop.barred = address
-        raise OSError(f"{address} is not a public address")  # the one error after which other addresses are tried
+        raise OSError(f"{address} is not a public address")  # after an OSError, the other addresses are tried
     return socket.socket(*info[:3])
 
 
 async def client(read_timeout_s: float, **_: Any) -> aiohttp.ClientSession:
-    """Return a session for `fsspec`'s file system of the web.
+    """Return a session for fsspec's HTTP file system.
 
-    `trust_env`: proxies, and passwords from `~/.netrc`. `unsafe`: cookies of servers without a name, too.
+    `trust_env`: use proxies of the environment, and passwords of `~/.netrc`. `unsafe`: accept cookies of servers
+    without a name, too.
     """
     return aiohttp.ClientSession(
         connector=_Connector(),
@@ -130,11 +132,10 @@ async def client(read_timeout_s: float, **_: Any) -> aiohttp.ClientSession:
 
 
 async def read(files: Any, url: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
-    """The bytes behind a URL, or those from `start` to before `end`, by way of fsspec's file system of the web.
+    """Return the bytes at a URL, or those from `start` to before `end`, through fsspec's HTTP file system.
 
-    Of an answer of more than `most_bytes`, counted after decompression, only so many and a few more. Raises
-    `RedirectError`, and what aiohttp raises, `ClientPayloadError` also for a whole answer with another MD5 than its
-    head says.
+    Stops reading soon after `most_bytes`, counted after decompression. Raises `RedirectError` and aiohttp's errors, of
+    which `ClientPayloadError` also for a complete answer whose MD5 is not the one in its headers.
     """
     headers = {} if end is None else {"Range": f"bytes={start or 0}-{end - 1}"}
     async with _answer(files, "GET", url, headers) as response:
@@ -149,14 +150,14 @@ async def read(files: Any, url: str, start: int | None, end: int | None, most_by
         said = said_md5(response.headers) if response.status == 200 and size <= most_bytes else None
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if said not in (None, found):
-            raise aiohttp.ClientPayloadError(f"the MD5 of what came is {found}, of what was sent {said}")
+            raise aiohttp.ClientPayloadError(f"the MD5 of the content is {found}, but the server announced {said}")
         return content
 
 
 async def version(files: Any, url: str) -> dict[str, str]:
-    """Return what the head of an answer says of a file: `ETag`, `Last-Modified` and `size`, as far as it does.
+    """Return what the headers of an answer say about a file: `ETag`, `Last-Modified` and `size`, if they are there.
 
-    Addresses that are signed for GET refuse HEAD, and some servers forget the size in it.
+    URLs that are signed for GET refuse HEAD, and some servers omit the size in it.
     """
     said: dict[str, str] = {}
     for method in ("HEAD", "GET"):
@@ -170,11 +171,12 @@ async def version(files: Any, url: str) -> dict[str, str]:
 
 
 def said_md5(headers: Mapping[str, str]) -> str | None:
-    """The MD5 of a file, in hexadecimal digits, if the head of an answer gives it: as `Content-MD5` (RFC 1864), or as
-    the ETag of an object on Amazon S3 that was put there in one part and is not encrypted with a key of one's own
-    («Object» in the S3 API Reference). COCO's images are such.
+    """Return the MD5 of a file, in hex digits, if the headers of an answer give it.
+
+    They give it as `Content-MD5` (RFC 1864), or as the ETag of an object on Amazon S3 that was uploaded in one part and
+    is not encrypted with a customer's key ("Object" in the S3 API Reference). COCO's images are such objects.
     """
-    if "Content-Encoding" in headers:  # then it is of what was packed
+    if "Content-Encoding" in headers:  # then it is that of the compressed content
         return None
     with suppress(ValueError):
         if len(digest := base64.b64decode(headers.get("Content-MD5", ""), validate=True)) == _MD5_BYTES:
@@ -190,7 +192,7 @@ def said_md5(headers: Mapping[str, str]) -> str | None:
 async def _answer(
     files: Any, method: str, url: str, headers: Mapping[str, str]
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The answer to a request, where it is after redirects. Raises `RedirectError`, and what aiohttp raises."""
+    """Yield the answer to a request, after redirects. Raises `RedirectError` and the errors of aiohttp."""
     session = await files.set_session()
     hop = _Hop(files.encode_url(url))
     while True:
@@ -209,18 +211,18 @@ async def _answer(
 async def _without_password(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    request.headers.pop("Authorization", None)  # from ~/.netrc, whose `default` is for every host
+    request.headers.pop("Authorization", None)  # from ~/.netrc, whose entry `default` is for every host
     return await handler(request)
 
 
 def _next(hop: _Hop, response: aiohttp.ClientResponse) -> _Hop:
-    """The request that an answer redirects to. Raises `RedirectError`."""
+    """Return the request that an answer redirects to. Raises `RedirectError`."""
     location = response.headers.get("Location")
     if response.status not in _REDIRECTS or not location:
-        raise hop.error(f"answered {response.status} without an address to go on to", _LOOK)
+        raise hop.error(f"answered {response.status} without an address to follow", _LOOK)
     if hop.number == MOST_REDIRECTS:
-        raise hop.error(f"redirects once more after {MOST_REDIRECTS} redirects", _LOOK)
-    # As it is, byte for byte: a signature may be of its very spelling. Only what no address may hold is quoted.
+        raise hop.error(f"redirects more than {MOST_REDIRECTS} times", _LOOK)
+    # Kept byte for byte, since a signature may cover the spelling. Only what no URL may contain is quoted.
     ascii_location = quote(location.encode("utf-8", "surrogateescape"), safe=string.punctuation)
     source = hop.url.with_user(None)
     try:
@@ -229,7 +231,7 @@ def _next(hop: _Hop, response: aiohttp.ClientResponse) -> _Hop:
         if defect is None:
             target = target.with_user(None)
     except ValueError:
-        defect = "redirects to what is not a valid URL"
+        defect = "redirects to an invalid URL"
     if defect is not None:
         raise hop.error(defect)
     own = hop.own and _is_same_server(source, target)
@@ -239,26 +241,26 @@ def _next(hop: _Hop, response: aiohttp.ClientResponse) -> _Hop:
 
 
 def redirect_defect(source: URL, target: URL) -> str | None:
-    """Return why a redirect is not followed, as far as its text tells, or `None`.
+    """Return why a redirect is not followed, judging by its URLs alone, or `None`.
 
-    https may lead to any host, since its certificate vouches for the redirect; http to its own host, or to https. On
-    http anyone on the way may have written the redirect, so nothing vouches for another host that has no certificate
-    either.
+    A server on https may redirect to any host, since its certificate vouches for the redirect. A server on http may
+    redirect to its own host or to https. Anyone on the way could have written the redirect, so another host without a
+    certificate is not trusted.
     """
     if target.scheme not in ("http", "https"):
         return f"redirects to {target.scheme[:20]}:, another scheme; this is not followed"
     there = f"redirects to {_origin(target)}"
     if not target.host:
-        return "redirects to what is not a valid URL"
+        return "redirects to an invalid URL"
     if (source.scheme, target.scheme) == ("https", "http"):
         return f"{there}, from https to http, where anyone on the way could change the file; this is not followed"
     if target.scheme == "http" and source.raw_host != target.raw_host:
-        return f"{there}, another host without https, for which nothing vouches; this is not followed"
+        return f"{there}, another host without https, which cannot be verified; this is not followed"
     return None
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address is a single host's on the public internet, also one that another one stands for."""
+    """Return whether an address is of a single host on the public internet. An embedded IPv4 address counts instead."""
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
         inside = ip.ipv4_mapped or (IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
@@ -269,7 +271,7 @@ def is_public(address: str) -> bool:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that a host is written as, also `2130706433`, `0x7f.1` or `127.1`; `None` if it is a name."""
+    """Return the IP address that a host is, also if written `2130706433`, `0x7f.1` or `127.1`; `None` for a name."""
     with suppress(ValueError):
         return str(ip_address(host))
     with suppress(OSError):
@@ -278,13 +280,13 @@ def _literal(host: str) -> str | None:
 
 
 def _is_same_server(source: URL, target: URL) -> bool:
-    ports = source.is_default_port() and target.is_default_port()  # http://a.org may send us to https://a.org
+    ports = source.is_default_port() and target.is_default_port()  # http://a.org may redirect to https://a.org
     return source.raw_host == target.raw_host and (
         ports or (source.scheme, source.port) == (target.scheme, target.port)
     )
 
 
 def _origin(url: URL) -> str:
-    """The part of an address that may always be shown: a path may hold a secret too."""
+    """Return the part of a URL that is always safe to show: a path may hold a secret too."""
     host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
     return f"{url.scheme}://{host}"[:100] + ("" if url.is_default_port() else f":{url.port}")

@@ -1,4 +1,4 @@
-"""Files from elsewhere: a local folder or any URL that fsspec opens, over networks that fail now and then."""
+"""Fetch files from a local folder or any URL that fsspec opens, over networks that fail now and then."""
 
 import hashlib
 import sys
@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: two runs at once may fetch the same archive twice
     fcntl = None  # type: ignore[assignment]
 
-# Waits between attempts; the same in every run, so that a failure can be repeated.
+# Waits between attempts; the same in every run, so that a failure can be reproduced.
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _FIRST_CONTACT_DELAYS = 2  # a host that has never answered is given up sooner
 
@@ -31,22 +31,22 @@ _VERSION_KEYS = ("ETag", "Last-Modified", "LastModified", "mtime", "size")  # of
 
 
 class TransferError(CocosegError):
-    """A file could not be had for a reason that may pass: no network, a server that fails, one that says no."""
+    """A file could not be fetched for a reason that may pass: no network, a server that fails or refuses."""
 
 
 class AbsentError(CocosegError):
-    """The server answered that it has no such file, or not for us."""
+    """The server answered that it has no such file, or denied access to it."""
 
 
 class TooLargeError(CocosegError):
-    """A file is larger than the caller has use for."""
+    """A file is larger than any file of its kind can be."""
 
 
 class Source:
-    """A prefix, below which files are fetched with retries. Safe to use from many threads.
+    """A URL prefix below which files are fetched with retries. Safe to use from many threads.
 
-    `prefix` is any URL that fsspec opens, but no chain of them. `with` it: leaving ends the waits of threads that
-    still retry.
+    `prefix` is any URL that fsspec opens, but not a chain of URLs. A context manager: leaving it ends the waits of
+    threads that still retry.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Source:
         options: dict[str, Any] = {}
         if "::" in prefix:  # such as zip://a.json::https://…, which would be unpacked without a bound
             raise CocosegError(
-                f"{without_secrets(prefix)}: a chain of addresses; fetch and unpack it, and name the local path"
+                f"{without_secrets(prefix)}: is a chain of URLs; download and unpack the file, and name its path"
             )
         if self._is_http:
             from cocoseg.download.remote import http
 
             options = {"get_client": http.client, "client_kwargs": {"read_timeout_s": read_timeout_s}}
         try:
-            # A file system of our own: fsspec's shared ones keep their connections until the process ends.
+            # Not one of fsspec's shared file systems, which keep their connections until the process ends.
             self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
         except (ValueError, ImportError) as error:
             raise CocosegError(
@@ -85,21 +85,21 @@ class Source:
         self._left.set()
 
     def url(self, path: str) -> str:
-        """The address of `path`, a plain name like `a b/c#1.jpg`; the prefix itself if it is empty."""
+        """Return the URL of `path`, a plain name like `a b/c#1.jpg`, or the prefix itself if it is empty."""
         return _joined(self.prefix, path, self._is_http)
 
     def shown(self, path: str = "") -> str:
-        """The address of `path` for people: without a password, and without a query, which may be a signature."""
+        """Return the URL of `path` for display: without a password, and without a query, which may be a signature."""
         return without_secrets(self.url(path))
 
     def fetch(
         self, path: str = "", start: int | None = None, end: int | None = None, most_bytes: int = MOST_BYTES
     ) -> bytes:
-        """The bytes of a file, or those from `start` to before `end`.
+        """Return the bytes of a file, or those from `start` to before `end`.
 
-        Failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) are tried again after each of the delays.
-        Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a redirect
-        that is not followed, `TransferError` for whatever else remains.
+        Retries failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) after each of the delays. Raises
+        `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a redirect that is
+        not followed, and `TransferError` for all other failures.
         """
         address = _joined(self._root, path, self._is_http)
         attempt = 0
@@ -111,7 +111,7 @@ class Source:
             except Exception as error:
                 if _is_absent(error):
                     self._answered = True
-                    raise AbsentError(f"{self.shown(path)}: not there ({self._said(error)})") from None
+                    raise AbsentError(f"{self.shown(path)}: not found ({self._said(error)})") from None
                 self._answered |= _is_answer(error)
                 patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
                 if attempt >= patience or not _may_pass(error):
@@ -131,26 +131,27 @@ class Source:
                 file.seek(start or 0)
                 content = file.read(most_bytes + 1 if end is None else end - (start or 0))
         if len(content) > most_bytes:
-            raise TooLargeError(f"more than {most_bytes:,} bytes, which no such file has")
+            raise TooLargeError(f"is too large; expected at most {most_bytes:,} bytes")
         return content
 
     def version(self, path: str) -> str | None:
-        """What tells the file at `path` from another one there before or after: what the server says of it, at least
-        its size. `None` if it says nothing, for whatever reason: `fetch` finds out.
+        """Return the version of the file at `path`: its ETag, modification time and size, as far as the server says.
+
+        Returns `None` if it says nothing, for whatever reason: `fetch` will find out.
         """
         address = _joined(self._root, path, self._is_http)
         try:
             info: dict[str, Any] = self._ask("version", address) if self._is_http else self._files.info(address)
-        except Exception:  # fsspec's file systems raise FileNotFoundError also where the network is down
+        except Exception:  # fsspec's file systems raise FileNotFoundError also if the network is down
             return None
         said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
         return " ".join(said) or None
 
     def download(self, path: str, target: Path, size_bytes: int, sha256: str) -> None:
-        """Make `target` the file at `path`, of exactly that size and SHA-256.
+        """Download the file at `path`, of this size and SHA-256, to `target`.
 
-        What arrived stays beside it as `.part`; the next call, also after a kill, asks for the rest only. A second
-        process waits for the first. Raises `CocosegError` if the size or the checksum differs.
+        An unfinished download stays beside it as `.part`; the next call, even after a kill, fetches only the rest. A
+        second process waits for the first. Raises `CocosegError` if the size or the checksum differs.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
@@ -166,8 +167,8 @@ class Source:
             if found != sha256:
                 part.unlink()
                 raise CocosegError(
-                    f"{self.shown(path)}: its SHA-256 is {found}, expected {sha256}; it was not kept: run again, "
-                    "and if it stays so, the server's copy is not the published one"
+                    f"{self.shown(path)}: its SHA-256 is {found}, expected {sha256}; it was not kept; run again, "
+                    "and if this repeats, the server's copy is not the published one"
                 )
             part.replace(target)
 
@@ -192,7 +193,7 @@ class Source:
                         f"file of {size_bytes}; it is not the published one"
                     )
                 file.write(chunk)
-                file.flush()  # a kill loses at most the chunk that is on its way
+                file.flush()  # a kill loses at most the current chunk
                 have += len(chunk)
                 bar.update(len(chunk))
             file.truncate(size_bytes)
@@ -205,7 +206,7 @@ class Source:
         return sync(self._files.loop, getattr(http, function), self._files, *arguments)
 
     def _said(self, error: Exception) -> str:
-        """What was answered and by whom; not the address that a redirect led to, whose path may be a secret too."""
+        """Return what was answered and by whom, without the URL of a redirect, whose path may be a secret."""
         status = _status(error)
         if status is None:
             return _one_line(error)
@@ -227,7 +228,7 @@ class Source:
 
 
 def local_path(location: str) -> Path | None:
-    """The path that a parameter names, or `None` if it is a URL of another machine."""
+    """Return the path that a parameter names, or `None` if it is the URL of another machine."""
     for scheme in ("file://", "local://"):
         if location.startswith(scheme):
             return Path(location.removeprefix(scheme))
@@ -235,12 +236,12 @@ def local_path(location: str) -> Path | None:
 
 
 def refuse_secrets(key: str, location: str) -> None:
-    """Raise `ValueError` if the address that the parameter `key` names holds what `dvc.lock` must not."""
+    """Raise `ValueError` if the value of the parameter `key` may hold a secret, which `dvc.lock` must not."""
     if holds_secret(location):
         raise ValueError(
             f"{key} is an address on {host_of(location) or 'a server'} with a user, password or query, which dvc.lock "
-            "would show to everyone; expected a plain address: passwords belong in ~/.netrc, keys of a store in the "
-            "environment; or download the file and name its path"
+            "would show to everyone; expected a plain address; put passwords into ~/.netrc and keys of a store into "
+            "the environment, or download the file and name its path"
         )
 
 
@@ -249,7 +250,7 @@ def _joined(prefix: str, path: str, is_http: bool) -> str:
         return prefix
     if not is_http:
         return f"{prefix.rstrip('/')}/{path}"
-    parts = urlsplit(prefix)  # a query, such as a signature, stays behind the path
+    parts = urlsplit(prefix)  # a query, such as a signature, stays after the path
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(path)}"))
 
 
@@ -269,7 +270,7 @@ def _is_answer(error: Exception) -> bool:
 
 
 def _is_absent(error: Exception) -> bool:
-    # fsspec's file systems raise these three for a missing key and for one that is not ours to read.
+    # fsspec's file systems raise these three for a missing file and for one that we may not read.
     return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) or _status(error) in (
         403,
         404,
@@ -294,7 +295,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the system ends the lock of a process that was killed."""
+    """Admit one process at a time; the system releases the lock of a killed process."""
     if fcntl is None:
         yield
         return
@@ -302,6 +303,6 @@ def _alone(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tqdm.write(f"waiting for another run, which fetches {lock.stem}", file=sys.stderr)
+            tqdm.write(f"waiting for another run that fetches {lock.stem}", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

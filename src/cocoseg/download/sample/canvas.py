@@ -1,4 +1,4 @@
-"""Paper cut-outs on a ground of layered paper, painted with integers only."""
+"""Paint paper cut-outs on a ground of layered paper, with integers only."""
 
 from itertools import accumulate, chain, pairwise
 
@@ -13,11 +13,11 @@ from cocoseg.download.sample.shapes import ONE, Part, cosine, sine
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]
 Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in whole pixels; x1 and y1 are outside."""
+"""x0, y0, x1, y1 in whole pixels; x1 and y1 are exclusive."""
 
 FINE = 4
-"""Cut-outs are placed and drawn on a grid of quarter pixels, then averaged: smooth edges without a float."""
-UNIT = 1000  # of a figure's own square
+"""Cut-outs are drawn on a grid of quarter pixels, then averaged: smooth edges without floats."""
+UNIT = 1000  # side of the square in which a shape is defined
 
 PALETTE = np.array(
     [
@@ -41,7 +41,7 @@ PALETTE = np.array(
 
 
 class CutOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A shape in its place."""
+    """A shape placed on the canvas."""
 
     parts: list[tuple[int, npt.NDArray[np.int32]]]
     """Tone and polygon, (n, 2) in quarter pixels; later parts cover earlier ones."""
@@ -49,7 +49,7 @@ class CutOut(msgspec.Struct, frozen=True, kw_only=True):
     colors: tuple[int, int, int]
     """Palette indices of tones 1 to 3."""
     pattern: int
-    """Kind of paper: 0 plain, 1 striped, 2 chequered, 3 dotted, 4 and 5 mottled."""
+    """Kind of paper: 0 plain, 1 striped, 2 checkered, 3 dotted, 4 and 5 mottled."""
     slope: tuple[int, int]
     """Direction of the pattern."""
 
@@ -62,7 +62,10 @@ def cut_out(
     colors: tuple[int, int, int],
     pattern: int,
 ) -> CutOut:
-    """A shape of `size` quarter pixels (its square, x and y; a negative x mirrors) turned by `angle` about `center`."""
+    """Return a shape turned by `angle` about `center`. `size` is that of its square, x and y; a negative x mirrors it.
+
+    Both `center` and `size` are in quarter pixels.
+    """
     c, s = cosine(angle), sine(angle)
     points = np.fromiter(chain.from_iterable(chain.from_iterable(polygon for _, polygon in parts)), np.int64)
     turn = np.array(((size[0] * c, size[0] * s), (-size[1] * s, size[1] * c)))
@@ -79,7 +82,7 @@ def cut_out(
 
 
 def shifted(item: CutOut, dx: int, dy: int) -> CutOut:
-    """The cut-out moved by whole pixels."""
+    """Return the cut-out moved by whole pixels."""
     offset = np.array((dx, dy), np.int32) * FINE
     x0, y0, x1, y1 = item.box
     return msgspec.structs.replace(
@@ -90,7 +93,7 @@ def shifted(item: CutOut, dx: int, dy: int) -> CutOut:
 
 
 def stencil(item: CutOut, box: Box) -> Pixels:
-    """The tone of each quarter pixel of `box`, 0 where the cut-out is not, (4 * height, 4 * width)."""
+    """Return the tone of each quarter pixel of `box`, 0 outside the cut-out, (4 * height, 4 * width)."""
     x0, y0, x1, y1 = box
     tones = np.zeros((FINE * (y1 - y0), FINE * (x1 - x0)), np.uint8)
     offset = (-FINE * x0, -FINE * y0)
@@ -100,23 +103,23 @@ def stencil(item: CutOut, box: Box) -> Pixels:
 
 
 def meet(one: Box, other: Box) -> Box | None:
-    """What two boxes have in common, if anything."""
+    """Return the intersection of two boxes, or None if it is empty."""
     x0, y0 = max(one[0], other[0]), max(one[1], other[1])
     x1, y1 = min(one[2], other[2]), min(one[3], other[3])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def ground(rng: Rng, height: int, width: int, colors: tuple[int, ...]) -> Integers:
-    """Layers of torn paper in `colors`, (height, width, 3)."""
+    """Return layers of torn paper in `colors`, (height, width, 3)."""
     relief = (5 * smooth_field(rng, height, width, 44) + 3 * smooth_field(rng, height, width, 17)) // 8
-    # Ground is the figures' own paper, a little washed out; its layers lean towards the lowest.
+    # The ground uses the papers of the figures, a little washed out and closer to its lowest layer.
     inks = (2 * PALETTE[list(colors)] + 2 * PALETTE[colors[0]] + 4 * PALETTE[0]) // 8
     picture = np.broadcast_to(inks[0], (height, width, 3)).astype(np.int32)
     for layer in range(1, len(colors)):
-        # A ramp of a few steps of the relief instead of a cliff: the edge is smooth to the eye.
+        # A ramp over a few steps of the relief instead of a hard edge, so that it looks smooth.
         cover = np.clip((relief - 64 - 128 * layer // len(colors)) * 4, 0, 16)
         shadow = np.zeros_like(cover)
-        shadow[2:, 1:] = cover[:-2, :-1]  # a torn edge throws a thin shadow on the layer below
+        shadow[2:, 1:] = cover[:-2, :-1]  # a torn edge casts a thin shadow on the layer below
         picture -= picture * np.clip(shadow - cover, 0, 16)[..., None] // 100
         picture += (inks[layer] - picture) * cover[..., None] // 16
     shade = smooth_field(rng, height, width, 9) - 128
@@ -125,7 +128,7 @@ def ground(rng: Rng, height: int, width: int, colors: tuple[int, ...]) -> Intege
 
 
 def paste(picture: Integers, item: CutOut, rng: Rng) -> None:
-    """Lay the cut-out on `picture`, (height, width, 3), with its shadow."""
+    """Paste the cut-out and its shadow onto `picture`, (height, width, 3)."""
     height, width = picture.shape[:2]
     reach = 6  # the shadow's offset and blur
     x0, y0, x1, y1 = item.box
@@ -153,7 +156,7 @@ def paste(picture: Integers, item: CutOut, rng: Rng) -> None:
 
 
 def smooth_field(rng: Rng, height: int, width: int, cell: int) -> Integers:
-    """Random integers from 0 to 255 at the corners of squares of `cell` pixels, blended between, (height, width)."""
+    """Return random integers from 0 to 255, blended between corners every `cell` pixels, (height, width)."""
     corners = rng.field(256, height // cell + 2, width // cell + 2)
     (rows, down), (columns, across) = np.divmod(np.arange(height), cell), np.divmod(np.arange(width), cell)
     # Smoothstep, so that the squares do not show: 3t² - 2t³ in thousandths.
@@ -165,7 +168,7 @@ def smooth_field(rng: Rng, height: int, width: int, cell: int) -> Integers:
 
 
 def _average(tones: Pixels, colors: tuple[int, int, int]) -> Integers:
-    """Sums over the 16 quarter pixels of each pixel: red, green, blue and how many are covered, (h, w, 4)."""
+    """Return sums over the 16 quarter pixels of each pixel, (h, w, 4): red, green, blue and how many are covered."""
     # Four 16-bit lanes in one word: a sum of 16 bytes overflows none of them.
     lanes = np.zeros((4, 4), np.uint64)
     lanes[1:, :3] = PALETTE[list(colors)]
@@ -180,7 +183,7 @@ def _average(tones: Pixels, colors: tuple[int, int, int]) -> Integers:
 
 
 def _box_sum(cover: Integers) -> Integers:
-    """Sum over the 5 × 5 pixels around each, zero outside, same shape."""
+    """Return the sum over the 5 × 5 pixels around each pixel, zero outside, same shape."""
     padded = np.pad(cover, 2)
     rows = padded[:-4] + padded[1:-3] + padded[2:-2] + padded[3:-1] + padded[4:]
     summed: Integers = rows[:, :-4] + rows[:, 1:-3] + rows[:, 2:-2] + rows[:, 3:-1] + rows[:, 4:]
@@ -188,7 +191,7 @@ def _box_sum(cover: Integers) -> Integers:
 
 
 def _texture(item: CutOut, rng: Rng, box: Box) -> Integers:
-    """How much lighter or darker the paper is than its color, in 256ths, (height, width)."""
+    """Return how much lighter or darker than its color the paper is, in 256ths, (height, width)."""
     x0, y0, x1, y1 = box
     height, width = y1 - y0, x1 - x0
     x = np.arange(x0, x1, dtype=np.int32)

@@ -10,10 +10,10 @@ Option = TypeVar("Option")
 
 
 class Rng:
-    """A stream of random integers; the key, integers of 0 or more, decides which.
+    """A stream of random integers, chosen by its key: integers of at least 0.
 
-    numpy guarantees what `PCG64.random_raw` returns for a seed, but not what the methods of `Generator` make of it
-    (NEP 19), so the sample is drawn from the raw integers alone.
+    numpy guarantees what `PCG64.random_raw` returns for a seed, but not what the methods of `Generator` compute
+    from it (NEP 19), so the sample is drawn from the raw integers alone.
     """
 
     def __init__(self, *key: int) -> None:
@@ -32,7 +32,7 @@ class Rng:
         return low + self.below(high - low + 1)
 
     def one_in(self, count: int) -> bool:
-        """Return true once in `count` times."""
+        """Return true with a probability of one in `count`."""
         return self.below(count) == 0
 
     def choice(self, options: Sequence[Option]) -> Option:

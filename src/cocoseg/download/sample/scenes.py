@@ -1,7 +1,7 @@
-"""The drawn dataset: a COCO instances file and its images, made from nothing but a constant seed.
+"""The drawn dataset: a COCO instances file and its images, made from a constant seed alone.
 
-Five classes in the same papers, sizes and places as each other and as the clutter around them, so that only shape
-tells them apart; and in the annotations what real files have: overlaps, crowds, defects.
+The five classes share papers, sizes and places with each other and with the clutter around them, so that only shape
+tells them apart. The annotations have what real ones have: overlaps, crowds, defects.
 """
 
 from functools import cache
@@ -59,32 +59,32 @@ _CLUTTER: tuple[Shape, ...] = (
 )
 _IN_FRONT: tuple[Shape, ...] = (shapes.post, shapes.leaf, shapes.tree, shapes.flower)
 _TONES = ((4, 7), (0, 2), (9, 11))
-"""Palette indices, first and last, of tones 1 to 3; the next one steps in for the ground's."""
+"""First and last palette index of tones 1 to 3. The next index replaces the one that the ground uses."""
 _LICENSES = [(4, "first"), (5, "second"), (7, "third")]
 _LICENSE = "https://opensource.org/license/mit"
 
-# Which image has which peculiarity; the numbers only spread them.
+# The ids of images with a peculiarity; the numbers only spread them.
 _GRAYSCALE = (500, 777)
 _SWARM = range(13, IMAGES, 90)  # more than ten instances
 _BARE = range(41, IMAGES, 130)  # no annotation
-_OTHER = range(67, IMAGES, 260)  # only categories that are none of the five
+_OTHER = range(67, IMAGES, 260)  # only categories outside the five
 _CROWD = range(8, IMAGES, 40)
 _COPY = range(30, IMAGES, 60)  # a near-duplicate of the image before it
 _WHOLE = range(5, IMAGES, 12)  # polygons are not cut at the image's border
 _SPECK = range(17, IMAGES, 35)  # an object of two or three pixels
-_DEFECTS = range(3, IMAGES, 20)  # one more annotation, which is broken
+_DEFECTS = range(3, IMAGES, 20)  # an additional, broken annotation
 _FOLDER = range(100, IMAGES, 100)
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A cut-out that an annotation names."""
+    """A cut-out that has an annotation."""
 
     category_id: int
     item: CutOut
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What is where in one image, from the bottom of the pile to its top."""
+    """The content of one image, from bottom to top."""
 
     width: int
     height: int
@@ -99,7 +99,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw_annotations() -> bytes:
-    """The dataset's COCO instances file, UTF-8 JSON."""
+    """Return the COCO instances file of the dataset, UTF-8 JSON."""
     images, annotations = [], []
     for image_id in range(1, IMAGES + 1):
         scene = scene_of(image_id)
@@ -126,12 +126,12 @@ def draw_annotations() -> bytes:
 
 
 def draw_image(image_id: int) -> bytes:
-    """The PNG file of one image."""
+    """Return the PNG file of one image."""
     return encode_png(draw_pixels(image_id))
 
 
 def draw_pixels(image_id: int) -> Pixels:
-    """RGB (H, W, 3) uint8, or (H, W) for a grayscale image; `CocosegError` for an id that is not of the dataset."""
+    """Return an image, RGB (H, W, 3) uint8, or (H, W) if grayscale. Raises `CocosegError` for an unknown id."""
     if not 1 <= image_id <= IMAGES:
         raise CocosegError(f"drawn image {image_id} does not exist; ids are 1 to {IMAGES}")
     if image_id in _COPY:
@@ -151,12 +151,12 @@ def draw_pixels(image_id: int) -> Pixels:
 
 
 def file_name(image_id: int) -> str:
-    """Where the image belongs under the image folder; some names have a sub-folder, a space, a letter beyond ASCII."""
+    """Return the path of an image in the image folder. Some have a subfolder, a space and a letter beyond ASCII."""
     return f"scrap bøx/drawn {image_id:06d}.png" if image_id in _FOLDER else f"drawn_{image_id:06d}.png"
 
 
 def scene_of(image_id: int) -> Scene:
-    """What one image shows."""
+    """Return the scene that one image shows."""
     if image_id in _COPY:
         return _shifted_scene(scene_of(image_id - 1), *_shift(image_id)[:2])
     rng = Rng(SEED, image_id, 0)
@@ -181,7 +181,7 @@ def scene_of(image_id: int) -> Scene:
 
 
 def _figures(rng: Rng, image_id: int, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
-    """Figures in places where they hide little of each other; the fewer, the larger."""
+    """Return figures at places where they hide little of each other; the fewer they are, the larger."""
     count = rng.between(11, 15) if image_id in _SWARM else rng.choice((1, 1, 2, 2, 2, 3))
     smallest, largest = max(22, 82 - 10 * count), max(30, 116 - 13 * count)  # hundredths of the shorter side
     placed: list[Figure] = []
@@ -195,7 +195,7 @@ def _figures(rng: Rng, image_id: int, height: int, width: int, paper: tuple[int,
         best = lost.index(min(lost))
         taken.append(boxes[best])
         kind = rng.between(1, 5)
-        # The first figure is of the five classes, or too many images would have none.
+        # The first figure is one of the five classes: otherwise too many images would have none of them.
         if image_id in _OTHER or (placed and rng.one_in(6)):
             kind = rng.choice((18, 18, 10))
         placed.append(_figure(rng, kind, spots[best], size_px, paper))
@@ -203,7 +203,7 @@ def _figures(rng: Rng, image_id: int, height: int, width: int, paper: tuple[int,
 
 
 def _crowd(rng: Rng, height: int, width: int, paper: tuple[int, ...]) -> list[Figure]:
-    """Small figures of one class in a row."""
+    """Return small figures of one class in a row."""
     x, y, kind = rng.between(0, width), rng.between(0, height), rng.between(1, 5)
     return [
         _figure(rng, kind, (x + rng.between(-30, 30), y + rng.between(-8, 8)), min(height, width) // 5, paper)
@@ -212,12 +212,12 @@ def _crowd(rng: Rng, height: int, width: int, paper: tuple[int, ...]) -> list[Fi
 
 
 def _figure(rng: Rng, kind: int, center: tuple[int, int], size_px: int, paper: tuple[int, ...]) -> Figure:
-    # An airplane seen from above may point further aside than what stands upright.
+    # An airplane, seen from above, may be turned further than what stands upright.
     return Figure(kind, _lay(rng, _CATEGORIES[kind][2], center, size_px, 4 if kind == 5 else 3, paper))
 
 
 def _lay(rng: Rng, shape: Shape, center: tuple[int, int], size_px: int, turn: int, paper: tuple[int, ...]) -> CutOut:
-    """One shape in random papers, turned by up to `turn` 64ths to either side; half of them mirrored."""
+    """Return a shape in random papers, turned by up to `turn` 64ths to either side; half of them are mirrored."""
     # A middle, a light and a dark ink for every shape alike, none of them the ground's own.
     inks = [rng.between(first, last) for first, last in _TONES]
     middle, light, dark = (ink + 1 if ink == paper[0] else ink for ink in inks)
@@ -233,7 +233,7 @@ def _lay(rng: Rng, shape: Shape, center: tuple[int, int], size_px: int, turn: in
 
 
 def _annotations(image_id: int, scene: Scene) -> list[dict[str, Any]]:
-    """The image's part of the annotations file, the figures' in the order in which they are laid."""
+    """Return the annotations of one image; those of its figures are in the order in which they are drawn."""
     frame = (0, 0, scene.width, scene.height)
     entries: list[dict[str, Any]] = []
     if scene.crowd:
@@ -263,7 +263,7 @@ def _entry(category_id: int, segmentation: Any, area: float, bbox: list[float], 
 
 
 def _broken(good: dict[str, Any], number: int) -> dict[str, Any]:
-    """A second annotation of a good one's object, wrong in one of the ways that real files are."""
+    """Return a second annotation of the same object, with one of the defects of real files."""
     x, y = good["bbox"][:2]
     bad = {**good, "iscrowd": 0}
     match number % 8:
@@ -308,7 +308,7 @@ def _crowd_annotation(scene: Scene, *, compressed: bool) -> dict[str, Any]:
 
 
 def _run_lengths(region: npt.NDArray[np.bool_]) -> list[int]:
-    """COCO's run lengths: down the columns, the first run outside the region."""
+    """Return COCO's run lengths: down the columns, starting with a run outside the region."""
     flat = region.ravel(order="F")
     changes = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
     ends = [0, *changes, flat.size] if not flat[0] else [0, 0, *changes, flat.size]
@@ -316,9 +316,9 @@ def _run_lengths(region: npt.NDArray[np.bool_]) -> list[int]:
 
 
 def _seen(item: CutOut, box: Box, front: list[CutOut]) -> Pixels:
-    """1 for each quarter pixel of `box` that the cut-out covers or encloses and nothing of `front` hides."""
+    """Return 1 for each quarter pixel of `box` that the cut-out covers or encloses and `front` does not hide."""
     covered = stencil(item, box)
-    # As annotators do: the gaps between the tubes of a bicycle belong to it.
+    # As annotators do it: the gaps between the tubes of a bicycle belong to it.
     outer, _ = cv2.findContours(covered, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     seen = np.zeros_like(covered)
     cv2.drawContours(seen, outer, -1, 1, cv2.FILLED)
@@ -329,10 +329,10 @@ def _seen(item: CutOut, box: Box, front: list[CutOut]) -> Pixels:
 
 
 def _outlines(seen: Pixels, x0: int, y0: int) -> list[list[float]]:
-    """Polygons around the ones of a stencil whose corner lies at (`x0`, `y0`) quarter pixels, in whole pixels."""
+    """Return polygons, in whole pixels, around the ones of a stencil with its corner at (`x0`, `y0`) quarter pixels."""
     contours, links = cv2.findContours(seen, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for contour, (_, _, _, parent) in zip(contours, links[0] if contours else (), strict=True):
-        # COCO's polygons know no holes: cut the stencil through the hole, where pixels meet, and outline both halves.
+        # COCO's polygons have no holes: cut the stencil through the hole, between two pixels, and outline both halves.
         x, _, width, _ = cv2.boundingRect(contour)
         cut = (x0 + x + width // 2) // FINE * FINE - x0
         if parent >= 0 and x + 1 < cut < x + width - 1:
@@ -343,13 +343,13 @@ def _outlines(seen: Pixels, x0: int, y0: int) -> list[list[float]]:
         # Within a quarter pixel: squared distances of whole numbers, which a float holds exactly.
         corners = cv2.approxPolyDP(contour, 1, closed=True)[:, 0]
         if parent < 0 and len(corners) >= 3:
-            # The middles of the quarter pixels at the edge: quarters plus an eighth.
+            # The centers of the quarter pixels at the edge: quarters plus an eighth.
             parts.append(((2 * (corners + np.array((x0, y0))) + 1) / (2 * FINE)).ravel().tolist())
     return parts
 
 
 def _bounds(parts: list[list[float]]) -> list[float]:
-    """COCO's bbox of polygons: x, y, width, height."""
+    """Return COCO's bbox of polygons: x, y, width, height."""
     xs = [x for part in parts for x in part[0::2]]
     ys = [y for part in parts for y in part[1::2]]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
@@ -357,7 +357,7 @@ def _bounds(parts: list[list[float]]) -> list[float]:
 
 @cache
 def _shift(image_id: int) -> tuple[int, int, int]:
-    """How a near-duplicate differs: pixels to the right and down, brightness."""
+    """Return how a near-duplicate differs: pixels to the right, pixels down, brightness."""
     rng = Rng(SEED, image_id, 2)
     return rng.between(-2, 2), rng.between(-2, 2), rng.choice((-1, 1)) * rng.between(4, 9)
 
@@ -388,5 +388,5 @@ def _area(box: Box | None) -> int:
 
 
 def _outside(box: Box, width: int, height: int) -> int:
-    """Square pixels of `box` that lie outside the image."""
+    """Return the area of `box` outside the image, in pixels."""
     return _area(box) - _area(meet(box, (0, 0, width, height)))

@@ -1,4 +1,4 @@
-"""The shapes of the drawn dataset: each a list of parts in its own square of 1,000 units, y down, (0, 0) the center."""
+"""The shapes of the drawn dataset: lists of parts in a square of 1,000 units, y down, (0, 0) in the center."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ STEPS = 64
 """Steps of a full turn, the unit of every angle here."""
 ONE = 4096
 """What `sine` and `cosine` return for 1."""
-# None of them is within 0.02 of a half, so that every machine's sine rounds to the same integers.
+# No fraction is within 0.02 of a half, so every machine's sine rounds to the same integers.
 _SINES = [round(ONE * math.sin(2 * math.pi * angle / STEPS)) for angle in range(STEPS)]
 
 
@@ -33,7 +33,7 @@ _CIRCLE = [(cosine(angle), sine(angle)) for angle in range(STEPS)]
 
 
 def person(rng: Rng) -> list[Part]:
-    """Head, torso, two arms and two legs in one of many poses."""
+    """Return a head, a torso, two arms and two legs in one of many poses."""
     lean = rng.between(-35, 35)
     shoulder, hip = (lean, -235), (0, 90)
     parts: list[Part] = []
@@ -58,7 +58,7 @@ def person(rng: Rng) -> list[Part]:
 
 
 def bicycle(rng: Rng) -> list[Part]:
-    """Two thin wheels far apart and a frame of tubes."""
+    """Return two thin wheels far apart and a frame of tubes."""
     radius = rng.between(205, 235)
     reach = rng.between(255, 285)
     rear, front, pedals = (-reach, 190), (reach, 190), (-30, 200)
@@ -81,7 +81,7 @@ def bicycle(rng: Rng) -> list[Part]:
 
 
 def car(rng: Rng) -> list[Part]:
-    """A long low body, a cabin with windows and two small wheels under it."""
+    """Return a long low body, a cabin with windows and two small wheels."""
     roof = -rng.between(165, 270)
     back = rng.between(-400, -240)
     front = rng.between(90, 260)
@@ -113,7 +113,7 @@ def car(rng: Rng) -> list[Part]:
 
 
 def motorcycle(rng: Rng) -> list[Part]:
-    """Two fat wheels close together and a heavy body between and above them."""
+    """Return two fat wheels close together and a heavy body between and above them."""
     radius = rng.between(168, 190)
     rear, front = (-290, 200), (300, 200)
     parts: list[Part] = []
@@ -133,7 +133,7 @@ def motorcycle(rng: Rng) -> list[Part]:
 
 
 def airplane(rng: Rng) -> list[Part]:
-    """Seen from above: a fuselage, two wings and a tail."""
+    """Return a fuselage, two wings and a tail, seen from above."""
     sweep = rng.between(-20, 200)
     root, tip = rng.between(115, 150), rng.between(60, 95)
     wing = [(0, -root), (490, sweep - tip), (490, sweep + tip), (0, root)]
@@ -152,7 +152,7 @@ def airplane(rng: Rng) -> list[Part]:
 
 
 def dog(rng: Rng) -> list[Part]:
-    """A body on four legs, a head with an ear, a tail."""
+    """Return a body on four legs, a head with an ear, and a tail."""
     parts: list[Part] = []
     for x in (-260, -170, 130, 220):
         paw = x + rng.between(-60, 60)
@@ -170,7 +170,7 @@ def dog(rng: Rng) -> list[Part]:
 
 
 def traffic_light(rng: Rng) -> list[Part]:
-    """Three lamps in a box on a pole."""
+    """Return three lamps in a box on a pole."""
     parts: list[Part] = [(3, bar((0, 0), (0, 470), 34)), (3, bar((-90, 475), (90, 475), 26))]
     parts.append(
         (1, [(-150, -460), (-120, -490), (120, -490), (150, -460), (150, 110), (120, 140), (-120, 140), (-150, 110)])
@@ -181,20 +181,20 @@ def traffic_light(rng: Rng) -> list[Part]:
 
 
 def pebble(rng: Rng) -> list[Part]:
-    """An uneven round stone with a lighter patch."""
+    """Return an uneven round stone with a lighter patch."""
     outline = [_polar((0, 0), 360 + rng.between(-90, 120), angle) for angle in range(0, STEPS, 4)]
     return [(1, outline), (2, [(x * 2 // 5 - 90, y * 2 // 5 - 90) for x, y in outline])]
 
 
 def leaf(rng: Rng) -> list[Part]:
-    """A lens with a midrib."""
+    """Return a lens with a midrib."""
     width = rng.between(130, 240)
     upper = [(x, -width * (450 * 450 - x * x) // (450 * 450)) for x in range(-450, 451, 90)]
     return [(1, upper + [(x, -y) for x, y in reversed(upper)]), (3, bar((-490, 0), (380, 0), 18))]
 
 
 def crate(rng: Rng) -> list[Part]:
-    """A box with a plank or two across."""
+    """Return a box with one or two planks across."""
     half = rng.between(220, 430)
     parts: list[Part] = [(1, [(-450, -half), (450, -half), (450, half), (-450, half)])]
     parts.append((3, bar((-380, -half + 70), (380, half - 70), 32)))
@@ -204,18 +204,18 @@ def crate(rng: Rng) -> list[Part]:
 
 
 def wheel(rng: Rng) -> list[Part]:
-    """A lone wheel or ring: wheels alone make no vehicle."""
+    """Return a single wheel or ring: a wheel alone is no vehicle."""
     return [(1, disc((0, 0), 420)), (2, disc((0, 0), rng.between(200, 350))), (3, disc((0, 0), 80))]
 
 
 def post(rng: Rng) -> list[Part]:
-    """A long pole with a knob."""
+    """Return a long pole with a knob."""
     width = rng.between(28, 55)
     return [(1, bar((0, -430), (0, 480), width)), (3, disc((0, -440), width + 25)), (2, bar((0, 60), (0, 130), width))]
 
 
 def house(rng: Rng) -> list[Part]:
-    """Walls, a roof, a door, a window."""
+    """Return walls, a roof, a door and a window."""
     half = rng.between(260, 400)
     roof = [(-half - 80, -60), (0, -450), (half + 80, -60)]
     walls = [(-half, -80), (half, -80), (half, 430), (-half, 430)]
@@ -225,7 +225,7 @@ def house(rng: Rng) -> list[Part]:
 
 
 def tree(rng: Rng) -> list[Part]:
-    """A trunk and a crown, or two or three tiers of a fir."""
+    """Return a trunk with a crown, or with the three tiers of a fir."""
     parts: list[Part] = [(3, bar((0, 80), (0, 460), rng.between(38, 62)))]
     if rng.one_in(2):
         crown = rng.between(190, 250)
@@ -243,24 +243,24 @@ def tree(rng: Rng) -> list[Part]:
 
 
 def flower(rng: Rng) -> list[Part]:
-    """Petals around a heart."""
+    """Return petals around a center."""
     petals = rng.between(5, 8)
     parts: list[Part] = [(1, disc(_polar((0, 0), 280, STEPS * petal // petals), 165)) for petal in range(petals)]
     return [*parts, (2, disc((0, 0), 190)), (3, disc((0, 0), 90))]
 
 
 def disc(center: Point, radius: int) -> list[Point]:
-    """A circle of 32 corners."""
+    """Return a circle as a polygon of 32 corners."""
     return _arc(center, radius, _CIRCLE[::2])
 
 
 def half_disc(center: Point, radius: int) -> list[Point]:
-    """The upper half of a circle."""
+    """Return the upper half of a circle."""
     return _arc(center, radius, [*_CIRCLE[STEPS // 2 :: 2], _CIRCLE[0]])
 
 
 def bar(start: Point, end: Point, half_width: int) -> list[Point]:
-    """A stroke of `2 * half_width` with rounded ends."""
+    """Return a stroke of width `2 * half_width` with rounded ends."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(1, math.isqrt(dx * dx + dy * dy))
     ux, uy = dx * half_width // length, dy * half_width // length

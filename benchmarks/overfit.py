@@ -1,7 +1,7 @@
-"""A few images learnt by heart, from scratch: `uv run dvc repro mask && uv run benchmarks/by_heart.py`.
+"""Overfit a few images from scratch: `uv run dvc repro mask && uv run benchmarks/overfit.py`.
 
-On the first images that the stage `mask` left in `data/`, the same ones to train on and to score, in evaluation mode,
-at the network's size. A model that cannot learn them by heart has something broken: labels, loss, BatchNorm.
+Trains on and scores the first images that the stage `mask` left in `data/`, in evaluation mode and at the network's
+size. If a model cannot memorize them, something is broken: labels, loss or BatchNorm.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Print the curve of each architecture, a value for each twelfth of the epochs."""
+    """Print the mIoU curve of each architecture, one value per twelfth of the epochs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["unet/resnet18", "deeplabv3_mobilenet", "segformer/resnet18"])
     parser.add_argument("--images", type=int, default=16)
