@@ -47,7 +47,7 @@ def test_free_memory_is_some_and_not_absurd() -> None:
 def test_a_container_has_what_it_may_take_less_what_it_uses_but_for_cached_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocoseg.train.devices._CGROUP_MEMORY", ((tmp_path, "max", "current", "inactive_file"),))
+    monkeypatch.setattr("cocoseg.train.memory._CGROUP_MEMORY", ((tmp_path, "max", "current", "inactive_file"),))
     unlimited = free_memory_bytes()
     for name, text in (("max", "1000\n"), ("current", "900\n"), ("memory.stat", "anon 500\ninactive_file 300\n")):
         (tmp_path / name).write_text(text)
