@@ -35,7 +35,7 @@ from cocoseg.model.preprocessing import normalized, placed_image, placement, pre
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.scores.bootstrap import resampled
 from cocoseg.scores.confusion import confusion_matrix
-from cocoseg.train.validation import counted
+from cocoseg.train.validation import batch_confusion
 
 
 def seconds(task: Callable[[], object], repeats: int = 3) -> float:
@@ -109,7 +109,7 @@ def confusion() -> None:
         tensors = torch.from_numpy(prediction), torch.from_numpy(target)
         theirs = seconds(partial(peer.update, *tensors))
         on_maps = seconds(partial(confusion_matrix, target, prediction, classes))
-        on_tensors = seconds(partial(counted, tensors[1], tensors[0], classes))
+        on_tensors = seconds(partial(batch_confusion, tensors[1], tensors[0], classes))
         print(f"confusion, {classes} classes, 16 maps of 640×480: torchmetrics {1000 * theirs:.0f} ms; in evaluation")
         print(f"  {1000 * on_maps:.0f} ms, {theirs / on_maps:.1f}×; in validation {1000 * on_tensors:.0f} ms, "
               f"{theirs / on_tensors:.1f}×")  # fmt: skip

@@ -4,8 +4,8 @@ The files are JPEGs of 640×480 pixels like photographs, made of smooth noise, a
 process, in turns, in batches of 16: image (16, 3, h, w) and mask (16, h, w) uint8. The median of the rounds counts.
 
 - plain: `cv2.imread`, `cv2.resize` and a tensor for each image, every epoch; one thread
-- full decode: ours without the reduction by the decoder; one thread
-- first epoch: ours, one thread; and `Samples.keep`, which decodes with one thread per core
+- full decode: what ours does without the decoder's own reduction; one thread
+- first epoch: ours, one thread; and cached, by `fill_cache`, which decodes with as many threads as there are cores
 - memory, mapped file: ours in any later epoch, from memory or from the file on disk
 - floor: indexing and stacking ready tensors, the lower bound
 
@@ -30,8 +30,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from cocoseg.images.pairs import Pair, read_pair
 from cocoseg.model.preprocessing import Preprocessing, ResizeName, placed_image, placed_mask, placement
-from cocoseg.train import dataset as samples_module
-from cocoseg.train.dataset import Samples, ValidationBatches, loader
+from cocoseg.train import dataset as dataset_module
+from cocoseg.train.dataset import SegmentationDataset, ValidationBatchSampler, loader
 
 HEIGHT, WIDTH = 480, 640
 BATCH_SIZE = 16
@@ -91,12 +91,12 @@ def seconds(epoch: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def kept(pairs: list[Pair], preprocessing: Preprocessing, memory_share: float) -> Samples:
-    """Return samples that are kept in memory, or on disk if the share is 0."""
-    samples_module.MEMORY_SHARE = memory_share
-    samples = Samples(pairs, CLASSES, preprocessing, None, seed=0)
-    assert samples.keep("keep")
-    return samples
+def kept(pairs: list[Pair], preprocessing: Preprocessing, memory_share: float) -> SegmentationDataset:
+    """Return a dataset that is cached in memory, or with a share of 0 on disk."""
+    dataset_module.MEMORY_SHARE = memory_share
+    dataset = SegmentationDataset(pairs, CLASSES, preprocessing, None, seed=0)
+    assert dataset.fill_cache("keep")
+    return dataset
 
 
 def main() -> None:
@@ -122,18 +122,18 @@ def main() -> None:
 def compare(pairs: list[Pair], preprocessing: Preprocessing, rounds: int) -> None:
     """Print the rows for one way to resize."""
     count, size = len(pairs), preprocessing.image_size_px
-    ours = Samples(pairs, CLASSES, preprocessing, None, seed=0)
+    ours = SegmentationDataset(pairs, CLASSES, preprocessing, None, seed=0)
     memory, disk = kept(pairs, preprocessing, 0.3), kept(pairs, preprocessing, 0.0)
-    assert memory.shelves is not None
-    assert disk.shelves is not None
-    assert (set(memory.shelves.places[:, 0]), set(disk.shelves.places[:, 0])) == ({1}, {2})
+    assert memory.cache is not None
+    assert disk.cache is not None
+    assert (set(memory.cache.places[:, 0]), set(disk.cache.places[:, 0])) == ({1}, {2})
     ready = [memory.decoded(index) for index in range(count)]
-    plan = ValidationBatches(count, BATCH_SIZE)
+    plan = ValidationBatchSampler(count, BATCH_SIZE)
     contenders: dict[str, Callable[[], object]] = {
         "plain": lambda: [None for _ in batched(lambda index: plain(pairs[index], size), count)],
         "full decode": lambda: [None for _ in batched(lambda index: full_decode(pairs[index], preprocessing), count)],
         "first epoch": lambda: [None for _ in batched(ours.decoded, count)],
-        "first epoch, keep()": lambda: kept(pairs, preprocessing, 0.3),
+        "first epoch, cached": lambda: kept(pairs, preprocessing, 0.3),
         "memory": lambda: [None for _ in loader(memory, plan, 0, False)],
         "mapped file": lambda: [None for _ in loader(disk, plan, 0, False)],
         "floor": lambda: [None for _ in batched(ready.__getitem__, count)],

@@ -35,14 +35,14 @@ from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing, normalized, predicted_labels
 from cocoseg.model.weights import output_channels
 from cocoseg.scores.confusion import scores
-from cocoseg.train.dataset import Samples
-from cocoseg.train.devices import precision
+from cocoseg.train.dataset import SegmentationDataset
+from cocoseg.train.devices import training_precision
 from cocoseg.train.loop import train
 from cocoseg.train.losses import resolved_loss, segmentation_loss
 from cocoseg.train.optimizer import lr_factor, make_optimizer, set_lr
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import RunData
-from cocoseg.train.validation import counted
+from cocoseg.train.validation import batch_confusion
 
 DATA = Path("data")
 
@@ -95,14 +95,15 @@ def bare(params: TrainParams) -> dict[str, Any]:
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
     model, optimizer = _model(params, mapping)
     model = model.to(memory_format=torch.channels_last).train()
-    samples = Samples(train_pairs[: 8 * params.batch_size], len(mapping.classes), preprocessing, None, params.seed)
-    ready = [samples[0, index] for index in range(len(samples))]
+    few = train_pairs[: 8 * params.batch_size]
+    dataset = SegmentationDataset(few, len(mapping.classes), preprocessing, None, params.seed)
+    ready = [dataset[0, index] for index in range(len(dataset))]
     batches = [
         tuple(torch.stack(part) for part in zip(*ready[start : start + params.batch_size], strict=True))
         for start in range(0, len(ready) - params.batch_size + 1, params.batch_size)
     ]
     loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
-    bf16 = precision() == "bf16-mixed"
+    bf16 = training_precision() == "bf16-mixed"
 
     def step(images: Tensor, target: Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -135,19 +136,19 @@ def plain(params: TrainParams) -> dict[str, Any]:
     classes = len(mapping.classes)
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
     model, optimizer = _model(params, mapping)
-    train_samples = Samples(train_pairs, classes, preprocessing, params.augment, params.seed)
-    val_samples = Samples(val_pairs, classes, preprocessing, None, params.seed)
+    train_dataset = SegmentationDataset(train_pairs, classes, preprocessing, params.augment, params.seed)
+    val_dataset = SegmentationDataset(val_pairs, classes, preprocessing, None, params.seed)
     loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
     started = time.perf_counter()
-    keys = [(0, index) for index in range(len(val_samples))]
-    val_batches: Any = DataLoader(val_samples, batch_size=params.batch_size, sampler=keys, num_workers=2)
+    keys = [(0, index) for index in range(len(val_dataset))]
+    val_batches: Any = DataLoader(val_dataset, batch_size=params.batch_size, sampler=keys, num_workers=2)
     mious, rates, ends = [], [], []
     generator = torch.Generator().manual_seed(params.seed)
-    steps_an_epoch = len(train_samples) // params.batch_size
+    steps_an_epoch = len(train_dataset) // params.batch_size
     for epoch in range(params.epochs):
-        order = [(epoch, index) for index in torch.randperm(len(train_samples), generator=generator).tolist()]
+        order = [(epoch, index) for index in torch.randperm(len(train_dataset), generator=generator).tolist()]
         batches: Any = DataLoader(
-            train_samples, batch_size=params.batch_size, sampler=order, num_workers=2, drop_last=True
+            train_dataset, batch_size=params.batch_size, sampler=order, num_workers=2, drop_last=True
         )
         epoch_started = time.perf_counter()
         model.train()
@@ -164,7 +165,9 @@ def plain(params: TrainParams) -> dict[str, Any]:
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         with torch.no_grad():
             for images, target in val_batches:
-                confusion += counted(target, predicted_labels(model(normalized(images, preprocessing))), classes)
+                confusion += batch_confusion(
+                    target, predicted_labels(model(normalized(images, preprocessing))), classes
+                )
         mious.append(scores(confusion.numpy(), mapping.classes).miou or 0.0)
         ends.append(time.perf_counter() - started)
     return {"images_per_second": float(np.median(rates[1:] or rates)), "mious": mious, "ends": ends}

@@ -1,11 +1,11 @@
-"""Score the model on the test side, or on the validation side where there is no test side."""
+"""Score the model on the test side, or on the validation side if the test side is empty."""
 
 from cocoseg import paths
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json, read_table, write_json, write_table
 from cocoseg.core.stage import run, say
 from cocoseg.evaluate.cost import model_cost
-from cocoseg.evaluate.evaluation import EvaluateParams, check_model
+from cocoseg.evaluate.evaluation import EvaluateParams, check_task_and_classes
 from cocoseg.evaluate.model_card import write_card
 from cocoseg.evaluate.plots import write_plots
 from cocoseg.evaluate.scored_side import score_test_side
@@ -15,10 +15,10 @@ from cocoseg.tables import ClassPixels, ImageRow
 
 
 def main(params: EvaluateParams) -> dict[str, object]:
-    """Predict, count, and write numbers and pictures."""
+    """Predict the side, score it, and write metrics, tables and pictures."""
     sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     model, info = load_checkpoint(paths.MODEL)
-    check_model(info, read_json(paths.CATEGORY_MAPPING, CategoryMapping), str(paths.MODEL))
+    check_task_and_classes(info, read_json(paths.CATEGORY_MAPPING, CategoryMapping), str(paths.MODEL))
     images = read_table(paths.IMAGE_TABLE, ImageRow)
     scored = score_test_side(params, (model, info), sides, images, paths.PREDICTIONS)
     for warning in scored.warnings:

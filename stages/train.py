@@ -1,4 +1,4 @@
-"""Train a model on the train side of the split; keep the best by validation mIoU."""
+"""Train a model on the train side of the split and keep the epoch with the best validation mIoU."""
 
 import sys
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from cocoseg.train.run_data import read_run_data
 
 
 def main(params: TrainParams) -> Mapping[str, Any]:
-    """Read the two sides, train."""
+    """Read the two sides and train on them."""
     sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     data = read_run_data(sides, paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE, params.class_weights)
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
-    if cost is None:  # one of several processes, and not the one that writes
+    if cost is None:  # one of several processes, but not the first, which writes
         sys.exit()
     return cost
 

@@ -152,9 +152,7 @@ def test_the_lines_of_the_oracle_put_every_image_of_val2017_on_the_test_side_and
     found = json.loads(capsys.readouterr().out)
     assert (found["split"], found["images"], found["classes_averaged"]) == ("test", 20, 21)
     # Nothing is left to train on, and the next stage says so.
-    with pytest.raises(
-        SystemExit, match=r"^train: data/splits/train\.txt: holds no image, [^\n]*set train_share above 0"
-    ):
+    with pytest.raises(SystemExit, match=r"^train: data/splits/train\.txt: no images; [^\n]*set train_share above 0"):
         run_stages(["train"], tmp_path, params_of(assignments(make) | data), monkeypatch)
 
 

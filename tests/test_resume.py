@@ -127,7 +127,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_and_metrics_of_one_t
                     kills.append(moment)
                     break
             _, text = process.communicate(timeout=120)
-        resumed_after += [int(epoch) for epoch in re.findall(r"goes on after epoch (\d+)", text)]
+        resumed_after += [int(epoch) for epoch in re.findall(r"resuming after epoch (\d+)", text)]
         if process.returncode != -9:
             break
     assert process.returncode == 0
@@ -156,7 +156,7 @@ def test_a_run_killed_after_its_last_epoch_ends_as_one_that_never_was(work: Path
     assert run_stage(work, "train", params, counted("killed", KILL_AT=str(curves), KILL_WHOM="process"))[0] == -9
     as_dvc_does(work)
     status, lines = run_stage(work, "train", params, environment(tmp_path / "killed"))
-    assert (status, "train: goes on after epoch 2, where it was stopped" in lines) == (0, True)
+    assert (status, "train: resuming after epoch 2" in lines) == (0, True)
     assert outputs(work) == unbroken
 
 
@@ -170,7 +170,7 @@ def test_another_learning_rate_starts_afresh(work: Path, tmp_path: Path) -> None
     as_dvc_does(work)
     status, lines = run_stage(work, "train", PARAMS | {"lr": 0.002, "epochs": 1}, environment(cache))
     assert status == 0
-    assert not any("goes on" in line for line in lines)
+    assert not any("resuming" in line for line in lines)
     assert len((work / "metrics/train/plots/metrics/lr.tsv").read_text().splitlines()) == 2
     assert len(list((cache / "training").glob("*/state.pt"))) == 1  # the other run's, which may yet be taken up
 
@@ -186,7 +186,7 @@ def test_a_state_that_is_cut_or_not_ours_is_left_alone_with_a_line(
     assert state.load() == {"epochs": 3}
     write_bytes(state.path, content)
     assert state.load() is None
-    assert "damaged, or not ours; training starts afresh" in capsys.readouterr().err
+    assert "corrupt, or not a training state; training starts over" in capsys.readouterr().err
 
 
 def test_a_state_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +214,6 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
             capture_output=True,
             text=True,
         ).stdout.splitlines()[-1]
-        for extra in ("", "; import cocoseg.split.exact; print(f([], {}))")
+        for extra in ("", "; import cocoseg.train.sample_cache; print(f([], {}))")
     ]
     assert printed[0] != printed[1]

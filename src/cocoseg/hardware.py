@@ -1,4 +1,4 @@
-"""What this machine has. None of it enters `params.yaml`: a result must not depend on who had more cores."""
+"""The device, its memory, and the errors when it runs out."""
 
 import re
 import resource
@@ -10,12 +10,12 @@ _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED|DataL
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch's says that memory of the machine or of the accelerator does not suffice."""
+    """Return whether an error, of torch or not, means that the machine or the accelerator ran out of memory."""
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 def device_name(device: torch.device) -> str:
-    """What a measured time belongs to: the name of a GPU, or «cpu, 2 threads»."""
+    """Return the name of the device, to stand beside a measured time: a GPU's own name, or "cpu, 2 threads"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -23,8 +23,8 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """The most memory that this process has held so far, in MiB: its tensors on a GPU, else all of it."""
+    """Return the peak memory of this process so far, in MiB: of its tensors on a GPU, else of all of it."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)

@@ -1,6 +1,6 @@
-"""Where stages leave what later stages and commands read, from the root of the project.
+"""The paths of files that stages write and later stages and commands read, relative to the root of the project.
 
-Only stage scripts and commands import this: a module that a stage runs is told where to read and write.
+Only stage scripts and commands import them. Every other module gets its paths as arguments.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tables that stages hand on as CSV."""
+"""The rows of the CSV tables that stages write and read."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -6,14 +6,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-Pixels = Annotated[int, Meta(ge=0, le=2**40)]  # more than any image has; sums of millions of them are still an int64
+# More than any image has, but sums over millions of images still fit into an int64.
+PixelCount = Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One filtered image in `data/images.csv`: what is there, or in `status` why it is not «ok».
+    """One filtered image in `data/images.csv`. `status` is "ok", or why the image is missing.
 
-    `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` the folder of COCO's own that the image came from,
-    such as `val2017`; `converted` what decoding turned into upright RGB of 8 bits, such as `gray` or `cmyk`.
+    `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` is the COCO folder that the image came from, such as
+    `val2017`; `converted` is what decoding turned into upright 8-bit RGB, such as `gray` or `cmyk`.
     """
 
     image_id: int
@@ -36,11 +37,11 @@ class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
     class_index: int
     class_name: str
     instances: int
-    pixels: Pixels
+    pixels: PixelCount
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of one instance map in `data/instance_masks/instances.csv`, and the annotation that it stands for."""
+    """One number in one instance mask and its annotation, in `data/instance_masks/instances.csv`."""
 
     image_id: int
     file_name: str
@@ -50,35 +51,35 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassPixels(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of one image in `per_image.csv`, in pixels; classes without a target or predicted pixel have no row.
+    """The pixels of one class in one image, in `per_image.csv`. A class that is not in target or prediction has no row.
 
-    IoU is hit / (target + prediction - hit), of sums over images for the whole side.
+    IoU is hit / (target + prediction - hit), for a whole side with each summed over images.
     """
 
     file_name: str
     class_index: int
     class_name: str
-    target: Pixels
-    prediction: Pixels
-    hit: Pixels
+    target: PixelCount
+    prediction: PixelCount
+    hit: PixelCount
 
 
 class ClassIoU(msgspec.Struct, frozen=True, kw_only=True):
-    """One bar of `plots/evaluate/iou.csv`: the IoU of a class in the scored side, from 0 to 1."""
+    """The IoU of one class on the scored side, from 0 to 1, in `plots/evaluate/iou.csv`."""
 
     class_name: str
     iou: float
     low: float | None = None
     high: float | None = None
-    """The 95 % interval over images; none where fewer than ten show the class."""
+    """The 95 % interval over images; `None` if fewer than ten show the class."""
 
 
-def class_totals(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Of each named class the images with a pixel of it, its instances and pixels; all 0 where there is none."""
-    totals = {name: {"images": 0, "instances": 0, "pixels": 0} for name in names}
+def class_counts(rows: Iterable[MaskRow], names: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Return for each named class its images, instances and pixels. An image counts if it has a pixel of the class."""
+    counts = {name: {"images": 0, "instances": 0, "pixels": 0} for name in names}
     for row in rows:
-        own = totals[row.class_name]
+        own = counts[row.class_name]
         own["images"] += row.pixels > 0
         own["instances"] += row.instances
         own["pixels"] += row.pixels
-    return totals
+    return counts

@@ -1,4 +1,4 @@
-"""The user's cache: what outlives a kill and serves every run.
+"""The user's cache folder: files that survive a kill and are shared by all runs.
 
 It is a cache only: deleting it loses time, never a result.
 """
@@ -12,13 +12,13 @@ from cocoseg.core.errors import CocosegError
 
 
 def cache_folder() -> Path:
-    """The cache, made if it is not there: the user's cache folder, or what `COCOSEG_CACHE` says."""
+    """Return the cache folder, `COCOSEG_CACHE` or one in the user's cache, and create it if it is missing."""
     asked = os.environ.get("COCOSEG_CACHE")
     folder = Path(asked).expanduser().absolute() if asked else Path(platformdirs.user_cache_dir("cocoseg", False))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CocosegError(
-            f"{folder}: {error.strerror}; expected a folder for downloads; name another one with COCOSEG_CACHE"
+            f"{folder}: {error.strerror}; expected a folder for the cache; choose another with COCOSEG_CACHE"
         ) from None
     return folder

@@ -1,4 +1,4 @@
-"""How many things to do at once. It never enters `params.yaml`: a result must not depend on who had more cores."""
+"""Parallel work. The number of workers never enters `params.yaml`: results must not depend on the number of cores."""
 
 import multiprocessing
 import os
@@ -13,13 +13,16 @@ from cocoseg.core.errors import CocosegError
 
 
 def worker_count() -> int:
-    """Processes or threads for parallel work: `COCOSEG_WORKERS`, or the cores this process may use."""
+    """Return how many processes or threads to use: `COCOSEG_WORKERS`, or the cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return counted_in("COCOSEG_WORKERS") or cores
 
 
 def counted_in(variable: str) -> int | None:
-    """The count that an environment variable asks for, if it is set. Raises `CocosegError` unless it is 1 or more."""
+    """Return the number in an environment variable, or `None` if it is not set.
+
+    Raises `CocosegError` if it is not a whole number of at least 1.
+    """
     asked = os.environ.get(variable)
     if asked is None:
         return None
@@ -29,18 +32,19 @@ def counted_in(variable: str) -> int | None:
 
 
 def process_pool(most: int) -> ProcessPoolExecutor:
-    """As many processes as there are workers, at most `most`. They end with this one, also when it is killed: those of
-    Python would wait for ever.
+    """Return a pool of `worker_count` processes, at most `most`.
+
+    They end when this process ends, even if it is killed. Those of a plain pool would wait forever.
     """
-    # Spawned: a fork would copy the locks of threads that numpy and OpenCV may have started.
+    # Spawned: a fork would copy locks held by threads that numpy and OpenCV may have started.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(min(worker_count(), most), context, _begin_worker)
 
 
 def _begin_worker() -> None:
-    import cv2  # here: who only counts workers need not wait for it
+    import cv2  # here: `worker_count` alone does not need it
 
-    # One thread a process: OpenCV would start as many as there are cores, in each.
+    # One thread per process: OpenCV would start one per core in each of them.
     cv2.setNumThreads(1)
     if (parent := multiprocessing.parent_process()) is not None:
         Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -56,7 +60,7 @@ Result = TypeVar("Result")
 
 
 def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """What `task` makes of each item, in order, at most `most` of them before they are asked for."""
+    """Yield the result of `task` for each item, in order, while the pool works on up to `most` of the next ones."""
     started: deque[Future[Result]] = deque()
     for item in items:
         started.append(pool.submit(task, item))

@@ -106,8 +106,8 @@ def test_a_checkpoint_of_other_classes_is_refused(folder: Path) -> None:
     with pytest.raises(CocosegError) as caught:
         score_model("data/other_classes", None, None, None)
     assert str(caught.value) == (
-        "data/other_classes: its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks "
-        "(car); expected a model of these masks, as dvc repro train makes it"
+        "data/other_classes: the model's classes differ from those of the masks: 1 only in the model (dog) and 1 only "
+        "in the masks (car); expected a model trained on these masks, as by dvc repro train"
     )
 
 
@@ -128,7 +128,7 @@ def test_a_model_that_has_seen_the_images_in_pretraining_says_so_as_the_stage_do
     scores = json.loads(score_model("data/pretrained", None, None, None))
     assert scores["seen_in_pretraining"] == {"images": 1, "images_perhaps": 1}
     warned = capsys.readouterr().err
-    assert "data/pretrained: 1 of the 2 scored images were among those that the COCO weights were trained on" in warned
+    assert "data/pretrained: 1 of the 2 scored images were used to train the COCO weights" in warned
     assert "seen_in_pretraining" not in json.loads(score_model("data/model", None, None, None))
 
 
@@ -143,7 +143,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 LIST = "expected a text file with the file name of an image on each line"
 NOT_OPENED = (
-    "not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a stranger's code; "
+    "not a safetensors file; other formats are refused, since a pickle (.pt, .bin) could run any code; "
     "expected the folder that dvc repro train writes, with model.safetensors and model.json"
 )
 FOLDER = "model.json not found; expected a folder that dvc repro train wrote, or torchvision:ARCH"

@@ -13,7 +13,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.evaluation import (
     EvaluateParams,
     Evaluation,
-    check_model,
+    check_task_and_classes,
     evaluate,
     evaluation_metrics,
     iou_rows,
@@ -108,19 +108,16 @@ def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
 
 
 def test_a_model_of_other_classes_or_another_task_is_refused_by_its_own_name() -> None:
-    check_model(INFO, MULTICLASS, "data/model")
+    check_task_and_classes(INFO, MULTICLASS, "data/model")
     dog = msgspec.structs.replace(INFO, classes=("background", "person", "dog"))
     turned = msgspec.structs.replace(INFO, classes=("background", "car", "person"))
+    differ = "classes differ from those of the masks"
     for info, mapping, found in (
-        (
-            dog,
-            MULTICLASS,
-            "its classes are not those of the masks: 1 only in the model (dog) and 1 only in the masks (car)",
-        ),
-        (turned, MULTICLASS, "its classes are not those of the masks: in their order"),
-        (INFO, BINARY, "a model of task multiclass, but the masks are binary"),
+        (dog, MULTICLASS, f"{differ}: 1 only in the model (dog) and 1 only in the masks (car)"),
+        (turned, MULTICLASS, f"{differ}: in their order"),
+        (INFO, BINARY, "task is multiclass, but the masks are binary"),
     ):
         with pytest.raises(CocosegError) as caught:
-            check_model(info, mapping, "../other/data/model")
-        way_out = "expected a model of these masks, as dvc repro train makes it"
-        assert str(caught.value) == f"../other/data/model: {found}; {way_out}"
+            check_task_and_classes(info, mapping, "../other/data/model")
+        way_out = "expected a model trained on these masks, as by dvc repro train"
+        assert str(caught.value) == f"../other/data/model: the model's {found}; {way_out}"

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from small_data import MULTICLASS, write_pairs
 
 from cocoseg.evaluate.evaluation import write_prediction
-from cocoseg.evaluate.galleries import caption, galleries, image_scores
+from cocoseg.evaluate.galleries import Ranked, caption, galleries, image_scores, ranked_images
 from cocoseg.images.pairs import Pair, read_pair
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.scores.per_image import class_pixels
@@ -81,4 +81,20 @@ def test_images_without_objects_are_in_the_sample_alone(tmp_path: Path) -> None:
     rows = predicted(tmp_path / "predictions", [pair], right=0)
     pictures = dict(galleries([pair], tmp_path / "predictions", rows, CLASSES, 8))
     assert pictures["gallery"].shape[0] > 172
-    assert all(pictures[name].shape[0] < 50 for name in NAMES[1:])  # a line that says «none»
+    assert all(pictures[name].shape[0] < 50 for name in NAMES[1:])  # a line that says "none"
+
+
+def test_images_are_ranked_by_hand_and_ties_by_name() -> None:
+    scores = {"d": 0.5, "a": 0.5, "c": 0.9, "b": 0.1, "e": 0.5, "f": 0.1}
+    # falling: c a d e b f
+    assert ranked_images(scores, 2) == Ranked(best=["c", "a"], median=["d", "e"], worst=["b", "f"])
+    assert ranked_images(scores, 3) == Ranked(best=["c", "a", "d"], median=["a", "d", "e"], worst=["b", "f", "a"])
+
+
+def test_the_middle_of_an_odd_number_is_the_median_itself() -> None:
+    assert ranked_images({"a": 0.1, "b": 0.7, "c": 0.4}, 1).median == ["c"]
+
+
+def test_of_few_images_all_are_in_each_kind_and_of_none_none() -> None:
+    assert ranked_images({"a": 0.2, "b": 0.7}, 8) == Ranked(best=["b", "a"], median=["b", "a"], worst=["a", "b"])
+    assert ranked_images({}, 8) == Ranked(best=[], median=[], worst=[])

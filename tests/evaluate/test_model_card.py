@@ -40,7 +40,7 @@ RESULTS = Results(
             LicensedImage(file_name=name, license=id_) for name, id_ in (("a", 4), ("b", 4), ("c", None), ("d", 9))
         ],
     ),
-    learnt_from=frozenset("abc"),
+    learned_from=frozenset("abc"),
 )
 
 
@@ -57,7 +57,7 @@ def test_every_score_stands_with_its_interval_and_one_that_was_not_measured_with
     assert ["car", "–", "–", "–"] in found
 
 
-def test_images_are_counted_by_side_and_class_and_the_licences_are_of_what_was_learnt_from() -> None:
+def test_images_are_counted_by_side_and_class_and_the_licenses_are_of_what_was_learned_from() -> None:
     found = rows(model_card(INFO, COST, RESULTS))
     assert ["all", "20", "3", "7"] in found
     assert ["person", "11", "2", "5"] in found
@@ -70,10 +70,12 @@ def test_images_are_counted_by_side_and_class_and_the_licences_are_of_what_was_l
 def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> None:
     text = model_card(INFO, COST, RESULTS)
     assert "- The weakest class is person, with an IoU of 0.325." in text
-    assert "- Not tested, for no scored image shows them: car." in text
+    assert "- Not tested, because no scored image shows them: car." in text
     assert "too good" not in text
     of_val = msgspec.structs.replace(RESULTS, metrics=METRICS | {"split": "val"})
-    assert "- The scores are of the side that chose the epoch, so they are too good." in model_card(INFO, COST, of_val)
+    assert "- The scores are of the validation side, which chose the epoch, so they are too good." in model_card(
+        INFO, COST, of_val
+    )
 
 
 def test_source_training_and_cost_are_the_files_own() -> None:
@@ -112,7 +114,7 @@ def test_what_one_machine_measured_is_said_of_that_machine() -> None:
 
 def test_without_results_the_card_says_which_command_measures_them() -> None:
     text = model_card(INFO, COST, None)
-    assert "Not measured: `dvc repro evaluate` does." in text
+    assert "Not scored yet: run `dvc repro evaluate`." in text
     assert "2 training and 1 validation images" in text
 
 
@@ -140,7 +142,7 @@ def test_a_strangers_words_cannot_become_markdown() -> None:
     assert "The weakest class is _b___a_(http://e), with an IoU of 0.500." in text
 
 
-def test_a_licence_without_an_id_is_nobodys_and_one_without_a_name_says_nothing() -> None:
+def test_a_license_without_an_id_is_nobodys_and_one_without_a_name_says_nothing() -> None:
     licenses = [{"name": "CC BY"}, {"id": 4, "name": "", "url": ""}]
     source = msgspec.structs.replace(RESULTS.source, licenses=licenses)
     found = rows(model_card(INFO, COST, msgspec.structs.replace(RESULTS, source=source)))

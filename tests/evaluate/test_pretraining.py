@@ -30,6 +30,6 @@ def test_images_that_coco_weights_have_seen_are_counted_by_their_origin() -> Non
 def test_the_warning_has_the_numbers_and_comes_only_where_there_is_one() -> None:
     assert Seen(images=0, images_perhaps=0).warnings(6) == []
     assert Seen(images=2, images_perhaps=1).warnings(6) == [
-        "2 of the 6 scored images were among those that the COCO weights were trained on, and 1 perhaps: the scores "
+        "2 of the 6 scored images were used to train the COCO weights, and 1 more may have been: the scores "
         "are too good"
     ]

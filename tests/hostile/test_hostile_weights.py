@@ -61,10 +61,8 @@ def zipped_pickle(place: Path) -> bytes:
     return place.with_name("made.pt").read_bytes()
 
 
-NOT_OPENED = (
-    "not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a stranger's code"
-)
-NONE_OF = "no weights of fastscnn/none ("
+NOT_OPENED = "not a safetensors file; other formats are refused, since a pickle (.pt, .bin) could run any code"
+NONE_OF = "not the weights of a fastscnn/none model ("
 WEIGHTS: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
     "a pickle": (pickled, NOT_OPENED),
     "what torch.save writes": (zipped_pickle, NOT_OPENED),
@@ -117,8 +115,8 @@ def test_weights_that_model_json_does_not_mean_are_one_line(sandbox: Sandbox) ->
 
     status, seen = sandbox.stage("evaluate", EVALUATE)
 
-    assert (status, seen) == (1, "data/model/model.safetensors: not the weights that model.json speaks of; bring both "
-                                 "back with: dvc checkout")  # fmt: skip
+    assert (status, seen) == (1, "data/model/model.safetensors: not the weights that model.json describes; restore "
+                                 "both with: dvc checkout")  # fmt: skip
     sandbox.tell("weights", "weights with one bit changed", seen)
 
 
@@ -126,8 +124,8 @@ INFOS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "lists 100,000 deep": (b'{"params":{"a":' + b"[" * 100_000, "maximum recursion depth exceeded"),
     "no JSON": (b"\x80\x04.", "JSON is malformed"),
     "a million classes": ({"classes": ["a"] * 1_000_000}, "Expected `array` of length <= 255"),
-    "a class named with codes for the terminal": ({"classes": ["\x1b[2J", "b", "c"]}, "is no name or version"),
-    "a version over two lines": ({"versions": {"torch": "2\nrun this"}}, "is no name or version; expected a short"),
+    "a class named with codes for the terminal": ({"classes": ["\x1b[2J", "b", "c"]}, "is not a valid name or version"),
+    "a version over two lines": ({"versions": {"torch": "2\nrun this"}}, "is not a valid name or version; expected"),
     "an input of a million pixels a side": ({"preprocessing": {"image_size_px": 10**6, "resize": "squash"}}, "<= 4096"),
     "another format": ({"format": 2}, "Invalid enum value 2"),
     "an architecture that nobody has": ({"arch": "os.system"}, "arch is 'os.system'; expected one of"),
@@ -178,7 +176,7 @@ def test_of_a_pickle_in_torchs_own_cache_nothing_is_run(sandbox: Sandbox, monkey
     (sandbox.strange / "hub/checkpoints").mkdir(parents=True)
     torch.save(Trap(trap), sandbox.strange / "hub/checkpoints" / file)
 
-    with pytest.raises(CocosegError, match="^pretrained weights hold more than numbers, and code in them") as caught:
+    with pytest.raises(CocosegError, match="^pretrained weights contain more than tensors, and code in them") as caught:
         build_model("deeplabv3_mobilenet", "", "coco", 3)
 
     assert not trap.exists()

@@ -38,7 +38,7 @@ def test_batch_norm_follows_fast_enough_for_a_short_run_from_scratch() -> None:
         ("unet", "tu-mobilenetv3_smal_050", "none", "did you mean tu-mobilenetv3_small_050?"),
         ("unet", ENCODER, "coco", "unet has no COCO weights; expected none or imagenet"),
         ("fastscnn", ENCODER, "imagenet", "fastscnn has no published weights; expected none"),
-        ("dpt", "resnet18", "none", "encoder resnet18 does not go with arch dpt"),
+        ("dpt", "resnet18", "none", "encoder resnet18 does not work with arch dpt"),
     ],
 )
 def test_a_combination_that_does_not_exist_is_one_line(arch: str, encoder: str, pretrained: str, message: str) -> None:
@@ -59,7 +59,7 @@ def test_weights_out_of_reach_say_what_is_missing_where_it_belongs_and_how_to_go
 
 
 def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None:
-    with pytest.raises(CocosegError, match="image_size_px 16 does not fit this architecture"):
+    with pytest.raises(CocosegError, match="image_size_px 16 does not work with this architecture"):
         check_model(build_model("pan", ENCODER, "none", classes=3), 16, smallest_batch=2)
     with pytest.raises(CocosegError, match="batch_size leaves one image per device"):
         check_model(build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3), 32, smallest_batch=1)

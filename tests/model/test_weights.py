@@ -43,11 +43,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"encoder": "x\n\n## Use"}, "'x.n.n## Use' is no name or version"),
-        ({"versions": {"a\nb": "1"}}, "is no name or version"),
-        ({"params": {"": 1}}, "'' is no name or version"),
-        ({"categories": [{"category_id": 1, "name": "a", "class_index": 99}]}, "class_index 99 of a category"),
-        ({"categories": [{"category_id": 1, "name": "a", "class_index": 0}]}, "class_index 0 of a category"),
+        ({"encoder": "x\n\n## Use"}, "'x.n.n## Use' is not a valid name or version"),
+        ({"versions": {"a\nb": "1"}}, "is not a valid name or version"),
+        ({"params": {"": 1}}, "'' is not a valid name or version"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 99}]}, "class_index of a category is 99"),
+        ({"categories": [{"category_id": 1, "name": "a", "class_index": 0}]}, "class_index of a category is 0"),
         ({"preprocessing": {"image_size_px": 32, "resize": "squash", "std": [0, 1, 1]}}, "Expected `float` > 0.0"),
     ],
 )  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) 
 
     data = pickle.dumps(Trap())
     (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises(CocosegError, match="not safetensors, and nothing else is opened, since a pickle"):
+    with pytest.raises(CocosegError, match="not a safetensors file; other formats are refused, since a pickle"):
         load_checkpoint(folder)
     assert not trap.exists()
 
@@ -93,7 +93,7 @@ def test_a_pickle_is_refused_without_being_opened(folder: Path, tmp_path: Path) 
 def test_a_missing_file_a_strange_model_json_and_foreign_weights_are_one_line_each(folder: Path) -> None:
     info = read_json(folder / "model.json", ModelInfo)
     write_json(folder / "model.json", msgspec.structs.replace(info, classes=("background", "person")))
-    with pytest.raises(CocosegError, match="no weights of fastscnn"):
+    with pytest.raises(CocosegError, match="not the weights of a fastscnn"):
         load_checkpoint(folder)
     write_json(folder / "model.json", {"format": 2})
     with pytest.raises(CocosegError, match=r"model\.json"):

@@ -1,9 +1,9 @@
 import msgspec
 import numpy as np
-from pictures.test_palette import least_distance
+from pictures.test_overlay import least_distance
 
 from cocoseg.images.png import encode_png
-from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, Row, gallery, resized
+from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, GalleryRow, chosen_images, gallery, resized
 from cocoseg.pictures.layout import Pixels, text_width
 from cocoseg.pictures.overlay import ERRORS, color_map, error_map, outline, overlay, palette
 
@@ -14,10 +14,10 @@ def noise(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def row(height: int, width: int, predicted: bool = True) -> Row:
+def row(height: int, width: int, predicted: bool = True) -> GalleryRow:
     truth = np.zeros((height, width), np.uint8)
     truth[height // 4 : height // 2, width // 4 : width // 2] = 2
-    return Row(image=noise(height, width), truth=truth, prediction=truth if predicted else None, caption="a.jpg")
+    return GalleryRow(image=noise(height, width), truth=truth, prediction=truth if predicted else None, caption="a.jpg")
 
 
 def count(picture: Pixels, color: tuple[int, int, int]) -> int:
@@ -98,7 +98,7 @@ def test_a_gallery_holds_legible_panels_and_one_more_with_predictions() -> None:
 
 def test_an_error_is_in_the_picture_in_its_color() -> None:
     shown = row(60, 80)
-    nothing = Row(image=shown.image, truth=shown.truth, prediction=np.zeros_like(shown.truth))
+    nothing = GalleryRow(image=shown.image, truth=shown.truth, prediction=np.zeros_like(shown.truth))
     # Pictures keep four of eight bits: 221, 17, 34 becomes 216, 24, 40. The legend keeps all.
     assert count(gallery([nothing], NAMES), (216, 24, 40)) > 1000
     assert count(gallery([shown], NAMES), (216, 24, 40)) == 0
@@ -106,7 +106,7 @@ def test_an_error_is_in_the_picture_in_its_color() -> None:
 
 
 def test_headings_and_pictures_have_the_same_centre() -> None:
-    dark = Row(image=np.zeros((300, 100, 3), np.uint8), truth=np.zeros((300, 100), np.uint8))
+    dark = GalleryRow(image=np.zeros((300, 100, 3), np.uint8), truth=np.zeros((300, 100), np.uint8))
     picture = gallery([dark], NAMES)
     panel = PANEL_HEIGHT_PX * 3 // 4
     inked = np.flatnonzero(picture[6 : 6 + 22, 6 : 6 + panel].min(axis=(0, 2)) < 100)
@@ -153,3 +153,19 @@ def test_a_gallery_of_81_classes_names_only_those_in_it() -> None:
 def test_the_same_rows_give_the_same_bytes() -> None:
     rows = [row(60, 80), row(300, 500)]
     assert encode_png(gallery(rows, NAMES)) == encode_png(gallery(rows, NAMES))
+
+
+FILE_NAMES = [f"{number}.jpg" for number in range(50)]
+
+
+def test_the_same_images_are_shown_whatever_the_order_and_more_of_them_include_fewer() -> None:
+    few, many = chosen_images(FILE_NAMES, 4), chosen_images(reversed(FILE_NAMES), 9)
+    assert (len(few), len(many)) == (4, 9)
+    assert set(few) < set(many)
+    assert few == sorted(few)
+    assert few != FILE_NAMES[:4]
+
+
+def test_fewer_images_than_asked_for_are_all_shown() -> None:
+    assert chosen_images(["b", "a"], 5) == ["a", "b"]
+    assert chosen_images(FILE_NAMES, 0) == []

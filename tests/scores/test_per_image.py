@@ -50,13 +50,13 @@ def test_a_row_that_stands_twice_and_a_table_without_rows_are_refused() -> None:
     rows: list[ClassPixels] = class_pixels("a.png", MATRIX, NAMES)
     with pytest.raises(CocosegError, match="the row of a.png, class 1 cat"):
         image_totals([*rows, rows[1]], NAMES, "table")
-    with pytest.raises(CocosegError, match="table: holds no image"):
+    with pytest.raises(CocosegError, match="table: no images"):
         image_totals([], NAMES, "table")
 
 
 def test_an_image_whose_rows_do_not_add_up_is_named() -> None:
     background, cat = class_pixels("a.png", MATRIX, NAMES)
-    with pytest.raises(CocosegError, match="the rows of a.png hold 6 target and 7 predicted pixels, expected as many"):
+    with pytest.raises(CocosegError, match="the rows of a.png have 6 target and 7 predicted pixels; expected the same"):
         image_totals([background], NAMES, "table")
     assert image_totals([background, cat], NAMES, "table")["a.png"].sum(axis=0).tolist() == [12, 12, 9]
 

@@ -13,9 +13,9 @@ from cocoseg.images.pairs import Pair, read_pair, read_reduced
 from cocoseg.model.preprocessing import Preprocessing, placed_image, placement
 from cocoseg.train.dataset import (
     MEMORY_SHARE,
-    Samples,
-    TrainingBatches,
-    ValidationBatches,
+    SegmentationDataset,
+    TrainingBatchSampler,
+    ValidationBatchSampler,
     loader,
     sample_seed,
     shrunk,
@@ -26,34 +26,34 @@ COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-
 SQUASH = Preprocessing(image_size_px=16, resize="squash")
 
 
-def indices(batches: TrainingBatches) -> list[list[int]]:
-    return [[index for _, index in batch] for batch in batches]
+def indices(sampler: TrainingBatchSampler) -> list[list[int]]:
+    return [[index for _, index in batch] for batch in sampler]
 
 
 def test_an_epoch_shows_every_sample_once_in_an_order_of_its_own() -> None:
-    batches = TrainingBatches(samples=12, batch_size=4, seed=0)
-    first = indices(batches)
+    sampler = TrainingBatchSampler(samples=12, batch_size=4, seed=0)
+    first = indices(sampler)
     assert sorted(index for batch in first for index in batch) == list(range(12))
-    batches.epoch = 1
-    assert indices(batches) != first
-    batches.epoch = 0
-    assert indices(batches) == first
+    sampler.epoch = 1
+    assert indices(sampler) != first
+    sampler.epoch = 0
+    assert indices(sampler) == first
 
 
 def test_a_last_batch_of_one_is_left_out_and_one_of_two_is_not() -> None:
-    assert [len(batch) for batch in indices(TrainingBatches(9, 4, seed=0))] == [4, 4]
-    assert [len(batch) for batch in indices(TrainingBatches(10, 4, seed=0))] == [4, 4, 2]
-    assert [len(batch) for batch in indices(TrainingBatches(3, 1, seed=0))] == [1, 1, 1]
+    assert [len(batch) for batch in indices(TrainingBatchSampler(9, 4, seed=0))] == [4, 4]
+    assert [len(batch) for batch in indices(TrainingBatchSampler(10, 4, seed=0))] == [4, 4, 2]
+    assert [len(batch) for batch in indices(TrainingBatchSampler(3, 1, seed=0))] == [1, 1, 1]
 
 
 def test_a_single_sample_makes_a_batch_of_two() -> None:
-    assert indices(TrainingBatches(1, 4, seed=0)) == [[0, 0]]
+    assert indices(TrainingBatchSampler(1, 4, seed=0)) == [[0, 0]]
 
 
 @pytest.mark.parametrize("samples", [8, 9, 10, 11, 12])
 def test_two_processes_share_the_batches_of_one(samples: int) -> None:
-    alone = indices(TrainingBatches(samples, 4, seed=3))
-    shares = [indices(TrainingBatches(samples, 4, seed=3, rank=rank, world_size=2)) for rank in range(2)]
+    alone = indices(TrainingBatchSampler(samples, 4, seed=3))
+    shares = [indices(TrainingBatchSampler(samples, 4, seed=3, rank=rank, world_size=2)) for rank in range(2)]
     assert len(shares[0]) == len(shares[1])
     for whole, one, other in zip(alone, *shares, strict=False):
         assert sorted(one + other) == sorted(whole)
@@ -65,7 +65,7 @@ def test_validation_takes_every_sample_exactly_once_over_all_processes(world_siz
     seen = [
         index
         for rank in range(world_size)
-        for batch in ValidationBatches(10, 4, rank, world_size)
+        for batch in ValidationBatchSampler(10, 4, rank, world_size)
         for _, index in batch
     ]
     assert sorted(seen) == list(range(10))
@@ -73,27 +73,27 @@ def test_validation_takes_every_sample_exactly_once_over_all_processes(world_siz
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path, 2)
-    samples = Samples(pairs, 3, SQUASH, "light", seed=0)
-    before = samples[3, 1]
+    dataset = SegmentationDataset(pairs, 3, SQUASH, "light", seed=0)
+    before = dataset[3, 1]
     torch.rand(100)
-    assert samples.keep("test")
-    again = samples[3, 1]
+    assert dataset.fill_cache("test")
+    again = dataset[3, 1]
     assert all(torch.equal(a, b) for a, b in zip(before, again, strict=True))
-    others = [samples[4, 1], Samples(pairs, 3, SQUASH, "light", seed=1)[3, 1]]
+    others = [dataset[4, 1], SegmentationDataset(pairs, 3, SQUASH, "light", seed=1)[3, 1]]
     assert not any(torch.equal(before[0], other[0]) for other in others)
 
 
 def test_drawing_a_sample_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    samples = Samples(write_pairs(tmp_path, 1), 3, SQUASH, "strong", seed=0)
+    dataset = SegmentationDataset(write_pairs(tmp_path, 1), 3, SQUASH, "strong", seed=0)
     state = torch.get_rng_state()
-    samples[0, 0]
+    dataset[0, 0]
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_workers_give_the_same_batches_as_none(tmp_path: Path) -> None:
-    samples = Samples(write_pairs(tmp_path, 6), 3, SQUASH, "light", seed=0)
-    plan = TrainingBatches(6, 3, seed=0)
-    alone, helped = list(loader(samples, plan, 0, False)), list(loader(samples, plan, 1, False))
+    dataset = SegmentationDataset(write_pairs(tmp_path, 6), 3, SQUASH, "light", seed=0)
+    sampler = TrainingBatchSampler(6, 3, seed=0)
+    alone, helped = list(loader(dataset, sampler, 0, False)), list(loader(dataset, sampler, 1, False))
     for (image, mask), (other_image, other_mask) in zip(alone, helped, strict=True):
         assert torch.equal(image, other_image)
         assert torch.equal(mask, other_mask)
@@ -106,13 +106,13 @@ def test_what_is_kept_in_memory_or_on_disk_is_not_read_again(
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cocoseg.train.dataset.MEMORY_SHARE", memory_share)
     pairs = write_pairs(tmp_path, 2)
-    samples = Samples(pairs, 3, SQUASH, None, seed=0)
-    image, mask = samples.decoded(1)
-    assert samples.keep("test")
+    dataset = SegmentationDataset(pairs, 3, SQUASH, None, seed=0)
+    image, mask = dataset.decoded(1)
+    assert dataset.fill_cache("test")
     for pair in pairs:
         pair.image.unlink()
-    assert torch.equal(samples[0, 1][0], image)
-    assert torch.equal(samples[0, 1][1], mask)
+    assert torch.equal(dataset[0, 1][0], image)
+    assert torch.equal(dataset[0, 1][1], mask)
 
 
 def test_what_fits_nowhere_is_read_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,21 +123,21 @@ def test_what_fits_nowhere_is_read_when_needed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("cocoseg.train.dataset.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("cocoseg.train.dataset.distributed.get_world_size", lambda: 2)
     pairs = write_pairs(tmp_path, 3)
-    samples = Samples(pairs, 3, SQUASH, None, seed=0)
-    assert not samples.keep("test")
+    dataset = SegmentationDataset(pairs, 3, SQUASH, None, seed=0)
+    assert not dataset.fill_cache("test")
     for pair in pairs[:2]:
         pair.image.unlink()
-    assert all(samples[0, index][0].shape == (3, 16, 16) for index in range(3))
-    samples.close()
-    assert samples[0, 2][0].shape == (3, 16, 16)
+    assert all(dataset[0, index][0].shape == (3, 16, 16) for index in range(3))
+    dataset.close()
+    assert dataset[0, 2][0].shape == (3, 16, 16)
     with pytest.raises(CocosegError, match=r"000\.png: not found"):
-        samples[0, 0]
+        dataset[0, 0]
 
 
 def test_without_a_cache_what_memory_holds_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "file"))
-    assert Samples(write_pairs(tmp_path, 1), 3, SQUASH, None, seed=0).keep("test")
+    assert SegmentationDataset(write_pairs(tmp_path, 1), 3, SQUASH, None, seed=0).fill_cache("test")
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -147,12 +147,12 @@ def test_workers_read_what_was_kept_however_they_start(
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("cocoseg.train.dataset.free_memory_bytes", lambda: 2 * 1024 / MEMORY_SHARE)
     pairs = write_pairs(tmp_path, 4)
-    samples = Samples(pairs, 3, SQUASH, "light", seed=0)
-    expected = [samples[0, index] for index in range(4)]
-    assert samples.keep("test")  # two in memory, two on disk
+    dataset = SegmentationDataset(pairs, 3, SQUASH, "light", seed=0)
+    expected = [dataset[0, index] for index in range(4)]
+    assert dataset.fill_cache("test")  # two in memory, two on disk
     for pair in pairs:
         pair.image.unlink()
-    batches = DataLoader(samples, sampler=[(0, index) for index in range(4)], num_workers=1, batch_size=None,
+    batches = DataLoader(dataset, sampler=[(0, index) for index in range(4)], num_workers=1, batch_size=None,
                          multiprocessing_context=start)  # fmt: skip
     for (image, mask), (expected_image, expected_mask) in zip(batches, expected, strict=True):
         assert torch.equal(image, expected_image)
@@ -173,7 +173,7 @@ def ramp_pair(folder: Path, height: int, width: int) -> Pair:
 def test_a_reduced_image_lies_where_the_whole_one_does(tmp_path: Path, width: int) -> None:
     pair = ramp_pair(tmp_path, 512, width)
     preprocessing = Preprocessing(image_size_px=60, resize="squash")
-    reduced, _ = Samples([pair], 2, preprocessing, None, seed=0).decoded(0)
+    reduced, _ = SegmentationDataset([pair], 2, preprocessing, None, seed=0).decoded(0)
     whole = placed_image(torch.from_numpy(read_pair(pair, 2)[0]).permute(2, 0, 1), placement(512, width, 60, "squash"))
 
     assert read_reduced(pair, 512, width, 60, 60)[1] == 8
@@ -202,7 +202,7 @@ def test_reduced_photographs_differ_from_whole_ones_less_than_one_can_see(tmp_pa
         mask = tmp_path / f"{file.stem}.png"
         mask.write_bytes(cv2.imencode(".png", np.zeros((height, width), np.uint8))[1].tobytes())
         pair = Pair(file_name=file.name, image=file, mask=mask)
-        reduced, _ = Samples([pair], 2, preprocessing, None, seed=0).decoded(0)
+        reduced, _ = SegmentationDataset([pair], 2, preprocessing, None, seed=0).decoded(0)
         pixels = torch.from_numpy(read_pair(pair, 2)[0]).permute(2, 0, 1)
         whole = placed_image(pixels, placement(height, width, 96, "squash"))
         differences.append((reduced.int() - whole.int()).abs().float().mean().item())
@@ -211,15 +211,15 @@ def test_reduced_photographs_differ_from_whole_ones_less_than_one_can_see(tmp_pa
 
 def test_a_mask_of_another_class_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CocosegError, match="contains the value 2"):
-        Samples(write_pairs(tmp_path, 2), 2, SQUASH, None, seed=0).keep("test")
+        SegmentationDataset(write_pairs(tmp_path, 2), 2, SQUASH, None, seed=0).fill_cache("test")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(tmp_path: Path, workers: int) -> None:
     pairs = write_pairs(tmp_path, 2)
-    samples = Samples(pairs, 2, SQUASH, None, seed=0)
+    dataset = SegmentationDataset(pairs, 2, SQUASH, None, seed=0)
     with pytest.raises(CocosegError) as caught:
-        list(loader(samples, ValidationBatches(2, 1), workers, pin_memory=False))
+        list(loader(dataset, ValidationBatchSampler(2, 1), workers, pin_memory=False))
     assert str(caught.value) == (
         f"{pairs[0].mask}: contains the value 2; expected 0 to 1 or 255; make it again with: dvc repro -f mask"
     )

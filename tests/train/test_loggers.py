@@ -13,7 +13,7 @@ import pytest
 from clones import git_repository
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.loggers import curve_name, recorded
+from cocoseg.train.loggers import curve_name, open_run_log
 
 PICTURE = np.full((8, 12, 3), 90, np.uint8)
 
@@ -30,12 +30,12 @@ def record_two_epochs(folder: Path) -> None:
     model = folder / "model"
     model.mkdir()
     (model / "model.json").write_text("{}")
-    with recorded(folder / "live", {"lr": 0.1}, "f" * 64) as history:
-        history.epoch({"train/loss": 2.0, "val/dice": 0.5, "val/dice/cat": 0.25}, {"epoch": 1, "val/miou": 0.5})
-        history.strip(PICTURE)
-        history.epoch({"train/loss": 1.0, "val/dice": 0.75, "val/dice/cat": 0.5}, {"epoch": 2, "val/miou": 0.75})
-        history.strip(PICTURE)
-        history.finish(model)
+    with open_run_log(folder / "live", {"lr": 0.1}, "f" * 64) as log:
+        log.log_epoch({"train/loss": 2.0, "val/dice": 0.5, "val/dice/cat": 0.25}, {"epoch": 1, "val/miou": 0.5})
+        log.log_validation_picture(PICTURE)
+        log.log_epoch({"train/loss": 1.0, "val/dice": 0.75, "val/dice/cat": 0.5}, {"epoch": 2, "val/miou": 0.75})
+        log.log_validation_picture(PICTURE)
+        log.finish(model)
 
 
 def test_dvclive_has_a_point_an_epoch_and_a_summary_of_the_last_and_the_best(repository: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cocoseg.train.sample_cache import Shelves
+from cocoseg.train.sample_cache import SampleCache
 
 
 def sample(value: int) -> tuple[Tensor, Tensor]:
@@ -24,71 +24,71 @@ def sample(value: int) -> tuple[Tensor, Tensor]:
     return image, torch.arange(value + 24, value + 32, dtype=torch.uint8).view(2, 4)
 
 
-def assert_kept(shelves: Shelves, index: int, value: int) -> None:
-    kept = shelves.get(index)
+def assert_kept(cache: SampleCache, index: int, value: int) -> None:
+    kept = cache.get(index)
     assert kept is not None
     assert all(torch.equal(part, expected) for part, expected in zip(kept, sample(value), strict=True))
 
 
 def test_what_memory_has_no_room_for_lies_on_the_disk(tmp_path: Path) -> None:
-    shelves = Shelves(4, memory_bytes=70, disk=tmp_path)
+    cache = SampleCache(4, memory_bytes=70, disk=tmp_path)
     for index in (3, 0, 2):
-        assert shelves.put(index, *sample(10 * index))
+        assert cache.put(index, *sample(10 * index))
 
-    # 70 bytes hold two samples of 32. Shelf, first byte, height, width:
-    assert shelves.places.tolist() == [[1, 32, 2, 4], [0, 0, 0, 0], [2, 0, 2, 4], [1, 0, 2, 4]]
+    # 70 bytes hold two samples of 32. File, first byte, height, width:
+    assert cache.places.tolist() == [[1, 32, 2, 4], [0, 0, 0, 0], [2, 0, 2, 4], [1, 0, 2, 4]]
     for index in (3, 0, 2):
-        assert_kept(shelves, index, 10 * index)
-    assert shelves.get(1) is None
+        assert_kept(cache, index, 10 * index)
+    assert cache.get(1) is None
 
 
 def test_samples_of_any_size_follow_each_other(tmp_path: Path) -> None:
-    shelves = Shelves(2, memory_bytes=0, disk=tmp_path)
+    cache = SampleCache(2, memory_bytes=0, disk=tmp_path)
     wide = torch.full((3, 1, 5), 7, dtype=torch.uint8), torch.full((1, 5), 8, dtype=torch.uint8)
-    assert shelves.put(0, *wide)
-    assert shelves.get(0) is not None  # read in between
-    assert shelves.put(1, *sample(1))
-    assert shelves.places[:, 1].tolist() == [0, 20]
-    assert_kept(shelves, 1, 1)
+    assert cache.put(0, *wide)
+    assert cache.get(0) is not None  # read in between
+    assert cache.put(1, *sample(1))
+    assert cache.places[:, 1].tolist() == [0, 20]
+    assert_kept(cache, 1, 1)
 
 
 def test_a_view_is_kept_as_it_reads(tmp_path: Path) -> None:
-    shelves = Shelves(1, memory_bytes=100, disk=None)
+    cache = SampleCache(1, memory_bytes=100, disk=None)
     image, mask = sample(5)
-    assert shelves.put(0, image.permute(1, 2, 0).contiguous().permute(2, 0, 1), mask)
-    assert_kept(shelves, 0, 5)
+    assert cache.put(0, image.permute(1, 2, 0).contiguous().permute(2, 0, 1), mask)
+    assert_kept(cache, 0, 5)
 
 
 def test_the_disk_keeps_its_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cocoseg.train.sample_cache.DISK_RESERVE", 1.0)
-    shelves = Shelves(2, memory_bytes=40, disk=tmp_path)
-    assert shelves.put(0, *sample(0))
-    assert not shelves.put(1, *sample(1))
-    assert shelves.get(1) is None
+    cache = SampleCache(2, memory_bytes=40, disk=tmp_path)
+    assert cache.put(0, *sample(0))
+    assert not cache.put(1, *sample(1))
+    assert cache.get(1) is None
 
 
 def test_a_disk_that_fills_up_takes_no_more_and_loses_nothing(tmp_path: Path) -> None:
-    shelves = Shelves(3, memory_bytes=0, disk=tmp_path)
-    assert shelves.put(0, *sample(3))
+    cache = SampleCache(3, memory_bytes=0, disk=tmp_path)
+    assert cache.put(0, *sample(3))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))  # bytes, as if there were no more: 32 fit, 64 do not
     try:
-        assert not shelves.put(1, *sample(1))
+        assert not cache.put(1, *sample(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not shelves.put(2, *sample(2))
-    assert_kept(shelves, 0, 3)
+    assert not cache.put(2, *sample(2))
+    assert_kept(cache, 0, 3)
 
 
 def test_a_folder_that_takes_no_file_is_done_without(tmp_path: Path) -> None:
-    shelves = Shelves(2, memory_bytes=40, disk=tmp_path / "not there")
-    assert shelves.put(0, *sample(0))
-    assert not shelves.put(1, *sample(1))
+    cache = SampleCache(2, memory_bytes=40, disk=tmp_path / "not there")
+    assert cache.put(0, *sample(0))
+    assert not cache.put(1, *sample(1))
 
 
 def test_closing_frees_both_and_so_does_forgetting(tmp_path: Path) -> None:
-    closed, forgotten = (Shelves(1, memory_bytes=0, disk=tmp_path) for _ in range(2))
-    descriptors = [shelf.descriptor for shelves in (closed, forgotten) for shelf in shelves.shelves]
+    closed, forgotten = (SampleCache(1, memory_bytes=0, disk=tmp_path) for _ in range(2))
+    descriptors = [file.descriptor for cache in (closed, forgotten) for file in cache.files]
     assert closed.put(0, *sample(0))
     closed.close()
     assert closed.get(0) is None
@@ -101,10 +101,10 @@ def test_closing_frees_both_and_so_does_forgetting(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_behind(tmp_path: Path) -> None:
     program = (
-        "import sys, time, torch; from pathlib import Path; from cocoseg.train.sample_cache import Shelves\n"
-        "shelves = Shelves(1, 0, Path(sys.argv[1]))\n"
-        "kept = shelves.put(0, torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(9, 9, dtype=torch.uint8))\n"
-        "print(kept, shelves.get(0) is not None, flush=True); time.sleep(60)"
+        "import sys, time, torch; from pathlib import Path; from cocoseg.train.sample_cache import SampleCache\n"
+        "cache = SampleCache(1, 0, Path(sys.argv[1]))\n"
+        "kept = cache.put(0, torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(9, 9, dtype=torch.uint8))\n"
+        "print(kept, cache.get(0) is not None, flush=True); time.sleep(60)"
     )
     path = os.pathsep.join(sys.path)
     with subprocess.Popen(
@@ -117,19 +117,19 @@ def test_a_killed_process_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_another_process_is_handed_the_files_and_not_their_bytes(tmp_path: Path) -> None:
-    shelves = Shelves(2, memory_bytes=300_000, disk=tmp_path)
+    cache = SampleCache(2, memory_bytes=300_000, disk=tmp_path)
     image, mask = torch.full((3, 256, 256), 9, dtype=torch.uint8), torch.zeros(256, 256, dtype=torch.uint8)
-    assert shelves.put(0, image, mask)
-    assert shelves.put(1, image, mask)
-    assert shelves.places[:, 0].tolist() == [1, 2]
+    assert cache.put(0, image, mask)
+    assert cache.put(1, image, mask)
+    assert cache.places[:, 0].tolist() == [1, 2]
 
-    handed = bytes(ForkingPickler.dumps(shelves))
-    received: Shelves = pickle.loads(handed)
+    handed = bytes(ForkingPickler.dumps(cache))
+    received: SampleCache = pickle.loads(handed)
     resource_sharer.stop()
 
     assert len(handed) < 2_000  # of 2 · 262,144
     for index in range(2):
-        kept, own = received.get(index), shelves.get(index)
+        kept, own = received.get(index), cache.get(index)
         assert kept is not None
         assert own is not None
         assert torch.equal(kept[0], image)

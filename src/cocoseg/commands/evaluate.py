@@ -14,8 +14,8 @@ from cocoseg.commands.released import RELEASED, released_checkpoint
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
-from cocoseg.evaluate.evaluation import EvaluateParams, check_model
-from cocoseg.evaluate.scored_side import Side, score_side, side_to_score
+from cocoseg.evaluate.evaluation import EvaluateParams, check_task_and_classes
+from cocoseg.evaluate.scored_side import SideToScore, score_side, side_to_score
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import (
     INFO,
@@ -42,7 +42,7 @@ def score_model(model: str, side: str | None, split: Path | None, predictions: P
     params = load_params(EvaluateParams)
     mapping = read_json(paths.CATEGORY_MAPPING, CategoryMapping)
     network, info = released_checkpoint(model, mapping) if model.startswith(RELEASED) else _checkpoint(Path(model))
-    check_model(info, mapping, model)
+    check_task_and_classes(info, mapping, model)
     scored = _side(side, split)
     images = read_table(paths.IMAGE_TABLE, ImageRow)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,18 +86,18 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     return load_checkpoint(folder)
 
 
-def _side(side: str | None, split: Path | None) -> Side:
-    """Return the images to score; raise `CocosegError` for a list that names none."""
+def _side(side: str | None, split: Path | None) -> SideToScore:
+    """Return what is to be scored. Raises `CocosegError` for a list that names no image."""
     sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
     if split is None:
-        found = Side(side, sides.pairs(side)) if side else side_to_score(sides)
+        found = SideToScore(side, sides.pairs(side)) if side else side_to_score(sides)
         place = sides.splits / f"{found.name}.txt"
     else:
         listed, known = read_lines(split, way_out=_LIST), read_json(sides.mask_map, dict[str, str])
         unknown = next((name for name in listed if name not in known), None)
         if unknown is not None:
             raise CocosegError(f"{split}: {unknown[:80]!r} is not an image with a mask; {_LIST}")
-        found, place = Side(str(split), sides.pairs_of(listed)), split
+        found, place = SideToScore(str(split), sides.pairs_of(listed)), split
     if not found.pairs:
         raise CocosegError(f"{place}: lists no image; there is nothing to score")
     return found

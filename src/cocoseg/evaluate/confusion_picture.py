@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture: which class is taken for which."""
+"""A picture of the confusion matrix: which class is predicted as which."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH_PX = 840
-_MOST_WITH_NUMBERS = 20  # above so many classes a cell is too narrow for a number
+_MOST_WITH_NUMBERS = 20  # with more classes a cell is too narrow for a number
 
 
 def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.uint8]:
-    """Return a picture of each row's shares in percent, RGB (H, W, 3).
+    """Return a picture of the matrix with each row in percent, RGB (H, W, 3).
 
     `confusion` as in `cocoseg.scores.confusion`. The row of a class without a target pixel is gray.
     """

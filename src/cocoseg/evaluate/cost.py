@@ -1,4 +1,4 @@
-"""What a model costs to use, to be read beside its scores."""
+"""The cost of using a model, to be read beside its scores."""
 
 import copy
 import statistics
@@ -17,9 +17,9 @@ MOST_SECONDS = 2
 
 
 def model_cost(model: nn.Module, image_size_px: int) -> dict[str, Any]:
-    """Parameters, multiply-adds, time and memory of a model on the device where it is, for the timing metrics.
+    """Return parameters, multiply-adds, time and memory of a model on its device, for the timing metrics.
 
-    The peak is that of the process so far: ask after the images have been predicted.
+    The peak memory is that of the process so far, so call this after the images have been predicted.
     """
     device = next(model.parameters()).device
     return {
@@ -32,10 +32,11 @@ def model_cost(model: nn.Module, image_size_px: int) -> dict[str, Any]:
 
 
 def multiply_adds(model: nn.Module, image_size_px: int) -> int:
-    """Multiply-adds of one square image in convolutions and matrix products, as torch's `FlopCounterMode` has them.
+    """Return the multiply-adds of one square image in convolutions and matrix products, as torch counts them.
 
-    It counts two operations each, and none for norms, activations and resizing. On tensors that hold no numbers.
+    Norms, activations and resizing are not counted.
     """
+    # On the meta device, which needs no memory; `FlopCounterMode` counts a multiply-add as two operations.
     trial = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         trial(torch.zeros(1, 3, image_size_px, image_size_px, device="meta"))
@@ -43,7 +44,7 @@ def multiply_adds(model: nn.Module, image_size_px: int) -> int:
 
 
 def milliseconds_per_image(model: nn.Module, image_size_px: int) -> float:
-    """The median time of one square image alone through the network, without reading and resizing it."""
+    """Return the median time that one square image alone takes in the network, without reading and resizing it."""
     device = next(model.parameters()).device
     image = torch.zeros(1, 3, image_size_px, image_size_px, device=device).to(memory_format=torch.channels_last)
     taken: list[float] = []

@@ -1,4 +1,4 @@
-"""Evaluation: one integer confusion matrix over a side of the split, at the images' own size, and what is looked at."""
+"""Evaluate a model on a side of the split: one integer confusion matrix over all images at their own size."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from cocoseg.workers import ahead, worker_count
 
 
 class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `evaluate`. How images are prepared comes with the model."""
+    """The parameters of the stage `evaluate`. Preprocessing is not among them: it comes with the model."""
 
     bootstrap_samples: Annotated[int, Meta(ge=100, le=1_000_000, extra_json_schema={"examples": [10_000]})]
     gallery_images: GalleryImages
@@ -41,7 +41,7 @@ class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """What predicting a side gave. `confusion` as in `cocoseg.scores.confusion`."""
+    """The counts of a predicted side. `confusion` as in `cocoseg.scores.confusion`."""
 
     confusion: NDArray[np.int64]
     per_image: list[ClassPixels]
@@ -50,9 +50,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
-    """Predict every pair at its own size, write each prediction below `predictions`, count.
+    """Predict every image at its own size, write each prediction below `predictions`, and count pixels.
 
-    Raises `CocosegError` for a broken image or mask.
+    Raises `CocosegError` for a corrupt image or mask.
     """
     classes = len(info.classes)
     started = time.perf_counter()
@@ -75,10 +75,10 @@ def evaluation_metrics(
     baselines: dict[str, Any],
     seen: Seen | None = None,
 ) -> dict[str, Any]:
-    """`metrics/evaluate.json`: which side it speaks of, the scores, their intervals, what they have to beat.
+    """Return the content of `metrics/evaluate.json`: the side's name, its scores, their intervals, and the baselines.
 
-    The primary score and the least effect that matters stand with it: `cocoseg compare` judges by those that were
-    declared when the result was made.
+    `primary_score` and `min_effect` are part of it: `cocoseg compare` judges by the values that were set when the
+    result was made.
     """
     totals = np.stack(list(image_totals(result.per_image, classes, "per_image.csv").values()))
     declared = {"primary_score": params.primary_score, "min_effect": params.min_effect}
@@ -89,9 +89,9 @@ def evaluation_metrics(
 
 
 def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[str]) -> dict[str, Any]:
-    """95 % intervals over images of the scores of all classes together, and of `iou` by class.
+    """Return the 95 % intervals over images of the summary scores, and of the IoU of each class.
 
-    A score that fewer than ten images speak of, or hardly any resample has, gets none.
+    A score gets none if fewer than ten images have a part in it, or if it is undefined in most resamples.
 
     `totals: (images, classes, 3)` as in `cocoseg.scores.confusion`.
     """
@@ -112,18 +112,18 @@ def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def check_model(info: ModelInfo, mapping: CategoryMapping, place: str) -> None:
-    """Raise `CocosegError`, which calls the model `place`, unless its task and classes are those of the masks."""
-    way_out = "expected a model of these masks, as dvc repro train makes it"
+def check_task_and_classes(info: ModelInfo, mapping: CategoryMapping, place: str) -> None:
+    """Raise `CocosegError` unless the model has the task and classes of the masks; `place` is its path in errors."""
+    way_out = "expected a model trained on these masks, as by dvc repro train"
     if info.task != mapping.task:
-        raise CocosegError(f"{place}: a model of task {info.task}, but the masks are {mapping.task}; {way_out}")
+        raise CocosegError(f"{place}: the model's task is {info.task}, but the masks are {mapping.task}; {way_out}")
     if info.classes != mapping.classes:
         how = class_difference(info.classes, mapping.classes, "only in the model", "only in the masks")
-        raise CocosegError(f"{place}: its classes are not those of the masks: {how}; {way_out}")
+        raise CocosegError(f"{place}: the model's classes differ from those of the masks: {how}; {way_out}")
 
 
 def iou_rows(metrics: Mapping[str, Any]) -> list[ClassIoU]:
-    """The bars of `metrics/evaluate.json`; classes without a target pixel have none."""
+    """Return the IoU of each class in `metrics/evaluate.json`, without the classes that have no target pixel."""
     ends = metrics["intervals"]["iou"]
     return [
         ClassIoU(class_name=name, iou=value, **ends.get(name, {}))
@@ -138,7 +138,7 @@ def write_prediction(folder: Path, file_name: str, prediction: NDArray[np.uint8]
 
 
 def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]]:
-    """Each pair with its mask, and its image, in order, a few ahead of their use."""
+    """Yield each pair with its mask, and its image, in order, decoded a few ahead."""
 
     def decode(pair: Pair) -> tuple[tuple[Pair, NDArray[np.uint8]], NDArray[np.uint8]]:
         image, truth = read_pair(pair, classes)

@@ -1,4 +1,4 @@
-"""Galleries of a scored side: a sample of its images, and the best, the middling and the worst by their own IoU."""
+"""Galleries of a scored side: a sample of its images, and those with the best, the median and the worst IoU."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.file_names import mask_name
 from cocoseg.images.pairs import Pair, read_mask, read_pair
-from cocoseg.pictures.gallery import Row, chosen_images, gallery
+from cocoseg.pictures.gallery import GalleryRow, chosen_images, gallery
 from cocoseg.pictures.layout import Pixels
 from cocoseg.scores.confusion import iou
 from cocoseg.scores.per_image import image_iou, image_totals
@@ -20,10 +20,10 @@ from cocoseg.tables import ClassPixels
 def galleries(
     pairs: Sequence[Pair], predictions: Path, per_image: Sequence[ClassPixels], classes: Sequence[str], count: int
 ) -> Iterator[tuple[str, Pixels]]:
-    """Name and picture of each gallery of at most `count` images, with what was predicted below `predictions`.
+    """Yield the name and picture of each gallery of at most `count` images.
 
-    An image without an object, true or predicted, has no IoU of its own and is in the sample alone. Raises
-    `CocosegError` for an image, mask or prediction that cannot be read.
+    `predictions`: the folder of predicted masks. An image with no object, true or predicted, has no IoU, so it can only
+    be in the sample. Raises `CocosegError` for an image, mask or prediction that cannot be read.
     """
     totals = image_totals(per_image, classes, "per_image.csv")
     pair_of = {pair.file_name: pair for pair in pairs}
@@ -39,33 +39,36 @@ def galleries(
 
 
 def image_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
-    """The mean IoU of each image's objects by file name, without the images that have none; `totals` of each image."""
-    # Rounded, so that images are not ranked by the last bit of a sum.
+    """Return the mean IoU of each image's objects by file name, without images that have no object.
+
+    `totals: (classes, 3)` of each image as in `cocoseg.scores.confusion`.
+    """
+    # Rounded, so that the last bit of a sum does not decide the rank.
     scores = {file_name: round(image_iou(own), 6) for file_name, own in totals.items()}
     return {file_name: score for file_name, score in scores.items() if not math.isnan(score)}
 
 
 def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """The image's own IoU, that of each class in its truth or prediction, and the file's name, which may be cut off."""
+    """Return an image's IoU, that of each of its classes, true or predicted, and its file name."""
     score = image_iou(totals)
     if math.isnan(score):
         return f"no object   {file_name}"
     found = totals[:, :2].sum(axis=1) > 0
-    # A class that was only predicted has no IoU in a whole side; here it counts as 0.
+    # A class that was only predicted has no IoU in `cocoseg.scores`; here it counts as 0.
     values = np.nan_to_num(iou(totals))
     own = [f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if found[index]]
     return f"IoU {score:.2f}   {'  '.join(own)}   {file_name}"
 
 
-def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequence[str]) -> Row:
+def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequence[str]) -> GalleryRow:
     image, truth = read_pair(pair, len(classes))
     predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
     prediction = read_mask(predicted, len(classes), stage="evaluate")
-    return Row(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))
+    return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    """File names from the best score down; the worst from the lowest score up."""
+    """File names, best score first; in `worst` the lowest score first."""
 
     best: list[str]
     median: list[str]
@@ -73,7 +76,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ranked_images(scores: Mapping[str, float], count: int) -> Ranked:
-    """`count` names of each kind, or all if there are fewer; of equal scores the name that sorts first comes first."""
+    """Return `count` file names of each kind, or all if there are fewer. Ties are in the order of names."""
     falling = sorted(scores, key=lambda name: (-scores[name], name))
     rising = sorted(scores, key=lambda name: (scores[name], name))
     first = max(0, (len(scores) - count) // 2)

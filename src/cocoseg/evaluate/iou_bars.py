@@ -1,4 +1,4 @@
-"""The IoU of each class, as bars."""
+"""A bar chart of the IoU of each class."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ _ROW_PX = 20  # of one class
 
 
 def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
-    """A bar a class, in the order of `rows`, with its interval, both also in numbers: RGB (H, W, 3)."""
+    """Return a chart with one bar per row, its interval, and both as numbers: RGB (H, W, 3)."""
     intervals = any(row.low is not None for row in rows)
 
     def draw(figure: "Figure") -> None:
@@ -30,7 +30,7 @@ def iou_bars(rows: Sequence[ClassIoU]) -> NDArray[np.uint8]:
                     [row.low, row.high], [place, place], "|-", color=INK, linewidth=1.6, markersize=6, clip_on=False
                 )
                 number += f"   {row.low:.3f} – {row.high:.3f}"
-            # in a column of their own, right of the scale
+            # right of the axes, so that the numbers line up
             axes.text(1.02, place, number, verticalalignment="center", transform=axes.get_yaxis_transform())
         if not rows:
             axes.text(0.5, 0, "no class has a pixel", horizontalalignment="center", verticalalignment="center")

@@ -1,6 +1,6 @@
-"""The model card: what a stranger has to know before using a model, each number from the file that measured it.
+"""The model card: what to know before using a model. Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
 
-Mitchell et al. 2019, https://arxiv.org/abs/1810.03993.
+Every number comes from the file that holds its measurement.
 """
 
 from collections import Counter
@@ -26,10 +26,9 @@ _NAMES = {
     "pixel_accuracy": "pixel accuracy",
 }
 
-
-USE_HEADING = "## Use"  # the last: an export has another use
-_USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx
---out DIR` leaves PyTorch behind. In Python:
+USE_HEADING = "## Use"  # the last heading: an export replaces what follows
+_USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts photographs, and
+`cocoseg export --format onnx --out DIR` writes a model that runs without PyTorch. In Python:
 
 ```python
 from pathlib import Path
@@ -42,7 +41,7 @@ Time and memory on the machine that made it are in `metrics/timing/`."""
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
-    """One license of an annotations file; exporters differ in what they say of it."""
+    """One license of an annotations file. Of any types, since exporters differ."""
 
     id: Any = None
     name: Any = None
@@ -50,14 +49,14 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LicensedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the card needs to know of an image."""
+    """An image, as far as the card needs it."""
 
     file_name: str
     license: Any = None
 
 
 class DatasetNotes(msgspec.Struct, frozen=True, kw_only=True):
-    """What `data/filtered/instances.json` says of where its images come from."""
+    """The source of the images, from `data/filtered/instances.json`."""
 
     info: Any = None
     licenses: Any = None
@@ -65,21 +64,23 @@ class DatasetNotes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured after training: `metrics/evaluate.json`, `metrics/split.json`, and the data's own words."""
+    """What the card reports of the scores and the data."""
 
     metrics: Mapping[str, Any]
+    """`metrics/evaluate.json`"""
     split: Mapping[str, Any]
+    """`metrics/split.json`"""
     source: DatasetNotes
-    learnt_from: frozenset[str]
+    learned_from: frozenset[str]
     """File names of the train and val sides."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What using a model takes, as far as it is the same on every machine."""
+    """The cost of using a model, as far as it is the same on every machine."""
 
     parameters: int
     multiply_adds: int
-    """Of one square image of the size that the model was trained at."""
+    """For one square image of `image_size_px`."""
 
 
 def write_card(
@@ -91,19 +92,19 @@ def write_card(
     split_metrics: Path,
     filtered: Path,
 ) -> None:
-    """Write the model card of a scored model. `cost` is that of `model_cost`, `metrics` those of the scored side."""
+    """Write the card of a scored model. `cost` is the result of `model_cost`, `metrics` the scores of the side."""
     results = Results(
         metrics=metrics,
         split=read_json(split_metrics, dict[str, Any]),
         source=read_json(filtered, DatasetNotes),
-        learnt_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides.pairs(side)),
+        learned_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides.pairs(side)),
     )
     fixed = Cost(parameters=cost["parameters"], multiply_adds=cost["multiply_adds"])
     write_bytes(path, model_card(info, fixed, results).encode())
 
 
 def model_card(info: ModelInfo, cost: Cost, results: Results | None) -> str:
-    """The card in Markdown; without `results` it says that there are none."""
+    """Return the card in Markdown; without `results` it says that the model was not scored."""
     encoder = f", {_plain(info.encoder)}" if info.encoder else ""
     parts = [
         f"# {_plain(info.arch)}{encoder}: {len(info.classes) - 1} classes",
@@ -114,7 +115,7 @@ def model_card(info: ModelInfo, cost: Cost, results: Results | None) -> str:
         "## Training",
         *_training(info),
         "## Scores",
-        *(_scores(results.metrics) if results else ["Not measured: `dvc repro evaluate` does."]),
+        *(_scores(results.metrics) if results else ["Not scored yet: run `dvc repro evaluate`."]),
         "## Limits",
         _listed(_limits(info, results)),
         "## Cost",
@@ -133,7 +134,7 @@ def _cost(cost: Cost, size: int) -> str:
 
 
 def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None) -> str:
-    """What was measured on one machine, of `metrics/timing/`, which no equality is claimed of."""
+    """Return the measurements of one machine, from `metrics/timing/`, in words; they differ from run to run."""
     said = []
     if training:
         said.append(
@@ -164,31 +165,31 @@ def _data(info: ModelInfo, results: Results | None) -> list[str]:
         classes,
         _table(["images that show", *sides], rows),
         "Licenses of the training and validation images:",
-        _table(["license", "images"], _licences(results)),
+        _table(["license", "images"], _licenses(results)),
     ]
 
 
 def _source(info: Any) -> str:
-    """What the annotations file says of itself."""
+    """Return the annotations file's own description of its source."""
     if not isinstance(info, Mapping):
         return "not stated in the annotations file"
     said = [_plain(info[key]) for key in ("description", "version", "year", "url") if info.get(key)]
     return ", ".join(said) or "not stated in the annotations file"
 
 
-def _licences(results: Results) -> list[list[Any]]:
+def _licenses(results: Results) -> list[list[Any]]:
     known = {}
     if isinstance(results.source.licenses, Sequence):
         entries = [entry for entry in results.source.licenses if isinstance(entry, Mapping)]
         known = {str(one.id): one for one in (msgspec.convert(entry, License) for entry in entries)}
-    learnt_from = [image for image in results.source.images if image.file_name in results.learnt_from]
-    counts = Counter(str(image.license) for image in learnt_from if image.license is not None)
+    learned_from = [image for image in results.source.images if image.file_name in results.learned_from]
+    counts = Counter(str(image.license) for image in learned_from if image.license is not None)
     rows: list[list[Any]] = []
     for key, images in sorted(counts.items()):
-        said = known.get(key, License(name=f"id {key}"))  # CVAT names an empty one for every image
+        said = known.get(key, License(name=f"id {key}"))  # CVAT gives every image a license without a name
         words = [_plain(word) for word in (said.name, said.url) if word]
         rows.append([", ".join(words) or "not stated", images])
-    if without := len(learnt_from) - counts.total():
+    if without := len(learned_from) - counts.total():
         rows.append(["not stated", without])
     return rows
 
@@ -228,27 +229,27 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
-    yield "It knows the classes above; whatever else an image shows is background to it, or mistaken for one of them."
-    yield f"It sees an image at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
-          "what is small then is lost."  # fmt: skip
+    yield "It knows only the classes above. Anything else in an image is background or mistaken for one of them."
+    yield f"It sees images at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
+          "objects that are very small at that size are lost."  # fmt: skip
     if str(info.encoder).startswith("mit_"):
         yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
     if info.params.get("pretrained") in ("imagenet", "coco"):
-        yield f"It starts from {info.params['pretrained']} weights, whose images have terms of their own."
+        yield f"It starts from {info.params['pretrained']} weights, whose training images have their own terms of use."
     if results is None:
         return
     metrics = results.metrics
-    yield "The scores hold for images like those of the source above; on others it has not been tried."
+    yield "The scores hold for images like those of the source above. It has not been tested on others."
     if metrics["split"] == "val":
-        yield "The scores are of the side that chose the epoch, so they are too good."
+        yield "The scores are of the validation side, which chose the epoch, so they are too good."
     across = results.split.get("near_duplicates", {}).get("across_sides", 0)
     if across:
         yield f"{across} pairs of near-duplicate images lie on different sides."
     seen = metrics.get("seen_in_pretraining") or {}
     if any(seen.values()):
         yield (
-            f"Of the scored images {seen['images']} were among those that the COCO weights were trained on, and "
-            f"{seen['images_perhaps']} perhaps."
+            f"Of the scored images, {seen['images']} were used to train the COCO weights, and {seen['images_perhaps']} "
+            "more may have been, so the scores are too good."
         )
     known = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
     if known:
@@ -256,7 +257,7 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
         yield f"The weakest class is {_plain(weakest)}, with an IoU of {known[weakest]:.3f}."
     untested = [name for name, iou in metrics["iou"].items() if iou is None]
     if untested:
-        yield f"Not tested, for no scored image shows them: {', '.join(map(_plain, untested))}."
+        yield f"Not tested, because no scored image shows them: {', '.join(map(_plain, untested))}."
 
 
 def _interval(ends: Mapping[str, float] | None) -> str:
@@ -269,8 +270,8 @@ def _value(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A stranger's words, on one line and without what Markdown or HTML would take for its own."""
-    return "".join("_" if sign in "|<>`[]\n\r" else sign for sign in str(value))[:200]
+    """Return text from a file on one line, without characters that have a meaning in Markdown or HTML."""
+    return "".join("_" if letter in "|<>`[]\n\r" else letter for letter in str(value))[:200]
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

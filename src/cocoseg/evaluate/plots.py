@@ -13,7 +13,10 @@ from cocoseg.tables import ClassIoU
 
 
 def write_plots(folder: Path, scored: ScoredSide, predictions: Path, gallery_images: int) -> None:
-    """Write the IoU of each class, the confusion matrix, and galleries of `gallery_images` images each."""
+    """Write the IoU of each class, the confusion matrix, and galleries of `gallery_images` images each.
+
+    `predictions`: the folder of predicted masks.
+    """
     classes = tuple(scored.metrics["iou"])
     bars = iou_rows(scored.metrics)
     write_table(folder / "iou.csv", bars, ClassIoU)

@@ -1,4 +1,4 @@
-"""Images through a trained network: decoded ahead, in batches, on the accelerator where there is one."""
+"""Predict images with a trained model, in batches, on the accelerator if there is one."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,8 @@ from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, pl
 from cocoseg.model.weights import ModelInfo
 from cocoseg.workers import ahead, worker_count
 
-BATCH_SIZE = 16  # at most: what was trained in smaller batches is predicted in them
-_BATCH_PIXELS = 2**26  # of the images' own, 200 MB: photographs of a phone come in smaller batches
+BATCH_SIZE = 16  # at most: a model that was trained with smaller batches predicts in those
+_BATCH_PIXELS = 2**26  # at most, before resizing, 200 MB: photographs from a phone come in smaller batches
 
 Key = TypeVar("Key")
 _Batch = list[tuple[Key, NDArray[np.uint8], Placement]]
@@ -38,12 +38,15 @@ def predict_logits(
     batch_size: int | None = None,
     flips: bool = False,
 ) -> Iterator[Predicted[Key]]:
-    """The logits of each image, in order; `flips` averages them with those of its mirror image."""
+    """Yield the logits of each image, in order; `flips` averages them with those of the mirrored image.
+
+    A key comes back with its image and is not used otherwise.
+    """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    trained = info.params.get("batch_size")  # a stranger's file may say anything
+    trained = info.params.get("batch_size")  # of any type: model.json may come from anywhere
     most = batch_size or (min(BATCH_SIZE, trained) if isinstance(trained, int) and trained > 0 else BATCH_SIZE)
-    # A core for each of several passes at a time: cores that share one wait for whichever also reads or writes a file.
+    # Several passes at once, one core each: cores that share a pass wait for the one that also reads or writes a file.
     passes = min(worker_count(), most) if device.type == "cpu" else 1
 
     def forward(batch: _Batch[Key]) -> tuple[_Batch[Key], Tensor]:
@@ -55,9 +58,9 @@ def predict_logits(
             logits = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
-            if device.type == "mps":  # two threads that use it at once end the process: pytorch/pytorch#197805
+            if device.type == "mps":  # the process crashes if two threads use it at once: pytorch/pytorch#197805
                 logits = logits.cpu()
-            return batch, logits.contiguous()  # by channel, which is enlarged in half the time of channels last
+            return batch, logits.contiguous()  # channels first, which is resized in half the time of channels last
 
     with sharing_cores(passes) as pool:
         for batch, logits in ahead(pool, forward, _batches(images, info.preprocessing, most // passes), passes):
@@ -67,19 +70,19 @@ def predict_logits(
 
 @contextmanager
 def sharing_cores(count: int) -> Iterator[ThreadPoolExecutor]:
-    """As many threads, among which PyTorch's cores are divided."""
+    """Open a pool of `count` threads that share PyTorch's cores equally."""
     cores = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, cores // count),)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(cores)  # of threads that are yet to come
+        torch.set_num_threads(cores)  # for threads that start later
 
 
 def _batches(
     images: Iterable[tuple[Key, NDArray[np.uint8]]], preprocessing: Preprocessing, most: int
 ) -> Iterator[_Batch[Key]]:
-    """At most `most` images of one input size together."""
+    """Yield batches of at most `most` images that have the same input size."""
     batch: _Batch[Key] = []
     pixels = 0
     for key, image in images:

@@ -1,4 +1,4 @@
-"""Which of the scored images a model has met before it was trained here."""
+"""Which of the scored images the pretrained weights of a model were trained on."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,26 +10,26 @@ from cocoseg.tables import ImageRow
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the scored images the weights were trained on, and how many more perhaps."""
+    """How many of the scored images the pretrained weights were trained on, and how many more perhaps."""
 
     images: int
     images_perhaps: int
 
     def warnings(self, scored: int) -> list[str]:
-        """What must be said of the scores of `scored` images, if anything."""
+        """Return the warning about the scores of `scored` images, or none if all of them are new to the weights."""
         if not self.images and not self.images_perhaps:
             return []
         return [
-            f"{self.images} of the {scored} scored images were among those that the COCO weights were trained on, and "
-            f"{self.images_perhaps} perhaps: the scores are too good"
+            f"{self.images} of the {scored} scored images were used to train the COCO weights, and "
+            f"{self.images_perhaps} more may have been: the scores are too good"
         ]
 
 
 def seen_in_pretraining(info: ModelInfo, file_names: Sequence[str], images: Iterable[ImageRow]) -> Seen | None:
-    """Those that a `pretrained: coco` model has met, by the folder of COCO's own that they come from.
+    """Count the images that a `pretrained: coco` model was pretrained on; `None` for other models.
 
-    Its weights come from train2017, which holds all of train2014 and 35,504 of val2014's 40,504 images; `None` for
-    other models.
+    They are known by COCO's folder, the `origin` of an image: the weights come from train2017, which holds all of
+    train2014 and 35,504 of val2014's 40,504 images.
     """
     if info.params.get("pretrained") != "coco":
         return None

@@ -1,4 +1,4 @@
-"""Bring logits back to an image's own size."""
+"""Turn logits into labels at an image's own size."""
 
 from collections.abc import Iterator
 
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from cocoseg.model.preprocessing import Placement, predicted_labels
 
-# Of enlarged logits at a time, 256 MB: a photograph of 48 megapixels times 81 classes would be 16 GB.
+# How many logits are enlarged at a time, 256 MB: 48 megapixels times 81 classes would be 16 GB.
 _MOST_VALUES = 2**26
 
 
 def original_logits(logits: Tensor, place: Placement) -> Tensor:
-    """Logits (C, input_height, input_width) brought back to the image's own size, (C, height, width)."""
+    """Return logits (C, input_height, input_width) at the image's own size, (C, height, width)."""
     bottom, right = place.top + place.content_height, place.left + place.content_width
     content = logits[:, place.top : bottom, place.left : right]
     if content.shape[1:] == (place.height, place.width):
         return content
-    # Logits and not labels are enlarged, so that edges come out smooth.
+    # Logits are enlarged, not labels, so that edges are smooth.
     return F.interpolate(content[None], (place.height, place.width), mode="bilinear", align_corners=False)[0]
 
 
 def original_labels(logits: Tensor, place: Placement) -> NDArray[np.uint8]:
-    """Class indices (height, width) at the image's own size, of the logits that `original_logits` takes."""
+    """Return class indices (height, width) at the image's own size, for logits as in `original_logits`."""
     if logits.device.type == "cpu":
         return _labels_by_plane(logits.numpy(), place)
     labels: NDArray[np.uint8] = _labels_in_parts(logits, place).cpu().numpy()
@@ -34,7 +34,7 @@ def original_labels(logits: Tensor, place: Placement) -> NDArray[np.uint8]:
 
 
 def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[np.uint8]:
-    """One class after the other, which a CPU's cache holds: in a quarter of the time of all of them together."""
+    """Return the labels, class by class: one class fits into a CPU's cache, which takes a quarter of the time."""
     bottom, right = place.top + place.content_height, place.left + place.content_width
     size = (place.width, place.height)
     planes: Iterator[NDArray[np.float32]] = (
@@ -45,14 +45,14 @@ def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[n
         return (best > 0).astype(np.uint8)
     labels = np.zeros(best.shape, np.uint8)
     for index, plane in enumerate(planes, start=1):
-        # Of equal logits the first stays, as argmax has it; of the labels so far none is as high as this one.
+        # The first of equal logits wins, as in argmax. maximum sets the label, since no label so far is as high.
         np.maximum(labels, (plane > best) * np.uint8(index), out=labels)
         np.maximum(best, plane, out=best)
     return labels
 
 
 def _labels_in_parts(logits: Tensor, place: Placement) -> Tensor:
-    """As many classes together as memory holds."""
+    """Return the labels, for as many classes at a time as `_MOST_VALUES` allows."""
     channels = max(1, _MOST_VALUES // (place.height * place.width))
     if len(logits) <= channels:
         return predicted_labels(original_logits(logits, place))
@@ -60,7 +60,7 @@ def _labels_in_parts(logits: Tensor, place: Placement) -> Tensor:
     labels = labels.to(torch.uint8)
     for start in range(channels, len(logits), channels):
         value, index = original_logits(logits[start : start + channels], place).max(dim=0)
-        higher = value > best  # of equal ones the first stays, as argmax has it
+        higher = value > best  # the first of equal logits wins, as in argmax
         best = torch.where(higher, value, best)
         labels = torch.where(higher, (index + start).to(torch.uint8), labels)
     return labels

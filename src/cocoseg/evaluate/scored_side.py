@@ -1,4 +1,4 @@
-"""Score a side of the split with a model: what the stage and `cocoseg evaluate` share."""
+"""Score a model on a side of the split, for the stage and for `cocoseg evaluate`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,37 +14,37 @@ from cocoseg.model.weights import ModelInfo
 from cocoseg.tables import ImageRow
 
 
-class Side(NamedTuple):
-    """What is scored: its name, and its pairs."""
+class SideToScore(NamedTuple):
+    """A side of the split, by name, and its pairs."""
 
     name: str
     pairs: list[Pair]
 
 
 class ScoredSide(NamedTuple):
-    """What scoring a side gave: the counts, `metrics/evaluate.json` of them, and what must be said of them."""
+    """A side with its counts, the content of `metrics/evaluate.json`, and warnings for the user."""
 
-    side: Side
+    side: SideToScore
     evaluation: Evaluation
     metrics: dict[str, Any]
     warnings: list[str]
 
 
-def side_to_score(sides: SplitFiles) -> Side:
-    """Return the test side, or the validation side where there is no test side."""
+def side_to_score(sides: SplitFiles) -> SideToScore:
+    """Return the test side, or the validation side if the test side is empty."""
     test = sides.pairs("test")
-    return Side("test", test) if test else Side("val", sides.pairs("val"))
+    return SideToScore("test", test) if test else SideToScore("val", sides.pairs("val"))
 
 
 def score_side(
     params: EvaluateParams,
     model: tuple[nn.Module, ModelInfo],
-    side: Side,
+    side: SideToScore,
     images: Sequence[ImageRow],
     predictions: Path,
     baselines: dict[str, Any],
 ) -> ScoredSide:
-    """Predict a side into `predictions` and score it. `images`: the table of all images."""
+    """Predict a side into the folder `predictions` and score it. `images`: the table of all images."""
     network, info = model
     seen = seen_in_pretraining(info, [pair.file_name for pair in side.pairs], images)
     result = evaluate(network, info, side.pairs, predictions)
@@ -59,7 +59,7 @@ def score_test_side(
     images: Sequence[ImageRow],
     predictions: Path,
 ) -> ScoredSide:
-    """Score the test side as `score_side` does, beside the baselines that it has to beat."""
+    """Score the test side with `score_side`, and beside it the baselines that the model should beat."""
     side, classes = side_to_score(sides), len(model[1].classes)
     train, test = (_decoded(pairs, classes) for pairs in (sides.pairs("train"), side.pairs))
     return score_side(params, model, side, images, predictions, baseline_scores(train, test, classes))

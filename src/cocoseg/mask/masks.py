@@ -20,7 +20,7 @@ from cocoseg.images.png import encode_png
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
-from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_totals
+from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_counts
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
@@ -315,7 +315,7 @@ def _metrics(
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in (images + dropped).items())
         raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(outcomes)} images ({reasons})")
-    classes = class_totals(rows, names)
+    classes = class_counts(rows, names)
     total = sum(totals["pixels"] for totals in classes.values())
     return {
         "images": account(len(outcomes), images),

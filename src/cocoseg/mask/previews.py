@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 
 from cocoseg.images.pairs import pairs, read_pair
-from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.pictures.layout import Pixels
-from cocoseg.tables import MaskRow, class_totals
+from cocoseg.tables import MaskRow, class_counts
 
 
 class ClassShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ def preview(
     shown = []
     for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
         image, mask = read_pair(pair, len(class_names))
-        shown.append(Row(image=image, truth=mask, caption=caption))
+        shown.append(GalleryRow(image=image, truth=mask, caption=caption))
     return gallery(shown, class_names, title=title)
 
 
@@ -52,7 +52,7 @@ def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict
 def class_shares(rows: Sequence[MaskRow]) -> list[ClassShare]:
     """Images, instances and share of pixels of each class that a mask has, in the order of class indices."""
     names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
-    totals = class_totals(rows, names)
+    totals = class_counts(rows, names)
     pixels = sum(own["pixels"] for own in totals.values())
     return [
         ClassShare(

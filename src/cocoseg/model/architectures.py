@@ -1,7 +1,7 @@
-"""The networks that a user can name: smp's through one branch, torchvision's DeepLabV3, Fast-SCNN.
+"""The architectures that `arch` can name: all of segmentation-models-pytorch (smp), torchvision's DeepLabV3, Fast-SCNN.
 
-Every model takes normalized images (N, 3, H, W) of any size and returns logits (N, C, H, W). In training mode one with
-an auxiliary head returns the logits of both heads.
+Every model takes normalized images (N, 3, H, W) of any size and returns logits (N, C, H, W). A model with an auxiliary
+head returns the logits of both heads in training mode.
 """
 
 import copy
@@ -23,11 +23,11 @@ PretrainedName = Literal["none", "imagenet", "coco"]
 TORCHVISION_ARCHITECTURES = ("deeplabv3_mobilenet", "deeplabv3_resnet50")
 
 
-# Libraries import lazily here: smp and timm cost seconds that a run of another architecture need not pay.
+# smp, timm and torchvision are imported where they are used: each takes seconds, and most runs need only one of them.
 
 
 class Padded(nn.Module):
-    """A network that takes sizes divisible by `stride` only, made to take any: borders on, logits cropped."""
+    """A network that needs sizes divisible by `stride`, for images of any size: they are padded, the logits cropped."""
 
     def __init__(self, network: nn.Module, stride: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Padded(nn.Module):
         self.stride = stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits at the size of `images`."""
+        """Return the logits at the size of `images`."""
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         logits: Tensor = self.network(padded)
@@ -43,14 +43,14 @@ class Padded(nn.Module):
 
 
 class TwoHeads(nn.Module):
-    """torchvision's DeepLabV3, whose second head helps training and is left out of evaluation."""
+    """torchvision's DeepLabV3, with an auxiliary head that is used in training only."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits; in training mode those of the auxiliary head beside them."""
+        """Return the logits; in training mode also those of the auxiliary head."""
         if self.training:
             out = self.network(images)
             return out["out"], out["aux"]
@@ -59,9 +59,9 @@ class TwoHeads(nn.Module):
 
 
 def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int) -> nn.Module:
-    """The model with `classes` output channels. `encoder` counts for smp's architectures only.
+    """Return a model with `classes` output channels. Only smp's architectures use `encoder`.
 
-    Raises `CocosegError` for a name that nobody has, a combination that does not exist, or weights out of reach.
+    Raises `CocosegError` for an unknown name, a combination that does not work, or weights that cannot be loaded.
     """
     if arch == "fastscnn":
         if pretrained != "none":
@@ -77,10 +77,10 @@ def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: in
 
 
 def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> None:
-    """Try a training step on tensors that hold no numbers, so that a size the model cannot take shows before the first.
+    """Try a training step on the meta device, which needs no memory and little time at any size.
 
-    Parameters that no gradient reaches are frozen: across processes the others would wait for theirs for ever. Raises
-    `CocosegError` for a size or batch that the model cannot take. Costs neither memory nor much time at any size.
+    Freezes the parameters of `model` that get no gradient, or several processes would wait for their gradients forever.
+    Raises `CocosegError` if the model does not work with this image or batch size.
     """
     trial = copy.deepcopy(model).to("meta").train()
     try:
@@ -89,16 +89,16 @@ def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> No
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = first_line(error)
         if "more than 1 value per channel" in reason:
-            raise CocosegError("batch_size leaves one image per device, of which BatchNorm learns nothing; "
+            raise CocosegError("batch_size leaves one image per device, which is too few for BatchNorm; "
                                "expected at least 2 per device") from None  # fmt: skip
-        raise CocosegError(f"image_size_px {image_size_px} does not fit this architecture: {reason}") from None
+        raise CocosegError(f"image_size_px {image_size_px} does not work with this architecture: {reason}") from None
     for parameter, tried in zip(model.parameters(), trial.parameters(), strict=True):
         parameter.requires_grad_(tried.grad is not None)
 
 
 def with_synchronized_norm(model: nn.Module) -> nn.Module:
-    """The model with BatchNorm over the images of all processes."""
-    # Not torch's own, which drops the activations that timm's norms hold.
+    """Return the model with every BatchNorm synchronized over all processes."""
+    # Not with torch's converter, which drops the activations inside timm's norm layers.
     from timm.layers.norm_act import convert_sync_batchnorm
 
     converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -106,7 +106,7 @@ def with_synchronized_norm(model: nn.Module) -> nn.Module:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers the model has."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -123,7 +123,7 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
             f"or arch: {' or '.join(TORCHVISION_ARCHITECTURES)}"
         )
     _check_encoder(encoder)
-    # timm's encoders know their weights by themselves; smp asks for True or None there.
+    # For timm's encoders smp takes True or None; for its own, the name of the weights.
     weights: Any = None if pretrained == "none" else True if encoder.startswith("tu-") else "imagenet"
 
     def create() -> nn.Module:
@@ -134,8 +134,8 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
         network = create() if weights is None else _with_weights(create, _smp_weights(encoder))
     except CocosegError:
         raise
-    except Exception as error:  # timm and smp refuse a combination with whatever comes first
-        raise CocosegError(f"encoder {encoder} does not go with arch {arch}: {first_line(error)}") from None
+    except Exception as error:  # timm and smp reject a combination with exceptions of all types
+        raise CocosegError(f"encoder {encoder} does not work with arch {arch}: {first_line(error)}") from None
     if not architectures[arch].requires_divisible_input_shape:
         return network
     encoder_module: Any = network.encoder
@@ -155,7 +155,7 @@ def _check_encoder(encoder: str) -> None:
 
 
 def _smp_weights(encoder: str) -> str:
-    """Where smp gets an encoder's weights, in words."""
+    """Return where smp gets an encoder's weights, for an error message."""
     import segmentation_models_pytorch as smp
     import timm
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -164,11 +164,11 @@ def _smp_weights(encoder: str) -> str:
         settings = timm.get_pretrained_cfg(encoder[3:])
         repository = settings.hf_hub_id if settings else None
         if repository is None:
-            raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no weights; expected none")
+            raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no ImageNet weights; expected none")
         return f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} (hf download {repository})"
     settings = smp.encoders.encoders[encoder]["pretrained_settings"]
     if "imagenet" not in settings:
-        raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no such weights; expected none")
+        raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no ImageNet weights; expected none")
     repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
     return (
         f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} "
@@ -176,8 +176,8 @@ def _smp_weights(encoder: str) -> str:
     )
 
 
-def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> "TwoHeads":
-    """`classes` of `None` keeps the last layers, which speak of VOC's classes."""
+def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> TwoHeads:
+    """Return torchvision's DeepLabV3 named `arch`; with `classes` of `None` its last layers keep VOC's 21 classes."""
     from torchvision import models
     from torchvision.models import segmentation
 
@@ -202,7 +202,7 @@ def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None
     heads: tuple[Any, Any] = (network.classifier, network.aux_classifier)
     if classes is not None:
         for head in heads:
-            # The last layer speaks of VOC's 21 classes; all that it builds on is kept.
+            # Only the last layer is new; all others keep their pretrained weights.
             head[-1] = nn.Conv2d(head[-1].in_channels, classes, kernel_size=1)
     return TwoHeads(network)
 
@@ -213,24 +213,24 @@ def _torchvision_weights(weights: Any) -> str:
 
 
 def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
-    """What `create` returns; `CocosegError` if the weights it asks for cannot be had."""
-    # torchvision's are pickles, which it opens without this: of them nothing may run but what rebuilds tensors.
+    """Return what `create` returns. Raises `CocosegError` if it cannot load its weights, which `weights` describes."""
+    # torchvision's weights are pickles, which it would load in full: they may rebuild tensors but run no other code.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         return create()
     except pickle.UnpicklingError:
         raise CocosegError(
-            f"pretrained weights hold more than numbers, and code in them is not run; delete them: {weights}"
+            f"pretrained weights contain more than tensors, and code in them is never run; delete them: {weights}"
         ) from None
     except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
         raise CocosegError(
-            f"pretrained weights are missing ({first_line(error)}): {weights}; or go without: pretrained: none"
+            f"pretrained weights cannot be loaded ({first_line(error)}): {weights}; or train without: pretrained: none"
         ) from None
 
 
 def _quicken_batch_norm(model: nn.Module) -> None:
-    # MobileNets come with 0.01 for runs of a million steps; after a few hundred their running statistics are still
-    # the initial ones, and the model fails in evaluation mode only.
+    # MobileNets come with a momentum of 0.01, for runs of a million steps. After a few hundred their running statistics
+    # would still be the initial ones, and the model would fail in evaluation mode.
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1

@@ -1,4 +1,4 @@
-"""Fast-SCNN, written from the paper: Poudel, Liwicki, Cipolla 2019, «Fast-SCNN: Fast Semantic Segmentation Network».
+"""Fast-SCNN, written from the paper: Poudel, Liwicki, Cipolla 2019, "Fast-SCNN: Fast Semantic Segmentation Network".
 
 https://arxiv.org/abs/1902.04502, table 1. Sizes below are for an input of (N, 3, H, W).
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class FastSCNN(nn.Module):
-    """Logits (N, classes, H, W) of images (N, 3, H, W); any height and width of at least 32."""
+    """Fast-SCNN: images (N, 3, H, W) to logits (N, classes, H, W), for any height and width of at least 32."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class FastSCNN(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits at the size of the input."""
+        """Return the logits at the size of the input."""
         high = self.learning_to_downsample(images)  # (N, 64, H/8, W/8)
         low = self.global_features(high)  # (N, 128, H/32, W/32)
         logits = self.classifier(self.fusion(high, low))  # (N, classes, H/8, W/8)
@@ -57,7 +57,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in, H, W) to (N, out, H/stride, W/stride)."""
+        """Map (N, in, H, W) to (N, out, H/stride, W/stride)."""
         out: Tensor = self.block(features)
         return features + out if self.residual else out
 
@@ -73,7 +73,7 @@ class PyramidPooling(nn.Module):
         self.project = _conv_bn_relu(in_channels + inner * len(bins), out_channels, kernel=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in, H, W) to (N, out, H, W)."""
+        """Map (N, in, H, W) to (N, out, H, W)."""
         scales = [features]
         for size, branch in zip(self.bins, self.branches, strict=True):
             pooled = branch(F.adaptive_avg_pool2d(features, size))  # (N, in/4, size, size)
@@ -83,7 +83,7 @@ class PyramidPooling(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Adds the coarse context, enlarged, to the fine features."""
+    """The sum of the coarse context, enlarged, and the fine features."""
 
     def __init__(self, high_channels: int, low_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class FeatureFusion(nn.Module):
         self.high_project = _conv_bn(high_channels, out_channels)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        """(N, high, H, W) and (N, low, H/4, W/4) to (N, out, H, W)."""
+        """Map (N, high, H, W) and (N, low, H/4, W/4) to (N, out, H, W)."""
         low = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=False)
         return F.relu(self.high_project(high) + self.low_project(self.low_depthwise(low)))
 

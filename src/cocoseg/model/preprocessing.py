@@ -1,4 +1,4 @@
-"""From an image's own size to the network's and back.
+"""From an image to the network's input, and from logits to labels.
 
 Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
@@ -18,15 +18,15 @@ ResizeName = Literal["squash", "letterbox", "short_side"]
 _Positive = Annotated[float, Meta(gt=0)]
 ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 
-# ImageNet's, which every pretrained encoder here was trained with; per channel, of values in [0, 1].
+# ImageNet's, of each channel, for values in [0, 1]: every pretrained encoder here was trained with them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# A border of the mean color is 0 to the network, as its own padding is.
+# The mean color, which normalization turns into 0, the value that networks pad with.
 BORDER_RGB = (124, 116, 104)
 
 
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
-    """What a network expects of its input; travels with its weights."""
+    """How a network's input is prepared. It is stored with the weights."""
 
     image_size_px: ImageSize
     resize: ResizeName
@@ -35,7 +35,10 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an image of `height` × `width` lies in the network's input; all in pixels."""
+    """Where an image of `height` × `width` lies in the network's input, all in pixels.
+
+    `content_height` × `content_width` is its size there; what remains of the input is border.
+    """
 
     height: int
     width: int
@@ -48,8 +51,10 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -> Placement:
-    """`squash`: both sides become the size. `letterbox`: the longer does, in the middle of a square. `short_side`:
-    the shorter does, and the input is no square.
+    """Return where an image of this size lies in the network's input.
+
+    `squash`: both sides become `image_size_px`. `letterbox`: the longer side does, centered in a square. `short_side`:
+    the shorter side does, and the input is not a square.
     """
     if resize == "squash":
         content_height = content_width = image_size_px
@@ -73,10 +78,10 @@ def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -
 
 
 def placed_image(image: Tensor, place: Placement) -> Tensor:
-    """The network's input, (3, input_height, input_width) uint8; a border in the mean color."""
+    """Return the network's input, (3, input_height, input_width) uint8, with a border in the mean color."""
     size = (place.content_height, place.content_width)
     if image.shape[1:] != size:
-        # antialias: without it a photograph that is shrunk a lot loses thin things by chance
+        # antialias: without it thin objects can vanish from a photograph that shrinks a lot
         image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     if size == (place.input_height, place.input_width):
         return image
@@ -87,7 +92,7 @@ def placed_image(image: Tensor, place: Placement) -> Tensor:
 
 
 def placed_mask(mask: Tensor, place: Placement) -> Tensor:
-    """The mask of `placed_image`, (input_height, input_width) uint8; its border is 255."""
+    """Return the mask of `placed_image`, (input_height, input_width) uint8, with a border of 255."""
     size = (place.content_height, place.content_width)
     if mask.shape != size:
         # nearest: between two class indices lies no class
@@ -100,20 +105,23 @@ def placed_mask(mask: Tensor, place: Placement) -> Tensor:
 
 
 def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 images (N, 3, H, W) as the float32 that the network expects, on their device, channels last."""
+    """Return uint8 images (N, 3, H, W) as normalized float32 on the same device, channels last."""
     mean = torch.tensor(preprocessing.mean, device=images.device)[None, :, None, None] * 255
     std = torch.tensor(preprocessing.std, device=images.device)[None, :, None, None] * 255
     return images.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def predicted_labels(logits: Tensor) -> Tensor:
-    """Class indices (…, H, W) uint8 of logits (…, C, H, W); one channel is `binary`, foreground above 0."""
+    """Return class indices (…, H, W) uint8 for logits (…, C, H, W); one channel is `binary`, foreground above 0."""
     if logits.shape[-3] == 1:
         return (logits[..., 0, :, :] > 0).to(torch.uint8)  # sigmoid(0) is one half
-    # Not argmax, which takes twelve times as long over a dimension that is not the last; of equals both name the first.
+    # Not argmax, which takes twelve times as long over a dimension that is not the last. Both return the first of ties.
     return logits.max(dim=-3).indices.to(torch.uint8)
 
 
 def stored_size_px(height: int, width: int, image_size_px: int, zoom: float) -> int:
-    """The size to keep an image at for crops enlarged up to `zoom`: no more pixels than it has or than they need."""
+    """Return the size to keep an image at: enough for crops enlarged up to `zoom`, and no larger than the image.
+
+    It is never below `image_size_px`.
+    """
     return max(image_size_px, min(math.ceil(image_size_px * zoom), min(height, width)))

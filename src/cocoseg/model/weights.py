@@ -1,6 +1,6 @@
-"""A trained model on disk: `model.safetensors`, and beside it `model.json`, which says what the numbers are.
+"""A trained model on disk: its weights in `model.safetensors`, and all that is needed to use them in `model.json`.
 
-Only safetensors are ever read: a pickle could run whatever a stranger put into it.
+Only safetensors are ever loaded: a pickle could run any code.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "li
 
 
 class TrainingData(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model has seen. `fingerprint` is the SHA-256 of the split lists and of the tables of images and masks."""
+    """The data of a model. `fingerprint` is the SHA-256 of the split lists and of the tables of images and masks."""
 
     train_images: int
     val_images: int
@@ -39,19 +39,19 @@ class TrainingData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """`model.json`: everything that using the weights needs, and where they come from."""
+    """The content of `model.json`: what is needed to use the weights, and how they were made."""
 
     format: Literal[1] = 1
     arch: str
     encoder: str
     task: Task
     classes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=255)]
-    """Names by class index, background first. In `binary` the model has one output channel, else one a class."""
+    """Names by class index, background first. A `binary` model has one output channel, others one per class."""
     categories: tuple[MappedCategory, ...] = ()
-    """The COCO categories behind the classes; a model made before they were kept has none."""
+    """The COCO categories of the classes; empty in models of older versions."""
     preprocessing: Preprocessing
     epoch: int
-    """The epoch, from 1, whose weights these are: the best by `val_miou`."""
+    """The epoch of these weights, counted from 1: the one with the best `val_miou`."""
     val_miou: float
     params: dict[str, Any]
     data: TrainingData
@@ -62,70 +62,72 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         texts = (self.arch, self.encoder or "none", *self.classes, *self.params)
         for text in (*texts, *self.versions, *self.versions.values()):
             if not is_plain(text):
-                raise ValueError(f"{ascii(text)[:40]} is no name or version; expected a short text in one line")
+                raise ValueError(f"{ascii(text)[:40]} is not a valid name or version; expected a short line of text")
         for category in self.categories:
             if not 0 < category.class_index < len(self.classes):
                 raise ValueError(
-                    f"class_index {category.class_index} of a category; expected 1 to {len(self.classes) - 1}"
+                    f"class_index of a category is {category.class_index}; expected 1 to {len(self.classes) - 1}"
                 )
 
 
 def output_channels(task: Task, classes: Sequence[str]) -> int:
-    """Channels of the logits: `binary` needs one, above 0 being the foreground."""
+    """Return how many channels the logits have: one for `binary`, where above 0 is foreground, else one per class."""
     return 1 if task == "binary" else len(classes)
 
 
 def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> None:
-    """Write a model and what `model.json` says of it, as `write_checkpoint` does."""
-    # No metadata: with several keys safetensors writes them in another order each time.
+    """Write the weights of `model` and its `model.json` with `write_checkpoint`."""
+    # No metadata: safetensors writes several keys in a different order each time.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_checkpoint(folder, safetensors.torch.save(tensors), info)
 
 
 def write_checkpoint(folder: Path, data: bytes, info: ModelInfo) -> None:
-    """Write both files; the weights first, so that `model.json` never speaks of weights that are not there."""
+    """Write both files; the weights first, so that `model.json` never describes weights that are not there yet."""
     write_bytes(folder / WEIGHTS, data)
     write_json(folder / INFO, msgspec.structs.replace(info, weights_sha256=hashlib.sha256(data).hexdigest()))
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
-    """Return the model of a folder, in evaluation mode, and what its `model.json` says of it.
+    """Return the model in a folder, in evaluation mode, and the content of its `model.json`.
 
-    Raises `CocosegError` if a file is missing or no such file, or if the two do not belong together.
+    Raises `CocosegError` if a file is missing or not valid, or if the two do not belong together.
     """
     if not (folder / INFO).exists():
-        raise CocosegError(f"{folder}: holds no {INFO}; make a model with: dvc repro, or fetch one with: dvc pull")
+        raise CocosegError(f"{folder}: no {INFO}; train a model with: dvc repro, or fetch one with: dvc pull")
     return decoded_checkpoint(read_bytes(folder / INFO), read_bytes(folder / WEIGHTS), folder.as_posix())
 
 
 def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelInfo]:
-    """The model of the two files' bytes, as `load_checkpoint` gives it; `place` names their folder in errors."""
+    """Return what `load_checkpoint` does, from the bytes of the two files; `place` is their folder in errors."""
     info = decoded_json(info_json, ModelInfo, f"{place}/{INFO}")
     path = f"{place}/{WEIGHTS}"
     refuse_pickle(data[:9], path)
     if hashlib.sha256(data).hexdigest() != info.weights_sha256:
-        raise CocosegError(f"{path}: not the weights that {INFO} speaks of; bring both back with: dvc checkout")
+        raise CocosegError(f"{path}: not the weights that {INFO} describes; restore both with: dvc checkout")
     model = build_model(info.arch, info.encoder, "none", output_channels(info.task, info.classes))
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:
-        # It names tensors as the file does.
+        # The message contains names from the file, which may hold any characters.
         reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
-        raise CocosegError(f"{path}: no weights of {info.arch}/{info.encoder} ({reason}); train it again") from None
+        raise CocosegError(
+            f"{path}: not the weights of a {info.arch}/{info.encoder} model ({reason}); train it again"
+        ) from None
     return model.eval(), info
 
 
 def refuse_pickle(start: bytes, place: Path | str) -> None:
-    """Raise `CocosegError` unless a file starts as safetensors do: with the length of its header and the header."""
+    """Raise `CocosegError` unless a file starts like safetensors: 8 bytes for the header's length, then its JSON."""
     if start[8:9] != b"{":
         raise CocosegError(
-            f"{place}: not safetensors, and nothing else is opened, since a pickle such as .pt or .bin could run a "
-            f"stranger's code; expected the folder that dvc repro train writes, with {WEIGHTS} and {INFO}"
+            f"{place}: not a safetensors file; other formats are refused, since a pickle (.pt, .bin) could run any "
+            f"code; expected the folder that dvc repro train writes, with {WEIGHTS} and {INFO}"
         )
 
 
 def data_fingerprint(files: Sequence[Path]) -> str:
-    """The SHA-256 of the files' contents in the order given; `CocosegError` if one is missing."""
+    """Return the SHA-256 of the files' contents, in this order. Raises `CocosegError` if one is missing."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(hashlib.sha256(read_bytes(file)).digest())
@@ -133,5 +135,5 @@ def data_fingerprint(files: Sequence[Path]) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on."""
+    """Return the versions of Python and of the libraries that results depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

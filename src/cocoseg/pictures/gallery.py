@@ -1,4 +1,4 @@
-"""Galleries of masks: rows of pictures with headings, captions and a legend."""
+"""Galleries of masks: rows of panels with headings, captions and a legend."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from cocoseg.pictures.layout import (
 from cocoseg.pictures.overlay import ERRORS, RIGHT, color_map, error_map, overlay
 
 PANEL_HEIGHT_PX = 172
-_NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel by its height: room for its heading, and for two columns
+_NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel over its height: room for its heading, and for two columns
 _SWATCH = (14, 20)
 
 _ERROR_LEGEND = {
@@ -37,8 +37,8 @@ _ERROR_LEGEND = {
 }
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One image of a gallery: beside its truth either a prediction or, without one, the overlay of the truth."""
+class GalleryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One image of a gallery, with its true mask and, if there is one, its prediction."""
 
     image: Pixels
     truth: Pixels
@@ -46,17 +46,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     caption: str = ""
 
 
-def gallery(rows: Sequence[Row], class_names: Sequence[str], columns: int | None = None, title: str = "") -> Pixels:
-    """One picture of all rows, under headings and above a legend of `class_names`, background first.
+def gallery(
+    rows: Sequence[GalleryRow], class_names: Sequence[str], columns: int | None = None, title: str = ""
+) -> Pixels:
+    """Return a picture of all rows with headings above and a legend below. `class_names`: background first.
 
-    Rows with predictions show input, truth, prediction and errors; rows without, input, mask and overlay; a picture
-    holds rows of one kind. `columns` rows lie side by side: by default two where there are more than four.
+    Rows with predictions show input, truth, prediction and errors; rows without, input, mask and overlay. All rows of a
+    picture must be of one kind. `columns` rows are side by side: by default two if there are more than four rows.
     """
     if not rows:
         return framed(text_line(f"{title}: none", text_width(f"{title}: none")))
     columns = columns or (2 if len(rows) > 4 else 1)
     shapes = [row.truth.shape for row in rows]
-    # All panels of one picture are equally wide, so that its columns line up.
+    # All panels of a picture have the same width, so that columns line up.
     widest = max(width / height for height, width in shapes)
     panel_width = round(PANEL_HEIGHT_PX * min(max(widest, _NARROWEST), _WIDEST))
     cells = [_cell(row, panel_width) for row in rows]
@@ -77,23 +79,23 @@ def gallery(rows: Sequence[Row], class_names: Sequence[str], columns: int | None
 
 
 def resized(image: Pixels, height: int, width: int) -> Pixels:
-    """An image at another size for looking at, smooth in both directions."""
+    """Resize an image for display, smoothly up and down."""
     factor = min(image.shape[0] // height, image.shape[1] // width)
     if factor >= 2:
-        # Means of whole blocks first: the interpolation below would skip pixels.
+        # Means of blocks of pixels first: the interpolation below would skip pixels.
         tall, wide = image.shape[0] // factor * factor, image.shape[1] // factor * factor
         blocks = image[:tall, :wide].reshape(tall // factor, factor, wide // factor, factor, -1)
         image = (blocks.sum(axis=(1, 3), dtype=np.uint32) // factor**2).astype(np.uint8)
-    # the bit-exact variants: the same pixels whatever the CPU
+    # the bit-exact variants: the same pixels on every CPU
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.uint8, copy=False)
 
 
 def resized_labels(labels: Pixels, height: int, width: int) -> Pixels:
-    """Labels at another size for looking at; between two class indices lies no class."""
+    """Resize labels for display, to the nearest: between two class indices lies no class."""
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 
-def _cell(row: Row, width: int) -> Pixels:
+def _cell(row: GalleryRow, width: int) -> Pixels:
     height_px = PANEL_HEIGHT_PX
     scale = min(height_px / row.truth.shape[0], width / row.truth.shape[1])
     size = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
@@ -113,7 +115,7 @@ def _cell(row: Row, width: int) -> Pixels:
 
 
 def _thrifty(pixels: Pixels, bits: int) -> Pixels:
-    """The pixels with so many of their eight bits: hardly to be seen, and a PNG of it is half as large."""
+    """Return the pixels with only `bits` of their eight bits: hard to see, and it halves the size of the PNG."""
     step = 1 << (8 - bits)
     return pixels // np.uint8(step) * np.uint8(step) + np.uint8(step // 2)
 
@@ -123,7 +125,7 @@ def _headings(words: Sequence[str], width: int) -> Pixels:
 
 
 def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int) -> Pixels:
-    """Swatches with names under a small heading, in as many lines as they need."""
+    """Return swatches with names under a small heading, on as many lines as they need."""
     lines: list[list[Pixels]] = [[]]
     for swatch, name in swatches:
         text = text_line(name, min(text_width(name) + 4, width - swatch.shape[1] - GAP_PX))
@@ -136,7 +138,7 @@ def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int) ->
 
 
 def legend(class_names: Sequence[str], width: int = 480) -> Pixels:
-    """What `overlay` makes of middle gray under every class, background first."""
+    """Return a picture of each class's color as `overlay` shows it on middle gray, background first."""
     gray = np.full((*_SWATCH, 3), 128, np.uint8)
     swatches = [(overlay(gray, np.full(_SWATCH, index, np.uint8)), name) for index, name in enumerate(class_names)]
     return framed(_legend("classes", swatches, width))
@@ -153,8 +155,8 @@ def _error_swatches() -> list[tuple[Pixels, str]]:
     return [(np.full((*_SWATCH, 3), color, np.uint8), name) for name, color in _ERROR_LEGEND.items()]
 
 
-def _shown_classes(rows: Sequence[Row], class_names: Sequence[str]) -> list[int]:
-    """All classes of a short list; of a long one those in the picture. 255 if it is in the picture."""
+def _shown_classes(rows: Sequence[GalleryRow], class_names: Sequence[str]) -> list[int]:
+    """Return the classes for the legend: all of up to 12, else those that are shown; 255 if it is shown."""
     present: set[int] = set()
     for row in rows:
         present.update(np.unique(row.truth).tolist())
@@ -168,6 +170,6 @@ GalleryImages = Annotated[int, Meta(ge=0, le=100, extra_json_schema={"examples":
 
 
 def chosen_images(file_names: Iterable[str], count: int) -> list[str]:
-    """`count` of the names, or all if there are fewer, sorted. A larger count shows the same and more."""
+    """Return a sample of `count` names, or all if there are fewer, sorted. A larger sample contains a smaller one."""
     ordered = sorted(file_names, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
     return sorted(ordered[:count])

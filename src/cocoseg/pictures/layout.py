@@ -1,4 +1,4 @@
-"""Lay text and pictures out on paper."""
+"""Lay out text and pictures on blank pictures."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ FAINT_INK = (110, 114, 120)
 
 
 def text_line(text: str, width: int, ink: tuple[int, int, int] = INK) -> Pixels:
-    """One line of text, shortened with «…» if it is wider."""
+    """Return a picture of one line of text, shortened with "..." if it is wider than `width`."""
     if text_width(text) > width:
         while text and text_width(f"{text}...") > width:
             text = text[:-1]
@@ -27,7 +27,7 @@ def text_line(text: str, width: int, ink: tuple[int, int, int] = INK) -> Pixels:
 
 
 def text_width(text: str) -> int:
-    """The width of one line of text, in pixels."""
+    """Return the width of one line of text in pixels."""
     return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, 1)[0][0]) + 2
 
 
@@ -40,7 +40,7 @@ def centered(panel: Pixels, height: int, width: int) -> Pixels:
 
 
 def beside(parts: Sequence[Pixels], gap_px: int) -> Pixels:
-    """Pictures from left to right, aligned at the top."""
+    """Place pictures from left to right, aligned at the top."""
     height = max(part.shape[0] for part in parts)
     spaced: list[Pixels] = []
     for part in parts:
@@ -49,7 +49,7 @@ def beside(parts: Sequence[Pixels], gap_px: int) -> Pixels:
 
 
 def stacked(parts: Sequence[Pixels], gap_px: int = 2) -> Pixels:
-    """Pictures from top to bottom, aligned on the left."""
+    """Place pictures from top to bottom, aligned on the left."""
     width = max(part.shape[1] for part in parts)
     spaced: list[Pixels] = []
     for part in parts:
@@ -58,7 +58,7 @@ def stacked(parts: Sequence[Pixels], gap_px: int = 2) -> Pixels:
 
 
 def framed(picture: Pixels) -> Pixels:
-    """The picture with a margin."""
+    """Return the picture with a margin."""
     height, width = picture.shape[:2]
     return centered(picture, height + 2 * GAP_PX, width + 2 * GAP_PX)
 

@@ -1,6 +1,6 @@
 """Turn label maps into colors: color maps, overlays, outlines and error maps.
 
-Images are RGB (H, W, 3) uint8, label maps (H, W) uint8 with 255 for ignored pixels. Arithmetic is in integers, so that
+Images are RGB (H, W, 3) uint8, label maps (H, W) uint8 with 255 for ignored pixels. All arithmetic is in integers, so
 the same input gives the same picture on every machine.
 """
 
@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
-from cocoseg.pictures.layout import (
-    Pixels,
-)
+from cocoseg.pictures.layout import Pixels
 
-# The first seven class colors are Okabe and Ito 2008 (https://jfly.uni-koeln.de/color/). Each further one is, of a grid
-# of colors, the farthest in CIELAB from all before it as seen by normal and by protan, deutan and tritan eyes (Machado
-# et al. 2009). After some twenty no palette can keep that up: pictures with more classes need their legend.
+# The first seven class colors are Okabe and Ito 2008 (https://jfly.uni-koeln.de/color/). Each further color is the one
+# on a grid that is farthest in CIELAB from all before it, as seen by normal, protan, deutan and tritan eyes (Machado et
+# al. 2009). Beyond about twenty, colors are hard to tell apart in any palette: pictures then need their legend.
 BACKGROUND_RGB = (30, 32, 36)
 IGNORE_RGB = (150, 150, 150)
 _CLASSES = """
@@ -33,7 +31,7 @@ ffcc55 cc7777 66ee77 ee99ff bb4477 ee7733 555599 aaff00 dd66bb 88ccdd
 
 
 def palette() -> NDArray[np.uint8]:
-    """RGB of each mask value, (256, 3) uint8: 0 nearly black, 255 gray, classes beyond the 80th start again."""
+    """Return the RGB color of each mask value, (256, 3) uint8: 0 nearly black, 255 gray; after 80 they repeat."""
     classes = np.array([list(bytes.fromhex(word)) for word in _CLASSES.split()], np.uint8)
     colors = classes[(np.arange(256) - 1) % len(classes)]
     colors[0] = BACKGROUND_RGB
@@ -42,25 +40,25 @@ def palette() -> NDArray[np.uint8]:
 
 
 _HATCH = (90, 90, 90)
-# Told apart by color-blind people too: from each other, from gray, and from the first twenty class colors.
+# Color-blind people can tell them from each other, from gray, and from the first twenty class colors.
 ERRORS = {"missed": (221, 17, 34), "invented": (119, 255, 255), "confused": (204, 0, 255)}
 RIGHT = (110, 110, 110)
 
 
 def color_map(labels: Pixels) -> Pixels:
-    """Labels in their class colors, (H, W, 3); ignored pixels hatched."""
+    """Return labels in their class colors, (H, W, 3), ignored pixels hatched."""
     pixels = palette()[labels]
     pixels[(labels == IGNORE) & _stripes(*labels.shape)] = _HATCH
     return pixels
 
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
-    """The image dimmed, its classes tinted and outlined in their colors, ignored pixels hatched."""
+    """Return the image in gray with its classes tinted and outlined, the background darker, ignored pixels hatched."""
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
-    pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as worked out pixel by pixel
+    pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as computing each pixel
     hatched = labels == IGNORE
-    if hatched.any():  # of predictions none is
+    if hatched.any():  # predictions have none
         hatched &= _stripes(*labels.shape)
         pixels[hatched] = (gray[hatched] * 3 + np.array(_HATCH, np.uint16) * 5) // 8
     edge = np.flatnonzero(outline(labels))
@@ -69,10 +67,10 @@ def overlay(image: Pixels, labels: Pixels) -> Pixels:
 
 
 def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
-    """The image dimmed, wrong pixels in the colors of `ERRORS`, right objects gray, ignored pixels hatched.
+    """Return the image darkened, wrong pixels in the colors of `ERRORS`, right objects gray, ignored pixels hatched.
 
     missed: an object predicted as background; invented: background predicted as an object; confused: an object
-    predicted as one of another class.
+    predicted as another class.
     """
     gray = _gray(image)
     pixels = np.repeat(gray * 3 // 8, 3, axis=2).astype(np.uint8)
@@ -88,7 +86,7 @@ def error_map(image: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
 
 
 def outline(labels: Pixels) -> NDArray[np.bool_]:
-    """The pixels of a class that have another label beside them, (H, W)."""
+    """Return the pixels of classes that have a neighbor with another label, (H, W)."""
     grown = cv2.dilate(labels, np.ones((3, 3), np.uint8))
     shrunk = cv2.erode(labels, np.ones((3, 3), np.uint8))
     edge: NDArray[np.bool_] = (grown != shrunk) & (labels != BACKGROUND) & (labels != IGNORE)
@@ -96,7 +94,7 @@ def outline(labels: Pixels) -> NDArray[np.bool_]:
 
 
 def _gray(image: Pixels) -> NDArray[np.uint16]:
-    """How bright a pixel is, (H, W, 1) from 0 to 255, of 16 bits: room to multiply."""
+    """Return the brightness of each pixel, (H, W, 1) from 0 to 255; in 16 bits, so that it can be multiplied."""
     red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
     gray: NDArray[np.uint16] = red * np.uint16(77) + green * np.uint16(150) + blue * np.uint16(29) >> np.uint16(8)
     return gray[..., None]
@@ -104,7 +102,7 @@ def _gray(image: Pixels) -> NDArray[np.uint16]:
 
 @cache
 def _tints() -> Pixels:
-    """What each label makes of each brightness, (256 labels × 256, 3)."""
+    """Return the color of each brightness under each label, (256 labels × 256, 3)."""
     brightness = np.arange(256, dtype=np.uint16)[:, None]
     tints = (brightness * 3 + palette().astype(np.uint16)[:, None] * 5) // 8
     tints[BACKGROUND] = brightness * 5 // 8
@@ -112,8 +110,8 @@ def _tints() -> Pixels:
 
 
 def _stripes(height: int, width: int) -> NDArray[np.bool_]:
-    """Diagonal stripes, (height, width)."""
-    # of bytes and not of 64-bit numbers; 256 is a multiple of the pattern's 8, so going round does no harm
+    """Return diagonal stripes, (height, width)."""
+    # In bytes, not 64-bit numbers: 256 is a multiple of the pattern's 8, so overflow does no harm.
     down, across = (np.arange(size).astype(np.uint8) for size in (height, width))
     stripes: NDArray[np.bool_] = (down[:, None] + across) % np.uint8(8) < 3
     return stripes

@@ -1,1 +1,1 @@
-"""IoU, Dice and their uncertainty."""
+"""IoU, Dice, their uncertainty, and the style of charts."""

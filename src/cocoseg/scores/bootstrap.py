@@ -1,8 +1,8 @@
-"""How far a score could lie elsewhere had other images been drawn: the bootstrap over images. Efron 1979.
+"""How much a score would vary with other images: the bootstrap over images. Efron 1979.
 
-`totals: (images, classes, 3)` as in `cocoseg.scores.confusion`. A resample draws as many images, each as often as
-chance has it, adds up their totals, and divides once, as the score itself does. Sums are exact in float64, so that
-the same seed gives the same interval on every machine.
+`totals: (images, classes, 3)` as in `cocoseg.scores.confusion`. A resample draws as many images with replacement, sums
+their totals, and divides once, as the score itself does. Sums are exact in float64, so the same seed gives the same
+interval on every machine.
 """
 
 import math
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from cocoseg.scores.confusion import iou, summary_scores
 
 LEAST_IMAGES = 10
-"""Of fewer images the bootstrap says nothing: three alike would make it certain."""
-SEED = 20_170_901  # any; fixed, so that an interval belongs to the data and not to the day
-_BLOCK_WEIGHTS = 4_000_000  # how often each image is drawn, of so many resamples at a time: 32 MB
+"""With fewer images the bootstrap means nothing: of three similar ones it would claim certainty."""
+SEED = 20_170_901  # arbitrary, but fixed, so that the same data always has the same interval
+_BLOCK_WEIGHTS = 4_000_000  # the numbers in a block of resamples, one for each image in each: 32 MB
 
 
 class Resampled(msgspec.Struct, frozen=True, kw_only=True):
-    """The scores of every resample: by name, (samples,), and IoU by class, (samples, classes). NaN where undefined."""
+    """The scores of every resample: by name, (samples,), and IoU by class, (samples, classes). NaN if undefined."""
 
     scores: dict[str, NDArray[np.float64]]
     iou: NDArray[np.float64]
 
 
 def resampled(runs: Sequence[NDArray[np.int64]], samples: int) -> list[Resampled]:
-    """The scores of several models on the same images in the same resamples: their differences are paired."""
+    """Return the scores of several models in the same resamples of the same images, so their differences are paired."""
     images = len(runs[0])
     flat = [run.reshape(images, -1).astype(np.float64) for run in runs]
     scores: list[list[dict[str, NDArray[np.float64]]]] = [[] for _ in runs]
@@ -50,14 +50,15 @@ def resampled(runs: Sequence[NDArray[np.int64]], samples: int) -> list[Resampled
 
 
 def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
-    """The 95 % interval that resampled values of a score give, which so many images speak of.
+    """Return the 95 % interval of a score from its resampled `values`; `images` is how many images have a part in it.
 
-    (NaN, NaN) for fewer than `LEAST_IMAGES`, or where most resamples have no value. Percentiles moved outward as a t
-    distribution asks for: those of a plain bootstrap are too narrow for few images. Hesterberg 2015, «What Teachers
-    Should Know About the Bootstrap», the expanded percentile interval.
+    (NaN, NaN) for fewer than `LEAST_IMAGES`, or if most resamples have no value. It is the expanded percentile interval
+    of Hesterberg 2015, "What Teachers Should Know About the Bootstrap": percentiles are moved outward by a t
+    distribution, since those of a plain bootstrap are too narrow for few images.
 
-    The mean over many classes of which some are rare is biased, which no bootstrap repairs: there the interval of one
-    model holds less often than it says, that of a difference nearly as often. `benchmarks/calibration.py` measures it.
+    A mean over many classes, some of them rare, is biased, and no bootstrap corrects that: the interval of one model
+    then holds the true score in fewer than 95 % of cases, the interval of a difference in nearly 95 %.
+    `benchmarks/calibration.py` measures both.
     """
     found = values[~np.isnan(values)]
     if images < LEAST_IMAGES or 2 * len(found) < len(values):
@@ -68,9 +69,9 @@ def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
 
 
 def standard_error(values: NDArray[np.float64], images: int) -> float:
-    """Of a score that so many images speak of: the spread of its resamples, which is too small by one image's share.
+    """Return the standard error of a score from its resampled `values`; NaN for fewer than `LEAST_IMAGES`.
 
-    NaN for fewer than `LEAST_IMAGES`.
+    The spread of resamples is too small by the factor sqrt((images - 1) / images), which is corrected.
     """
     found = values[~np.isnan(values)]
     if images < LEAST_IMAGES or len(found) < 2:
@@ -80,7 +81,7 @@ def standard_error(values: NDArray[np.float64], images: int) -> float:
 
 @cache
 def _tail(images: int) -> float:
-    """The share of resamples beyond each end."""
+    """Return the share of resamples beyond each end of the interval."""
     from scipy.stats import t
 
     outward = math.sqrt(images / (images - 1)) * float(t.ppf(0.025, images - 1))
@@ -88,7 +89,7 @@ def _tail(images: int) -> float:
 
 
 def _draws(images: int, samples: int) -> Iterator[NDArray[np.float64]]:
-    """How often each resample holds each image, (some of `samples`, images), until all are drawn."""
+    """Yield how often each resample holds each image, (resamples, images), in blocks until all `samples` are drawn."""
     generator = np.random.Generator(np.random.PCG64(SEED))
     at_once = max(1, _BLOCK_WEIGHTS // images)
     for start in range(0, samples, at_once):

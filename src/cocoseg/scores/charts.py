@@ -1,6 +1,6 @@
-"""The style of all charts, and figures as pixels.
+"""The style of all charts, and their rendering to pixels.
 
-matplotlib is imported where it is used: that takes a second, which a stage should not pay before it checks its input.
+matplotlib is imported where it is used: that takes a second, which a stage should not spend before it checks its input.
 """
 
 import warnings
@@ -17,7 +17,7 @@ WIDTH_PX = 800
 _DPI = 100
 _LONGEST_NAME = 28
 INK, FAINT_INK, _GRID = "#202226", "#6e7278", "#e2e4e8"
-# Okabe and Ito 2008: told apart by color-blind people too
+# Okabe and Ito 2008: color-blind people can tell them apart
 BLUE, VERMILION = "#0072b2", "#d55e00"
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -30,7 +30,7 @@ _STYLE: dict[Any, Any] = {
     "figure.constrained_layout.h_pad": 0.08,  # inches
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.w_pad": 0.1,
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib; for no character one of the system's instead
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib; the system's fonts are never used
     "font.size": 9.5,
     "grid.color": _GRID,
     "text.color": INK,
@@ -43,7 +43,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def rendered(draw: "Callable[[Figure], None]", height_px: int, width_px: int = WIDTH_PX) -> NDArray[np.uint8]:
-    """Return what `draw` puts on a figure in the style of all charts, RGB (H, W, 3).
+    """Return the figure that `draw` fills, in the style of all charts, RGB (H, W, 3).
 
     The pixels are the same on every machine with the same libraries.
     """
@@ -52,9 +52,9 @@ def rendered(draw: "Callable[[Figure], None]", height_px: int, width_px: int = W
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # whatever a matplotlibrc of the user's says
+        matplotlib.rcdefaults()  # the user's matplotlibrc must not change the pixels
         matplotlib.rcParams.update(_STYLE)
-        # A character that the font does not have is drawn as a box.
+        # A character that is not in the font is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI)
         canvas: Any = FigureCanvasAgg(figure)  # its methods have no types

@@ -1,10 +1,10 @@
-"""What a model got right and wrong, counted in one integer matrix; every score is divided from it once, at the end.
+"""One integer confusion matrix, and every score from it by one division at the end.
 
-`confusion: (classes, classes) int64`; rows are the target, columns the prediction; pixels of target 255 are in no cell.
-`totals: (…, classes, 3)`: of each class the target pixels, the predicted pixels, and the hits, in which both agree. All
-scores come from these, so totals of images can be added up, or resampled, before they are divided.
-A class without a target pixel has no score: NaN in arrays, `None` in `Scores`, and it is left out of every mean.
-So the set of averaged classes depends on the data alone, never on what a model predicts.
+`confusion: (classes, classes) int64`; rows are the target, columns the prediction; pixels with target 255 are not
+counted. `totals: (…, classes, 3)`: for each class the target pixels, the predicted pixels, and the hits, where both
+agree. All scores come from these, so totals of images can be summed or resampled before they are divided.
+A class without a target pixel has no score: NaN in arrays, `None` in `Scores`, and it is left out of every mean. So the
+set of averaged classes depends on the data alone, never on what a model predicts.
 """
 
 import math
@@ -24,10 +24,10 @@ ScoreName = Literal[
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """The scores of one confusion matrix. `None` where no class or pixel of that kind is in the target."""
+    """The scores of one confusion matrix. `None` if the target has no class or pixel of that kind."""
 
     miou: float | None
-    """Mean IoU of the averaged classes, background among them."""
+    """Mean IoU of the averaged classes, including background."""
     mean_dice: float | None
     foreground_miou: float | None
     """Mean IoU without class 0."""
@@ -38,61 +38,61 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     iou: dict[str, float | None]
     dice: dict[str, float | None]
     precision: dict[str, float | None]
-    """Of the pixels that were predicted as a class, the share that are; `None` also where none was predicted."""
+    """The share of a class's predicted pixels that are right; `None` also if none was predicted."""
     recall: dict[str, float | None]
     support: dict[str, int]
     """Target pixels."""
     classes_averaged: int
-    """How many classes have a target pixel, background among them."""
+    """How many classes have a target pixel, including background."""
 
 
 def confusion_matrix(target: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """The matrix of one pair of label maps of the same shape; prediction in [0, classes), target there or 255."""
+    """Return the matrix of two label maps of the same shape; prediction in [0, classes), target in it or 255."""
     cells = target.ravel().astype(np.uint16)  # the largest cell is 255 · 256 + 255
     cells *= classes
     cells += prediction.ravel()
-    # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.
+    # Row 255 is counted too and cut off after: masking its pixels before would take longer than all the rest.
     return np.bincount(cells, minlength=(IGNORE + 1) * classes).reshape(-1, classes)[:classes]
 
 
 def class_totals(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The totals of a matrix, (classes, 3)."""
+    """Return the totals of a matrix, (classes, 3)."""
     return np.stack([confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)], axis=-1)
 
 
 def iou(totals: Totals) -> NDArray[np.float64]:
-    """IoU of each class, (…, classes); NaN where a class has no target pixel. Jaccard 1901."""
+    """Return the IoU of each class, (…, classes); NaN if a class has no target pixel. Jaccard 1901."""
     target, prediction, hit = _columns(totals)
     return _divide(hit, target + prediction - hit, where=target > 0)
 
 
 def dice(totals: Totals) -> NDArray[np.float64]:
-    """Dice of each class, (…, classes); NaN where a class has no target pixel. Sørensen 1948."""
+    """Return the Dice of each class, (…, classes); NaN if a class has no target pixel. Sørensen 1948."""
     target, prediction, hit = _columns(totals)
     return _divide(2 * hit, target + prediction, where=target > 0)
 
 
 def precision(totals: Totals) -> NDArray[np.float64]:
-    """Hits over predicted pixels, (…, classes); NaN where a class has no target pixel or none was predicted."""
+    """Return hits over predicted pixels, (…, classes); NaN if a class has no target pixel or none was predicted."""
     target, prediction, hit = _columns(totals)
     return _divide(hit, prediction, where=(target > 0) & (prediction > 0))
 
 
 def recall(totals: Totals) -> NDArray[np.float64]:
-    """Hits over target pixels, (…, classes); NaN where a class has no target pixel."""
+    """Return hits over target pixels, (…, classes); NaN if a class has no target pixel."""
     target, _, hit = _columns(totals)
     return _divide(hit, target, where=target > 0)
 
 
 def mean_over_present(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean along the last dimension of the values that are not NaN; NaN if all are."""
+    """Return the mean along the last dimension of the values that are not NaN; NaN if all are."""
     present = ~np.isnan(values)
     total = np.where(present, values, 0).sum(axis=-1)
     return _divide(total, present.sum(axis=-1), where=np.asarray(present.any(axis=-1)))
 
 
 def summary_scores(totals: Totals) -> dict[str, NDArray[np.float64]]:
-    """The scores that speak of all classes together, by their names in `Scores`, (…)."""
+    """Return the scores over all classes, by their names in `Scores`; each (…)."""
     class_iou, class_dice = iou(totals), dice(totals)
     target, _, hit = _columns(totals)
     pixels = target.sum(axis=-1)
@@ -108,7 +108,7 @@ def summary_scores(totals: Totals) -> dict[str, NDArray[np.float64]]:
 
 
 def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Scores:
-    """Every score of a matrix whose classes are `class_names`, background first."""
+    """Return every score of a matrix whose classes are `class_names`, background first."""
     totals = class_totals(confusion)
 
     def by_name(values: NDArray[Any]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def scores(confusion: NDArray[np.int64], class_names: Sequence[str]) -> Scores:
 
 
 def reported(value: float) -> float | None:
-    """A score as it stands in metrics: six digits, `None` for NaN, which is no JSON."""
+    """Return a score as it is written to metrics: rounded to six digits, `None` for NaN, which JSON does not have."""
     return None if math.isnan(value) else round(value, 6)
 
 

@@ -1,4 +1,4 @@
-"""The table of scored images, `per_image.csv`, as numbers."""
+"""The rows of `per_image.csv` from confusion matrices, and totals of images from its rows."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from cocoseg.tables import ClassPixels
 
 
 def class_pixels(file_name: str, confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[ClassPixels]:
-    """The rows of one image with this confusion matrix."""
+    """Return the rows of one image with this confusion matrix."""
     totals = class_totals(confusion)
     return [
         ClassPixels(
@@ -25,9 +25,9 @@ def class_pixels(file_name: str, confusion: NDArray[np.int64], class_names: Sequ
 
 
 def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place: str) -> dict[str, NDArray[np.int64]]:
-    """The totals of each image, (classes, 3), by file name in its order.
+    """Return the totals of each image, (classes, 3), by file name, sorted.
 
-    Raises `CocosegError`, which calls the table `place`, for rows that no evaluation could have written.
+    Raises `CocosegError` for rows that no evaluation could have written; `place` is the table's path in errors.
     """
     again = "make it again with: dvc repro -f evaluate"
     totals: dict[str, NDArray[np.int64]] = {}
@@ -38,28 +38,28 @@ def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place:
         counted = 0 <= row.hit <= min(row.target, row.prediction)
         if not known or not counted or (row.file_name, row.class_index) in seen:
             raise CocosegError(
-                f"{place}: the row of {row.file_name}, class {row.class_index} {row.class_name}, belongs to no "
+                f"{place}: the row of {row.file_name}, class {row.class_index} {row.class_name}, is not from an "
                 f"evaluation of these classes; {again}"
             )
         seen.add((row.file_name, row.class_index))
         own[row.class_index] = row.target, row.prediction, row.hit
     if not totals:
-        raise CocosegError(f"{place}: holds no image; {again}")
+        raise CocosegError(f"{place}: no images; {again}")
     for file_name, own in totals.items():
-        # Each pixel that counts has one class in the truth and one in the prediction.
+        # Each counted pixel has one target class and one predicted class.
         target, prediction, _ = own.sum(axis=0).tolist()
         if target != prediction:
             raise CocosegError(
-                f"{place}: the rows of {file_name} hold {target} target and {prediction} predicted pixels, expected "
-                f"as many of both; {again}"
+                f"{place}: the rows of {file_name} have {target} target and {prediction} predicted pixels; expected "
+                f"the same number of both; {again}"
             )
     return dict(sorted(totals.items()))
 
 
 def image_iou(totals: NDArray[np.int64]) -> float:
-    """Mean IoU of an image's objects: of the classes, background aside, in its truth or prediction; NaN without any.
+    """Return the mean IoU of the classes in an image, true or predicted, without background; NaN if there are none.
 
-    Unlike a score of the whole side it counts a class that was only predicted, as 0: for ranking images alone.
+    Only for ranking images: unlike a score of the whole side, it counts a class that was only predicted, as 0.
     """
     objects = totals[1:]
     found = (objects[:, 0] > 0) | (objects[:, 1] > 0)

@@ -11,7 +11,7 @@ from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.split.exact import SIDES, Side, exact_sides
 from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
-from cocoseg.tables import ImageRow, MaskRow, class_totals
+from cocoseg.tables import ImageRow, MaskRow, class_counts
 from cocoseg.unit_hash import unit_hash
 
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
@@ -88,7 +88,7 @@ def split_metrics(
     across = [(first, second) for first, second in pairs if side_of[first] != side_of[second]]
     return {
         "rule": params.split_rule,
-        "sides": {side: {"images": len(sides[side]), "classes": class_totals(rows_of[side], names)} for side in SIDES},
+        "sides": {side: {"images": len(sides[side]), "classes": class_counts(rows_of[side], names)} for side in SIDES},
         "near_duplicates": {
             "pairs": len(pairs),
             "across_sides": len(across),

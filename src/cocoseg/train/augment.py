@@ -1,5 +1,6 @@
-"""Random changes of a training image and its mask, by torchvision's v2 transforms. All of them draw from torch's
-global generator; who calls them seeds it.
+"""Random augmentation of a training image and its mask with torchvision's v2 transforms.
+
+They draw from torch's global generator, which the caller seeds.
 """
 
 from typing import Any, Literal
@@ -15,12 +16,12 @@ from cocoseg.model.preprocessing import BORDER_RGB
 
 AugmentName = Literal["none", "light", "strong"]
 
-# The smallest and largest factor of a random scale: a crop at 1.25 shows four fifths of the image's side.
+# The smallest and largest factor of a random scale. At 1.25 a crop shows four fifths of the image's shorter side.
 SCALES: dict[AugmentName, tuple[float, float]] = {"none": (1.0, 1.0), "light": (0.8, 1.25), "strong": (0.5, 2.0)}
 
 
 class RandomScale(v2.Transform):
-    """Resizes so that the shorter side becomes `image_size_px` times a random factor."""
+    """A transform that resizes the shorter side to `image_size_px` times a random factor."""
 
     def __init__(self, image_size_px: int, scales: tuple[float, float]) -> None:
         super().__init__()
@@ -28,23 +29,23 @@ class RandomScale(v2.Transform):
         self.scales = scales
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size to resize to."""
+        """Draw the size to resize to."""
         height, width = v2f.get_size(flat_inputs[0])
         low, high = self.scales
         factor = (low + (high - low) * torch.rand(()).item()) * self.image_size_px / min(height, width)
         return {"size": [max(1, round(height * factor)), max(1, round(width * factor))]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Images bilinear with antialiasing, masks by the nearest center."""
+        """Resize images bilinearly with antialiasing, masks to the nearest pixel center."""
         if not isinstance(inpt, tv_tensors.Mask):
             return v2f.resize(inpt, params["size"], antialias=True)
-        # v2's own rule for masks rounds down, which moves them half a pixel against their image.
+        # v2 resizes masks with its mode "nearest", which rounds down and so shifts them by half a pixel.
         exact = v2.InterpolationMode.NEAREST_EXACT
         return tv_tensors.wrap(v2f.resize_image(inpt[None], params["size"], interpolation=exact)[0], like=inpt)
 
 
 def augmentation(augment: AugmentName, image_size_px: int) -> v2.Compose:
-    """The transforms of that name; each ends with a square of `image_size_px`, whatever size comes in."""
+    """Return the transforms of that name. They turn images of any size into squares of `image_size_px`."""
     fill = {tv_tensors.Image: list(BORDER_RGB), tv_tensors.Mask: IGNORE}
     steps: list[v2.Transform] = [
         RandomScale(image_size_px, SCALES[augment]),
@@ -60,6 +61,6 @@ def augmentation(augment: AugmentName, image_size_px: int) -> v2.Compose:
 
 
 def augmented(transforms: v2.Compose, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """`transforms` of an image (3, H, W) and its mask (H, W), the same for both."""
+    """Apply the same random `transforms` to an image (3, H, W) and its mask (H, W)."""
     out_image, out_mask = transforms(tv_tensors.Image(image), tv_tensors.Mask(mask))
     return out_image.as_subclass(Tensor), out_mask.as_subclass(Tensor)

@@ -1,20 +1,20 @@
-"""What a pixel of each class counts in a loss, from how rare the class is on the training side."""
+"""The weight of each class in the loss, from how rare the class is in the training data."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 ClassWeightsName = Literal["none", "inverse", "effective"]
 
-# One of the values of Cui et al.; with it the rarest class weighs at most 1,000 times as much as the commonest.
+# One of the values of Cui et al. With it the rarest class weighs at most 1,000 times as much as the most common.
 BETA = 0.999
 
 
 def class_weights(images: Sequence[int], pixels: Sequence[int], rule: ClassWeightsName) -> list[float] | None:
-    """The weight of each class, background first, of mean 1 over the classes with a training pixel; None for `none`.
+    """Return the weight of each class, background first; `None` for the rule `none`.
 
-    `images` and `pixels` count, for each class, the training images that show it and its pixels in them. A class
-    without one weighs 0. `inverse` is 1 / pixels; `effective` is (1 - β) / (1 - β ** images), one over the effective
-    number of images. Cui et al. 2019, arXiv 1901.05555.
+    `images` and `pixels` count, for each class, the training images that show it and its pixels in them. A class with
+    no pixel has weight 0; the mean over the others is 1. `inverse` is 1 / pixels; `effective` is
+    (1 - β) / (1 - β ** images), one over the effective number of images. Cui et al. 2019, arXiv 1901.05555.
     """
     if rule == "none":
         return None

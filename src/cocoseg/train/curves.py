@@ -1,4 +1,4 @@
-"""The curves of a training run."""
+"""Learning curves: loss and scores by epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_MARKERS = 40  # above so many epochs their points touch
+_MOST_MARKERS = 40  # with more epochs the points would touch
 
 
 def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
-    """Loss on the left, scores of the validation side on the right, an epoch a point: RGB (H, W, 3).
+    """Return a picture of the loss, on the left, and the validation scores, on the right, by epoch: RGB (H, W, 3).
 
     `epochs`: the metrics of each epoch, from the first.
     """
@@ -48,7 +48,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
-    """The number, from 1, of the first epoch with the highest `val/miou`; `None` if no epoch has one."""
+    """Return the first epoch with the highest `val/miou`, counted from 1; `None` if no epoch has one."""
     scored = [number for number, metrics in enumerate(epochs, 1) if "val/miou" in metrics]
     return max(scored, key=lambda number: epochs[number - 1]["val/miou"], default=None)
 
@@ -63,7 +63,7 @@ def _curve(
 
 
 def _spread(axes: "Axes", losses: Sequence[float]) -> None:
-    """A logarithmic scale where the largest is over ten times the smallest: a wild epoch would flatten all others."""
+    """Make the axis logarithmic if the largest loss is over ten times the smallest: it would flatten all others."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     if losses and 0 < 10 * min(losses) < max(losses):

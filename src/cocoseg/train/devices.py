@@ -1,4 +1,4 @@
-"""The devices and processes that train. They come from the machine, never from `params.yaml`."""
+"""The devices, processes and precision of training. They come from the machine, never from `params.yaml`."""
 
 import logging
 import os
@@ -17,29 +17,32 @@ from cocoseg.workers import counted_in
 
 
 def launched_fabric(params: TrainParams) -> Fabric:
-    """Start the processes of this machine and return the Fabric that holds them together, seeded."""
-    # Its notes on devices and precision belong to nobody's one line; both are in the timing metrics.
+    """Start the training processes of this machine and return their Fabric, seeded.
+
+    Raises `CocosegError` if they cannot be started, or if a batch has fewer images than there are processes.
+    """
+    # Its messages on devices and precision would stand between ours; both are in the timing metrics.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # In a batch script of SLURM that srun did not start, Fabric would wait for tasks that nobody starts.
+    # In a SLURM batch script without srun, Fabric would wait for tasks that are never started.
     alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
     try:
-        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=precision(), plugins=alone)
+        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=training_precision(), plugins=alone)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise CocosegError(f"the processes cannot be started: {' '.join(str(error).split())}") from None
+        raise CocosegError(f"the training processes cannot be started: {' '.join(str(error).split())}") from None
     if params.batch_size < fabric.world_size:
         raise CocosegError(
-            f"params.yaml: batch_size is {params.batch_size}, over {fabric.world_size} processes; expected at "
-            "least one image each, or set COCOSEG_DEVICES"
+            f"params.yaml: batch_size is {params.batch_size} for {fabric.world_size} processes; expected at least "
+            f"{fabric.world_size}, one image per process, or fewer processes with COCOSEG_DEVICES"
         )
     fabric.seed_everything(params.seed, verbose=False)
     return fabric
 
 
 def device_count() -> int | str:
-    """Return how many accelerators or processes of this machine train.
+    """Return how many processes train on this machine, one per accelerator.
 
-    Under `torchrun` or SLURM as many as they have started; else `COCOSEG_DEVICES`, or "auto": what Fabric finds.
+    As many as `torchrun` or SLURM started; else `COCOSEG_DEVICES`, or "auto" for what Fabric finds.
     """
     return (
         counted_in("LOCAL_WORLD_SIZE")  # torchrun's
@@ -50,20 +53,23 @@ def device_count() -> int | str:
 
 
 def node_count() -> int:
-    """Return how many machines train together: those of `torchrun` or SLURM, or `COCOSEG_NODES`, or 1."""
-    started, here = counted_in("WORLD_SIZE"), counted_in("LOCAL_WORLD_SIZE")
+    """Return how many machines train together: what `torchrun` or SLURM says, or `COCOSEG_NODES`, or 1."""
+    started, here = counted_in("WORLD_SIZE"), counted_in("LOCAL_WORLD_SIZE")  # torchrun's
     if started and here:
         return started // here
     return (counted_in("SLURM_NNODES") if started_by_srun() else None) or counted_in("COCOSEG_NODES") or 1
 
 
 def started_by_srun() -> bool:
-    """Return whether SLURM's srun started this process, one of as many as were asked for; a batch script runs once."""
+    """Return whether srun started this process as one of several; a SLURM batch script itself runs only once."""
     return "SLURM_STEP_ID" in os.environ and "SLURM_NTASKS" in os.environ
 
 
-def precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
-    """Return bfloat16 where the chip computes in it, nearly twice as fast; float16 on older GPUs; or float32."""
+def training_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """Return Fabric's name of the precision: bfloat16 where the chip supports it, float16 on older GPUs, or float32.
+
+    Where a chip computes in bfloat16, training is nearly twice as fast.
+    """
     if full_precision():
         return "32-true"
     if torch.cuda.is_available():
@@ -72,7 +78,7 @@ def precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
 
 
 def full_precision() -> bool:
-    """Return whether `COCOSEG_PRECISION=32` forbids the chip's shorter numbers; 16 or nothing leaves it the choice."""
+    """Return whether `COCOSEG_PRECISION=32` asks for float32; 16, the default, takes what the chip supports."""
     asked = os.environ.get("COCOSEG_PRECISION", "16")
     if asked not in ("16", "32"):
         raise CocosegError(f"COCOSEG_PRECISION is {asked!r}; expected 16 or 32")
@@ -81,7 +87,7 @@ def full_precision() -> bool:
 
 @contextmanager
 def memory_explained(params: TrainParams) -> Iterator[None]:
-    """Turn an error of memory that does not suffice into one line."""
+    """Turn an out-of-memory error into one line that suggests a smaller batch or image."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The model while it learns, and how far a run has come."""
+"""What changes during training: the model with its optimizer, and the progress of the run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
 from cocoseg.model.preprocessing import Preprocessing
-from cocoseg.model.weights import (
-    ModelInfo,
-    TrainingData,
-    library_versions,
-    output_channels,
-)
+from cocoseg.model.weights import ModelInfo, TrainingData, library_versions, output_channels
 from cocoseg.train.losses import resolved_loss
 from cocoseg.train.optimizer import averaged, make_optimizer
 from cocoseg.train.params import TrainParams
@@ -27,42 +22,40 @@ class Progress:
     """How far a run has come."""
 
     def __init__(self) -> None:
-        self.epochs = 0
-        self.best: ModelInfo | None = None
-        self.miou = 0.0  # of the last epoch
+        self.epochs = 0  # finished
+        self.best: ModelInfo | None = None  # of the epoch with the highest validation mIoU so far
+        self.miou = 0.0  # of the last epoch, in validation
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []
 
-    def exhausted(self, patience: int | None) -> bool:
-        """Return whether validation has not improved for `patience` epochs."""
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Return whether the mIoU has not improved for `patience` epochs."""
         return patience is not None and self.best is not None and self.epochs - self.best.epoch >= patience
 
-    def ended_epoch(self, train_seconds: float, val_seconds: float) -> None:
-        """Count an epoch and what it took."""
+    def count_epoch(self, train_seconds: float, val_seconds: float) -> None:
+        """Count a finished epoch and the time it took."""
         self.epochs += 1
         self.train_seconds.append(train_seconds)
         self.val_seconds.append(val_seconds)
 
-    def judge(self, learner: "Learner", miou: float) -> None:
-        """Note the mIoU of the last epoch, and that epoch as the best if it is above all before."""
+    def judge_epoch(self, learner: "Learner", miou: float) -> ModelInfo:
+        """Return the best epoch so far: the last if its `miou` is higher than all before, else the same as before."""
         self.miou = miou
         if self.best is None or miou > self.best.val_miou:
             self.best = learner.info(self.epochs, miou)
-
-    @property
-    def kept(self) -> ModelInfo:
-        """What there is to say of the best epoch; there is one after the first."""
-        assert self.best is not None
         return self.best
 
 
 class Learner:
-    """The model, and all that changes it."""
+    """The model, its optimizer, and the average of its weights if `ema_decay` asks for one.
+
+    `model` is the plain module. `network` wraps it for training, compiled and across processes as the run asks.
+    """
 
     def __init__(self, params: TrainParams, data: RunData, fabric: Fabric) -> None:
         """Build the model and its optimizer on the devices of `fabric`.
 
-        Raises `CocosegError` for a model that cannot be built or cannot take this size or batch.
+        Raises `CocosegError` if the model cannot be built, or does not work with this image or batch size.
         """
         mapping, class_weights = data.mapping, data.class_weights
         self.fabric = fabric
@@ -74,7 +67,7 @@ class Learner:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
-        synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"
+        synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
         if synchronized:
             model = with_synchronized_norm(model)
@@ -87,7 +80,7 @@ class Learner:
             self.average = averaged(self.model, params.ema_decay)
 
     def step(self) -> None:
-        """Change the weights by their gradients, which are cleared."""
+        """Update the weights from their gradients, then clear the gradients."""
         if self.params.clip_grad_norm is not None:
             norm = self.params.clip_grad_norm
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=norm, error_if_nonfinite=False)
@@ -97,12 +90,12 @@ class Learner:
             self.average.update_parameters(self.model)
 
     @property
-    def scored(self) -> nn.Module:
-        """The model that is validated and kept: the average of weights where there is one."""
+    def validated_model(self) -> nn.Module:
+        """The model that is validated and saved: the average of weights if there is one."""
         return self.model if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
-        """What has been learnt, and what the optimizer remembers."""
+        """Return what `restore` needs: weights, their average, and the state of the optimizer and of the precision."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -111,7 +104,7 @@ class Learner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to a `state()`."""
+        """Return to an earlier `state()`."""
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -120,7 +113,7 @@ class Learner:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
 
     def info(self, epoch: int, miou: float) -> ModelInfo:
-        """Return what `model.json` says of the weights after `epoch`, from 1, with this mIoU in validation."""
+        """Return what `model.json` says of the weights after `epoch`, counted from 1, with this validation mIoU."""
         data, mapping = self._data, self._data.mapping
         return ModelInfo(
             arch=self.params.arch,

@@ -1,7 +1,7 @@
-"""The record of a run: one point an epoch in dvclive, and in TensorBoard and Weights & Biases where they are asked for.
+"""The log of a training run: one step an epoch in dvclive, and on request in TensorBoard and Weights & Biases.
 
-`COCOSEG_TENSORBOARD` names the folder of TensorBoard's event files, `COCOSEG_WANDB` the project of Weights & Biases.
-Both are fed what dvclive is fed, and neither is an output of the stage: DVC knows the one record.
+`COCOSEG_TENSORBOARD` names the folder of TensorBoard's event files, `COCOSEG_WANDB` the Weights & Biases project.
+All of them log the same. Only dvclive's files are outputs of the stage.
 """
 
 import importlib
@@ -22,161 +22,168 @@ from cocoseg.coco.file_names import is_safe
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.train.curves import learning_curves
 
-STRIP, CURVES = "validation", "curves"
+VALIDATION_PICTURE, CURVES_PICTURE = "validation", "curves"
 
 
-class Record(Protocol):
-    """One place where a run is recorded."""
+class Logger(Protocol):
+    """One place that a run is logged to."""
 
-    def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """The metrics of epoch `number`, from 1, and epoch and score of the best so far."""
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Log the metrics of `epoch`, counted from 1, and the number and score of the best epoch so far."""
 
-    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
-        """A picture after epoch `number`, RGB (H, W, 3)."""
+    def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
+        """Log a picture made after `epoch`, RGB (H, W, 3)."""
 
-    def finish(self, model: Path) -> None:
-        """The end of a run that left its best model in the folder `model`."""
+    def finish(self, model_folder: Path) -> None:
+        """End the log of a run that left its best model in `model_folder`."""
 
 
-class DVCLiveRecord:
-    """`metrics/train/`: a TSV a metric, and the summary of the last and the best epoch."""
+class DVCLiveLogger:
+    """Logs to `metrics/train/`: one TSV per metric, and a summary of the last and the best epoch."""
 
     def __init__(self, live: Live) -> None:
         self.live = live
 
-    def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """One point on each curve."""
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Add a point to the curve of each metric and write the summary."""
         # dvclive nests names at each slash, where `val/dice` cannot be both a number and the parent of
         # `val/dice/person`. So the summary is built here, nested at the first slash only.
-        summary: dict[str, Any] = {"best": {name: _readable(value) for name, value in best.items()}}
-        self.live.step = number - 1
+        summary: dict[str, Any] = {"best": {name: _six_digits(value) for name, value in best.items()}}
+        self.live.step = epoch - 1
         for name, value in metrics.items():
             self.live.summary = {}
-            self.live.log_metric(name, _readable(value))
+            self.live.log_metric(name, _six_digits(value))
             group, _, rest = name.partition("/")
             if rest:
-                summary.setdefault(group, {})[rest] = _readable(value)
+                summary.setdefault(group, {})[rest] = _six_digits(value)
             else:
-                summary[name] = _readable(value)
+                summary[name] = _six_digits(value)
         self.live.summary = summary
         self.live.next_step()  # type: ignore[no-untyped-call]
 
-    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
-        """One file a name, the last epoch's."""
+    def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
+        """Write the picture over that of the epoch before."""
         self.live.log_image(f"{name}.png", picture)
 
-    def finish(self, model: Path) -> None:
-        """Nothing: the model is an output of the stage."""
+    def finish(self, model_folder: Path) -> None:
+        """Do nothing: the model is already an output of the stage."""
 
 
-class TensorBoardRecord:
-    """Event files in a folder of this run's own."""
+class TensorBoardLogger:
+    """Logs to TensorBoard event files in a folder of this run's own."""
 
     def __init__(self, folder: Path) -> None:
-        writer = _required("torch.utils.tensorboard", "tensorboard").SummaryWriter
-        # A run that goes on, or runs again, records all of its epochs anew.
+        writer = _imported("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        # A run that is resumed or repeated logs all of its epochs again.
         for events in folder.glob("events.out.tfevents.*"):
             events.unlink()
         self.writer = writer(str(folder))
 
-    def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """A scalar a metric."""
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Add one scalar per metric."""
         for name, value in metrics.items():
-            self.writer.add_scalar(name, value, number)
-        self.writer.add_scalar("best/val_miou", best["val/miou"], number)
+            self.writer.add_scalar(name, value, epoch)
+        self.writer.add_scalar("best/val_miou", best["val/miou"], epoch)
 
-    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
-        """An image an epoch."""
-        self.writer.add_image(name, picture, number, dataformats="HWC")
+    def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
+        """Add the picture of this epoch."""
+        self.writer.add_image(name, picture, epoch, dataformats="HWC")
 
-    def finish(self, model: Path) -> None:
-        """Everything on disk."""
+    def finish(self, model_folder: Path) -> None:
+        """Write everything to disk."""
         self.writer.close()
 
 
-class WandbRecord:
-    """A run of a project of Weights & Biases, online or, with `WANDB_MODE=offline`, in the folder `wandb`."""
+class WandbLogger:
+    """Logs to a run of a Weights & Biases project: online, or in the folder `wandb` with `WANDB_MODE=offline`."""
 
     def __init__(self, project: str, params: Mapping[str, Any], run_id: str) -> None:
-        self.wandb = _required("wandb", "wandb")
-        # One run under one id, also when it goes on after a kill; its epochs are recorded anew.
+        self.wandb = _imported("wandb", "wandb")
+        # A run that is resumed after a kill keeps its id and logs all of its epochs again.
         self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow")
 
-    def epoch(self, number: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """A step an epoch."""
-        self.run.log(dict(metrics), step=number)
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Log one step and update the summary of the best epoch."""
+        self.run.log(dict(metrics), step=epoch)
         self.run.summary.update({f"best/{name}": value for name, value in best.items()})
 
-    def picture(self, name: str, number: int, picture: NDArray[np.uint8]) -> None:
-        """An image an epoch."""
-        self.run.log({name: self.wandb.Image(picture)}, step=number)
+    def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
+        """Log the picture with this epoch's step."""
+        self.run.log({name: self.wandb.Image(picture)}, step=epoch)
 
-    def finish(self, model: Path) -> None:
-        """The model as an artifact, and the end of the run."""
+    def finish(self, model_folder: Path) -> None:
+        """Log the model as an artifact and end the run."""
         artifact = self.wandb.Artifact("model", type="model")
-        artifact.add_dir(str(model))
+        artifact.add_dir(str(model_folder))
         self.run.log_artifact(artifact)
         self.run.finish()
 
 
-class History:
-    """What has been recorded, kept in the training state, so that a resumed run's record is whole."""
+class RunLog:
+    """The log of a run, sent to every logger.
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
+    `epochs` keeps what was logged, the metrics and the best epoch after each: the training state stores it, so that a
+    resumed run can log its epochs again from the first.
+    """
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self.loggers = loggers
         self.epochs: list[tuple[dict[str, float], dict[str, float]]] = []
 
-    def epoch(self, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """One more epoch, in every record."""
+    def log_epoch(self, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Log one more epoch."""
         self.epochs.append((dict(metrics), dict(best)))
-        for record in self.records:
-            record.epoch(len(self.epochs), metrics, best)
+        for logger in self.loggers:
+            logger.log_epoch(len(self.epochs), metrics, best)
 
-    def strip(self, picture: NDArray[np.uint8]) -> None:
-        """The validation images after the last epoch."""
-        for record in self.records:
-            record.picture(STRIP, len(self.epochs), picture)
+    def log_validation_picture(self, picture: NDArray[np.uint8]) -> None:
+        """Log the picture of validation images after the last epoch."""
+        for logger in self.loggers:
+            logger.log_picture(VALIDATION_PICTURE, len(self.epochs), picture)
 
-    def finish(self, model: Path) -> None:
-        """The end of the run, with a picture of its curves."""
+    def finish(self, model_folder: Path) -> None:
+        """Log the learning curves and end the log."""
         # Only now: with matplotlib's import it takes two seconds, as long as some epochs.
         curves = learning_curves([metrics for metrics, _ in self.epochs])
-        for record in self.records:
-            record.picture(CURVES, len(self.epochs), curves)
-            record.finish(model)
+        for logger in self.loggers:
+            logger.log_picture(CURVES_PICTURE, len(self.epochs), curves)
+            logger.finish(model_folder)
 
 
 @contextmanager
-def recorded(folder: Path, params: Mapping[str, Any], fingerprint: str) -> Iterator[History]:
-    """The records of this run: dvclive's in `folder`, and those that the environment asks for.
+def open_run_log(folder: Path, params: Mapping[str, Any], fingerprint: str) -> Iterator[RunLog]:
+    """Open the log of a run: dvclive's in `folder`, and those that the environment asks for.
 
-    Raises `CocosegError` if the repository has no commit, which dvclive's log names, or a library is missing.
+    Raises `CocosegError` if a library is missing, or if the repository has no commit, whose hash dvclive logs.
     """
     try:
-        # dvcyaml: dvc.yaml is written by hand. save_dvc_exp: the run belongs to DVC already.
+        # dvcyaml: we write dvc.yaml ourselves. save_dvc_exp: DVC already tracks this run.
         live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
     except SCMError:
-        raise CocosegError("this repository has no commit yet, and the log names the commit; run: git commit") from None
+        raise CocosegError("this repository has no commit yet, and dvclive logs the commit; run: git commit") from None
     with live:
-        records: list[Record] = [DVCLiveRecord(live)]
+        loggers: list[Logger] = [DVCLiveLogger(live)]
         if events := os.environ.get("COCOSEG_TENSORBOARD"):
-            records.append(TensorBoardRecord(Path(events) / fingerprint[:12]))
+            loggers.append(TensorBoardLogger(Path(events) / fingerprint[:12]))
         if project := os.environ.get("COCOSEG_WANDB"):
-            records.append(WandbRecord(project, params, fingerprint[:12]))
-        yield History(records)
+            loggers.append(WandbLogger(project, params, fingerprint[:12]))
+        yield RunLog(loggers)
 
 
 def curve_name(group: str, class_name: str) -> str:
-    """`val/iou/person`: a name that is a file's too, though a stranger's annotations may name a class `../x`."""
+    """Return the name of a class's curve, such as `val/iou/person`.
+
+    dvclive uses it as a file name, so a class name that is not safe there, such as `../x`, is quoted.
+    """
     safe = "/" not in class_name and is_safe(class_name)
     return f"{group}/{class_name if safe else quote(class_name[:60], safe='').strip('.')}"
 
 
-def _readable(value: float) -> float:
+def _six_digits(value: float) -> float:
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _required(module: str, extra: str) -> ModuleType:
+def _imported(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

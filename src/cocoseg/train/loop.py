@@ -1,6 +1,7 @@
-"""Training: one loop, from parameters and pairs to the best model by validation mIoU.
+"""The training loop: from parameters and data to the model of the epoch with the best validation mIoU.
 
-Devices and processes are lightning-fabric's; `devices` says which, `resume` what a killed run goes on from.
+Lightning Fabric runs it on any number of devices and processes; `devices` chooses them. `learner` holds the model,
+`dataset` makes the batches, `validation` scores an epoch, and `resume` continues a run that was killed.
 """
 
 import math
@@ -22,87 +23,89 @@ from cocoseg.hardware import device_name, peak_memory_mb
 from cocoseg.model.architectures import parameter_count
 from cocoseg.model.preprocessing import normalized
 from cocoseg.model.weights import ModelInfo, library_versions, save_checkpoint
-from cocoseg.train.dataset import Side, sample_seed, training_side, validation_side
-from cocoseg.train.devices import launched_fabric, memory_explained, precision
+from cocoseg.train.dataset import LoadedSide, sample_seed, training_side, validation_side
+from cocoseg.train.devices import launched_fabric, memory_explained, training_precision
 from cocoseg.train.learner import Learner, Progress
 from cocoseg.train.losses import segmentation_loss
 from cocoseg.train.optimizer import current_lr, lr_factor, set_lr
 from cocoseg.train.params import TrainParams
-from cocoseg.train.resume import Records, records_of, resumed, run_fingerprint, snapshot
+from cocoseg.train.resume import RunFiles, open_run_files, resume, run_fingerprint, snapshot
 from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import (
     Validation,
     on_device,
-    strip,
     summed,
     validate,
     validation_metrics,
     validation_miou,
+    validation_picture,
 )
 
-DROPOUT = 2**31  # stands where the index of a sample would, for what else is drawn in an epoch
+DROPOUT = 2**31  # in place of a sample's index in a seed: for dropout, the other thing that an epoch draws
 
 
-def train(params: TrainParams, data: RunData, model_folder: Path, live_folder: Path) -> dict[str, Any] | None:
-    """Train, record each epoch, and leave the best model in `model_folder`.
+def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Path) -> dict[str, Any] | None:
+    """Train, log each epoch to `log_folder`, and leave the best model in `model_folder`.
 
-    Returns the cost for the timing metrics; `None` in all processes but the first, which alone writes.
+    Returns speed, memory and versions for the timing metrics; `None` in all processes but the first, which alone
+    writes. A killed run with the same parameters, data and code is resumed after its last complete epoch.
 
-    A run of the same parameters, data and code that was killed goes on after its last whole epoch. Raises
-    `CocosegError` for a model that cannot be built, data that cannot be trained on, a loss that is not finite, or
-    memory that does not suffice.
+    Raises `CocosegError` if the model cannot be built, the data cannot be trained on, the loss is not finite, or memory
+    runs out.
     """
     data.check_sides()
     fabric = launched_fabric(params)
     learner = Learner(params, data, fabric)
     train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric)
     val_side = validation_side(data.val, learner.preprocessing, learner.classes, params, fabric)
-    run = _fingerprint(params, data, fabric)
+    fingerprint = _fingerprint(params, data, fabric)
     with (
-        records_of(run, params, live_folder, fabric) as records,
+        open_run_files(fingerprint, params, log_folder, fabric) as files,  # None in all processes but the first
         tqdm(total=params.epochs, desc="train", unit="epoch", disable=None if fabric.is_global_zero else True) as bar,
         memory_explained(params),
     ):
-        progress = resumed(learner, records, model_folder)
+        progress = resume(learner, files, model_folder)
         bar.update(progress.epochs)
-        if records is not None and progress.epochs:
-            records.history.strip(strip(learner, val_side.samples))
-        while progress.epochs < params.epochs and not progress.exhausted(params.patience):
+        if files is not None and progress.epochs:  # resumed: DVC deleted the picture
+            files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
+        while progress.epochs < params.epochs and not progress.out_of_patience(params.patience):
             started = time.perf_counter()
             train_loss = _train_epoch(learner, train_side, progress)
             trained = time.perf_counter()
-            validation = validate(learner, val_side.batches)
-            progress.ended_epoch(trained - started, time.perf_counter() - trained)
+            validation = validate(learner, val_side.loader)
+            progress.count_epoch(trained - started, time.perf_counter() - trained)
             if not math.isfinite(validation.loss):
                 raise _not_finite(f"in validation after epoch {progress.epochs}", progress.best)
-            progress.judge(learner, validation_miou(validation, learner.classes))
-            if records is not None:
-                _record(records, learner, progress, (train_loss, validation), model_folder)
-                records.history.strip(strip(learner, val_side.samples))
-                records.state.save(snapshot(learner, progress, records.history, model_folder))
-                _tell(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {progress.miou:.3f}")
+            best = progress.judge_epoch(learner, validation_miou(validation, learner.classes))
+            if files is not None:
+                if best.epoch == progress.epochs:
+                    save_checkpoint(model_folder, learner.validated_model, best)
+                _log_epoch(files, learner, train_loss, validation, best)
+                files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
+                files.state.save(snapshot(learner, progress, files.log, model_folder))
+                _show_epoch(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {progress.miou:.3f}")
             fabric.barrier()
-        if records is not None:
-            records.history.finish(model_folder)
-            records.state.remove()
-    return _cost(learner, progress, len(data.train), len(data.val)) if records is not None else None
+        if files is not None:
+            files.log.finish(model_folder)
+            files.state.remove()
+    return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None
 
 
-def _train_epoch(learner: Learner, side: Side, progress: Progress) -> float:
-    """Pass once over the training side; return the mean loss of its batches."""
+def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress) -> float:
+    """Pass over the training side once and return the mean loss of its batches."""
     params, fabric, network, optimizer = learner.params, learner.fabric, learner.network, learner.optimizer
-    batches, epoch = side.batches, progress.epochs
-    side.plan.epoch = epoch
+    batches, epoch = side.loader, progress.epochs
+    side.sampler.epoch = epoch
     # Dropout draws from this generator: an epoch must not depend on what was drawn before it.
     torch.manual_seed(sample_seed(params.seed, epoch, DROPOUT + fabric.global_rank))
     network.train()
-    together = params.accumulate_batches
-    steps = -(-len(batches) // together)  # of the optimizer, in one epoch
+    accumulate = params.accumulate_batches
+    steps = -(-len(batches) // accumulate)  # of the optimizer, in one epoch
     warmup_steps = round(params.warmup_epochs * steps)
     losses: list[Tensor] = []
     for batch, (images, target) in enumerate(batches):
-        step, place = divmod(batch, together)
-        group = min(together, len(batches) - step * together)  # the last may be smaller
+        step, place = divmod(batch, accumulate)
+        group = min(accumulate, len(batches) - step * accumulate)  # batches of this step; the last may have fewer
         last_of_group = place == group - 1
         images, target = on_device(images, target, fabric)
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
@@ -114,43 +117,39 @@ def _train_epoch(learner: Learner, side: Side, progress: Progress) -> float:
             factor = lr_factor(epoch * steps + step, params.epochs * steps, warmup_steps, params.schedule)
             set_lr(optimizer, params.lr * factor)
             learner.step()
-        # Looking at a loss makes a GPU wait for it, so not at each.
+        # Reading a loss makes the CPU wait for the GPU, so it is not done after every batch.
         if batch % 10 == 9 or batch == len(batches) - 1:
             _refuse_non_finite(losses, progress, fabric)
     return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
 
 
-def _record(
-    records: Records, learner: Learner, progress: Progress, epoch: tuple[float, Validation], model_folder: Path
-) -> None:
-    """Write the last epoch down, training loss and validation, and its weights if they are the best so far."""
-    if progress.kept.epoch == progress.epochs:
-        save_checkpoint(model_folder, learner.scored, progress.kept)
-    train_loss, validation = epoch
+def _log_epoch(files: RunFiles, learner: Learner, train_loss: float, validation: Validation, best: ModelInfo) -> None:
+    """Log the metrics of the last epoch, and which epoch is the best so far."""
     metrics = {"train/loss": train_loss, "lr": current_lr(learner.optimizer)}
     metrics |= validation_metrics(validation, learner.classes)
-    records.history.epoch(metrics, {"epoch": progress.kept.epoch, "val/miou": progress.kept.val_miou})
+    files.log.log_epoch(metrics, {"epoch": best.epoch, "val/miou": best.val_miou})
 
 
 def _fingerprint(params: TrainParams, data: RunData, fabric: Fabric) -> str:
-    """Return the fingerprint of the run, which must be that of all processes."""
+    """Return the fingerprint of the run. Raises `CocosegError` in a process whose own is not that of the first."""
     facts = [
         msgspec.to_builtins(params),
         msgspec.to_builtins(data.mapping),
         data.class_weights,
         data.fingerprint,
-        precision(),
+        training_precision(),
     ]
-    run = run_fingerprint(facts, library_versions())
-    if fabric.broadcast(run) != run:
+    fingerprint = run_fingerprint(facts, library_versions())
+    if fabric.broadcast(fingerprint) != fingerprint:
         raise CocosegError(
-            "this node has other parameters, data or code than the first; bring both to one commit, dvc pull"
+            "this node has different parameters, data or code from the first; check out the same commit on both, then: "
+            "dvc pull"
         )
-    return run
+    return fingerprint
 
 
-def _tell(bar: "tqdm[Any]", epoch: int, summary: str) -> None:
-    """Show the epoch's result in the bar, or as a line of its own where there is no terminal."""
+def _show_epoch(bar: "tqdm[Any]", epoch: int, summary: str) -> None:
+    """Show the result of an epoch in the progress bar, or on a line of its own if there is no terminal."""
     bar.set_postfix_str(summary, refresh=False)
     bar.update()
     if bar.disable:
@@ -159,7 +158,7 @@ def _tell(bar: "tqdm[Any]", epoch: int, summary: str) -> None:
 
 def _refuse_non_finite(losses: Sequence[Tensor], progress: Progress, fabric: Fabric) -> None:
     bad = ~torch.isfinite(torch.stack(list(losses)))
-    # Summed, so that all processes stop: one that went on alone would wait for the others for ever.
+    # Summed, so that all processes stop: one that went on alone would wait for the others forever.
     bad_anywhere = summed(fabric, bad.float())
     if bad_anywhere.any():
         batch = int(bad_anywhere.nonzero()[0]) + 1
@@ -169,12 +168,13 @@ def _refuse_non_finite(losses: Sequence[Tensor], progress: Progress, fabric: Fab
 def _not_finite(where: str, best: ModelInfo | None) -> CocosegError:
     kept = f"; data/model holds the weights of epoch {best.epoch}" if best is not None else ""
     return CocosegError(
-        f"the loss is no longer a number {where}; try a smaller lr, a longer warm-up or clip_grad_norm: 1{kept}"
+        f"the loss is not a finite number {where}; try a smaller lr, a longer warm-up or clip_grad_norm: 1{kept}"
     )
 
 
 def _cost(learner: Learner, progress: Progress, train_images: int, val_images: int) -> dict[str, Any]:
-    """Return what the run took, for the timing metrics. The first epoch warms up and counts only if it is alone."""
+    """Return the speed and memory of the run, for the timing metrics."""
+    # The first epoch is slower, since it warms up, and counts only if it is the only one.
     train_seconds, val_seconds = (taken[1:] or taken for taken in (progress.train_seconds, progress.val_seconds))
     return {
         "train_images_per_second": round(train_images * len(train_seconds) / sum(train_seconds), 1),
@@ -183,6 +183,6 @@ def _cost(learner: Learner, progress: Progress, train_images: int, val_images: i
         "peak_memory_mb": peak_memory_mb(learner.fabric.device),
         "device": device_name(learner.fabric.device),
         "processes": learner.fabric.world_size,
-        "precision": precision(),
+        "precision": training_precision(),
         "versions": library_versions(),
     }

@@ -1,7 +1,7 @@
-"""Losses of logits against label maps, in float32, with 255 ignored.
+"""Losses between logits and label maps, in float32, with 255 ignored.
 
 `logits: (N, C, H, W)`, `target: (N, H, W)` uint8 or int64 in [0, C), or 255. One channel means `binary`: target 0 or 1.
-Where every pixel is ignored a loss is 0 and has a gradient (of zeros), so such a batch changes nothing.
+If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so the batch changes nothing.
 """
 
 from typing import Literal
@@ -14,22 +14,22 @@ from cocoseg.coco.categories import IGNORE
 
 LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
 
-# The weight torchvision's reference training gives a second head.
+# The weight of the auxiliary head in torchvision's reference training.
 AUXILIARY_WEIGHT = 0.5
 # The value that Lin et al. found best.
 FOCAL_GAMMA = 2
-# What a false positive and a false negative cost; the pair that Salehi et al. found best.
+# The cost of a false positive and of a false negative; the pair that Salehi et al. found best.
 TVERSKY_ALPHA, TVERSKY_BETA = 0.3, 0.7
 
 
 def segmentation_loss(
     output: Tensor | tuple[Tensor, Tensor], target: Tensor, loss: LossName, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The loss of a model's output: logits, or in training the logits of the main and of an auxiliary head.
+    """Return the loss of a model's output: logits, or in training the logits of the main and of an auxiliary head.
 
-    `class_weights: (C,)` float32, (2,) for `binary`: what a pixel of each class counts in ce, bce, focal and the
-    cross-entropy of ce_dice, whose means are divided by the weights of the counted pixels. dice, lovasz and tversky
-    average over the classes, so each class counts the same there already, and leave the weights aside.
+    `class_weights: (C,)` float32, (2,) for `binary`: the weight of a pixel of each class in ce, bce, focal and the
+    cross-entropy of ce_dice, whose sums are divided by the weights of the counted pixels. dice, lovasz and tversky
+    ignore them: they average over classes, so each class counts the same already.
     """
     if isinstance(output, tuple):
         logits, auxiliary = output
@@ -41,10 +41,10 @@ def segmentation_loss(
 def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor | None) -> Tensor:
     logits = logits.float()  # sums over many pixels overflow in half precision
     if logits.shape[1] == 1:
-        # One logit against a fixed 0 is the softmax of two classes; so ce and bce are the same thing here.
+        # The sigmoid of one logit is the softmax of it and a fixed 0, so ce and bce are the same here.
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
     if loss == "auto":
-        raise ValueError("auto names no loss; ask resolved_loss first")
+        raise ValueError("auto is not a loss; call resolved_loss first")
     log_probabilities = F.log_softmax(logits, dim=1)
     index = target.long()
     match loss:
@@ -63,7 +63,7 @@ def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor 
 
 
 def resolved_loss(loss: LossName, binary: bool) -> LossName:
-    """What `auto` stands for: bce for `binary`, else cross-entropy plus Dice."""
+    """Return the loss that `auto` stands for, bce for `binary` and else cross-entropy plus Dice; others as they are."""
     if loss == "auto":
         return "bce" if binary else "ce_dice"
     return loss
@@ -75,9 +75,9 @@ def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Ten
 
 
 def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Cross-entropy times (1 - p) ** 2, p the probability of a pixel's own class. Lin et al. 2017, arXiv 1708.02002.
+    """Return cross-entropy times (1 - p) ** 2, with p of the target class. Lin et al. 2017, arXiv 1708.02002.
 
-    smp's own takes a sigmoid of each logit, so that the fixed 0 of `binary` costs 0.09 in even a perfect prediction.
+    smp's version takes a sigmoid of each logit, so the fixed 0 of `binary` costs 0.09 even in a perfect prediction.
     """
     cross_entropy = F.nll_loss(log_probabilities, target, ignore_index=IGNORE, reduction="none")  # (N, H, W)
     focal = (1 - torch.exp(-cross_entropy)) ** FOCAL_GAMMA * cross_entropy
@@ -86,7 +86,7 @@ def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | No
 
 
 def _pixel_weights(target: Tensor, class_weights: Tensor | None) -> Tensor:
-    """What each pixel counts, (N, H, W): 0 where ignored, else its class's weight, or 1 without weights."""
+    """Return the weight of each pixel, (N, H, W): 0 if ignored, else the weight of its class, or 1 without weights."""
     counted = target != IGNORE
     if class_weights is None:
         return counted
@@ -99,9 +99,10 @@ def _divided(total: Tensor, pixel_weights: Tensor) -> Tensor:
 
 
 def _dice(log_probabilities: Tensor, target: Tensor) -> Tensor:
-    """One minus soft Dice over the batch, averaged over the classes in it. Milletari et al. 2016, arXiv 1606.04797.
+    """Return one minus soft Dice of the batch, averaged over the classes in it.
 
-    smp's own divides by all classes, present or not, so that with 80 classes hardly anything of it is left.
+    Milletari et al. 2016, arXiv 1606.04797. smp's version divides by the number of all classes, present or not, so with
+    80 classes the loss nearly vanishes.
     """
     intersection, predicted, target_pixels = _soft_counts(log_probabilities, target)
     dice = 2 * intersection / (predicted + target_pixels).clamp_min(1e-6)
@@ -109,9 +110,9 @@ def _dice(log_probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def _tversky(log_probabilities: Tensor, target: Tensor) -> Tensor:
-    """One minus the soft Tversky index, averaged as `_dice` is. Salehi et al. 2017, arXiv 1706.05721.
+    """Return one minus the soft Tversky index, averaged as in `_dice`. Salehi et al. 2017, arXiv 1706.05721.
 
-    It is Dice in which a missed pixel costs more than a false one. smp's divides by all classes, as its Dice does.
+    It is Dice with a higher cost for a missed pixel than for a false one. smp's version divides by all classes.
     """
     intersection, predicted, target_pixels = _soft_counts(log_probabilities, target)
     false_positives, false_negatives = predicted - intersection, target_pixels - intersection
@@ -120,7 +121,7 @@ def _tversky(log_probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def _soft_counts(log_probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class the probability on its own pixels, that on all counted ones, and its pixels; (C,) each."""
+    """Return for each class the sum of its probability over its own pixels and over all, and its pixels; (C,) each."""
     classes = log_probabilities.shape[1]
     counted = target != IGNORE
     index = target.masked_fill(~counted, 0)
@@ -138,9 +139,9 @@ def _mean_of_present(losses: Tensor, target_pixels: Tensor) -> Tensor:
 
 
 def _lovasz(log_probabilities: Tensor, target: Tensor) -> Tensor:
-    """The Lovász extension of one minus IoU over the batch, averaged over the classes in it.
+    """Return the Lovász extension of one minus IoU of the batch, averaged over the classes in it.
 
-    Berman et al. 2018, arXiv 1705.08790. smp's own has the same value, but no scalar for an all-ignored batch.
+    Berman et al. 2018, arXiv 1705.08790. smp's version has the same value, but no scalar for an all-ignored batch.
     """
     counted = target != IGNORE
     probabilities = log_probabilities.exp().movedim(1, -1)[counted]  # (counted pixels, C)
@@ -151,12 +152,15 @@ def _lovasz(log_probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def _lovasz_of_class(probability: Tensor, own: Tensor) -> Tensor:
-    """Errors, largest first, each times what IoU loses once its pixel is wrong too; `(pixels,)` float32 and bool."""
+    """Return the sum of the errors, largest first, each times the drop in IoU once its pixel is wrong too.
+
+    `probability: (pixels,)` float32 of the class, `own: (pixels,)` bool: whether the class is the target.
+    """
     errors, order = (own.float() - probability).abs().sort(descending=True)
     own = own[order]
-    wrong = own.cumsum(0)  # whole numbers: in float32 sums stick at 2 ** 24
+    wrong = own.cumsum(0)  # as integers: float32 cannot count beyond 2 ** 24
     intersection = wrong[-1] - wrong
     union = wrong[-1] + (~own).cumsum(0)
-    # Written out: smp subtracts neighbouring IoUs, so each of a million such shares is off by up to 7 % in float32.
+    # In closed form: smp subtracts neighboring IoUs, which in float32 makes each of a million drops off by up to 7 %.
     lost = torch.where(own, 1, intersection / (union - 1)) / union
     return (errors * lost).sum()

@@ -1,10 +1,9 @@
-"""The memory that training may still use."""
+"""The memory that is free for training."""
 
 import os
 from pathlib import Path
 
-# Limit and use of a container's memory, and what of it are cached files, under the second and the first kind of
-# control groups.
+# Where cgroups v2 and v1 say how much memory a container may use and does use, and the part that is cached files.
 _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -12,15 +11,15 @@ _CGROUP_MEMORY = (
 
 
 def free_memory_bytes() -> int:
-    """Memory that can still be used: of the machine, or of the container if that has less."""
+    """Return how much memory is free: on the machine, or in the container if it may use less."""
     free = _machine_memory_bytes()
     for folder, limit_file, used_file, cached in _CGROUP_MEMORY:
         try:
             limit, used = int((folder / limit_file).read_text()), int((folder / used_file).read_text())
             parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no container, or «max»
+        except (OSError, ValueError):  # no container, or "max": no limit
             continue
-        # Cached files count as used, though they give way to whoever asks.
+        # Cached files count as used, but the kernel drops them when memory is needed.
         free = min(free, limit - used + int(parts.get(cached, 0)))
     return max(0, free)
 
@@ -30,5 +29,5 @@ def _machine_memory_bytes() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        # Not Linux: half of what is built in, a guess on the safe side.
+        # Not Linux: half of the machine's memory, a cautious guess.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**30

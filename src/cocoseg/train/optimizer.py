@@ -1,4 +1,4 @@
-"""How weights change: the optimizer, and what surrounds its steps."""
+"""The optimizer, the learning rate schedule and the moving average of weights."""
 
 import math
 from typing import Any, Literal
@@ -11,8 +11,8 @@ OptimizerName = Literal["adamw", "adam", "sgd"]
 
 
 def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """The optimizer of a model's parameters; SGD with momentum 0.9."""
-    # Biases and the scales of norms are not decayed: drawing them to zero restrains nothing that overfits.
+    """Return an optimizer of the model's parameters; SGD has a momentum of 0.9."""
+    # Biases and the scales of norms get no weight decay: shrinking them does not reduce overfitting.
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [
@@ -29,36 +29,36 @@ def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_deca
 
 
 def current_lr(optimizer: torch.optim.Optimizer) -> float:
-    """The learning rate of the last step."""
+    """Return the learning rate of the last step."""
     return float(optimizer.param_groups[0]["lr"])
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of the next step."""
+    """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
 
 def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
-    """A second model whose weights, and running statistics, follow those of `model` as an exponential average."""
+    """Return a copy of `model` for the exponential moving average of its weights and running statistics."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
 ScheduleName = Literal["poly", "constant", "cosine", "onecycle"]
-# torch's OneCycleLR has the same three: where it starts, where it ends, and how much of a run the rise takes.
+# As in torch's OneCycleLR: the factor at the start and at the end, and the share of the steps that the rise takes.
 ONECYCLE_START = 1 / 25
 ONECYCLE_END = ONECYCLE_START / 10_000
 ONECYCLE_RISE = 0.3
 
 
 def lr_factor(step: int, steps: int, warmup_steps: int, schedule: ScheduleName) -> float:
-    """The factor at `step` of `steps`: a straight rise over the first `warmup_steps`, then the schedule.
+    """Return the factor of the learning rate at `step` of `steps`: a linear warm-up, then the schedule.
 
-    With t from 0 to 1 over the rest, `poly` falls as (1 - t) ** 0.9, Chen et al. 2017, arXiv 1606.00915, and `cosine`
-    as (1 + cos πt) / 2, Loshchilov and Hutter 2017, arXiv 1608.03983.
+    With t from 0 to 1 after the warm-up, `poly` falls as (1 - t) ** 0.9, Chen et al. 2017, arXiv 1606.00915, and
+    `cosine` as (1 + cos πt) / 2, Loshchilov and Hutter 2017, arXiv 1608.03983.
     `onecycle` rises from 1/25 to 1 and falls to 1/250,000 at the last step, along half a cosine each; Smith and Topin
-    2018, arXiv 1708.07120. Its rise is the warm-up: it takes `warmup_steps`, or 30 % of the steps where they are 0.
-    Momentum stays as it is.
+    2018, arXiv 1708.07120. Its rise is the warm-up: it takes `warmup_steps`, or 30 % of the steps if they are 0. Unlike
+    torch's, it does not change the momentum.
     """
     if schedule == "onecycle":
         return _onecycle(step, steps, warmup_steps)

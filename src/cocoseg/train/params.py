@@ -6,9 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from cocoseg.coco.categories import Task
-from cocoseg.model.architectures import (
-    PretrainedName,
-)
+from cocoseg.model.architectures import PretrainedName
 from cocoseg.model.preprocessing import ImageSize, ResizeName
 from cocoseg.train.augment import AugmentName
 from cocoseg.train.class_weights import ClassWeightsName
@@ -44,6 +42,6 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.loss == "bce" and self.task == "multiclass":
-            raise ValueError("loss is bce, which knows two classes; expected ce, dice, ce_dice or task: binary")
+            raise ValueError("loss is bce, which is for two classes; expected another, such as ce, or task: binary")
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")

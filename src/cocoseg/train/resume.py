@@ -1,6 +1,7 @@
-"""What a training run needs to go on after a kill: one file in the user's cache, under the run's own fingerprint.
+"""Resume a training run that was killed.
 
-DVC removes the outputs of a stage before it starts, so the state holds the best model and the log's history too.
+After each epoch the state of the run is saved to one file in the user's cache, under the fingerprint of the run. DVC
+deletes a stage's outputs before it starts, so the state also holds what was in them: the best model and the log.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
 from cocoseg.model.weights import WEIGHTS, ModelInfo, write_checkpoint
 from cocoseg.train.learner import Learner, Progress
-from cocoseg.train.loggers import History, recorded
+from cocoseg.train.loggers import RunLog, open_run_log
 from cocoseg.train.params import TrainParams
 from cocoseg.user_cache import cache_folder
 
@@ -33,7 +34,7 @@ _FORGOTTEN_AFTER_S = 14 * 24 * 3600
 
 
 def run_fingerprint(facts: Sequence[Any], versions: Mapping[str, str]) -> str:
-    """Return what tells one run from another: its parameters and data, the code that runs, the libraries below it."""
+    """Return the SHA-256 of all that a run depends on: `facts`, library `versions`, and our own modules in use."""
     digest = hashlib.sha256(msgspec.json.encode([facts, versions], order="deterministic"))
     for name in sorted(sys.modules):
         path = getattr(sys.modules[name], "__file__", None)
@@ -43,24 +44,24 @@ def run_fingerprint(facts: Sequence[Any], versions: Mapping[str, str]) -> str:
 
 
 class TrainingState:
-    """The state of one run on disk."""
+    """The file that holds the state of one run."""
 
     def __init__(self, fingerprint: str) -> None:
         self.folder = cache_folder() / "training" / fingerprint[:32]
         self.path = self.folder / _FILE
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the state by `state`: tensors, numbers, texts, and lists and dictionaries of them."""
+        """Replace the file's content by `state`: tensors, numbers, strings, and lists and dictionaries of them."""
         data = io.BytesIO()
         torch.save(dict(state), data)
         content = data.getvalue()
         try:
             write_bytes(self.path, hashlib.sha256(content).digest() + content)
-        except OSError as error:  # the state only insures against a kill
-            tqdm.write(f"train: {self.path}: {error.strerror}; a kill would now start it afresh", file=sys.stderr)
+        except OSError as error:  # training can go on without it
+            tqdm.write(f"train: {self.path}: {error.strerror}; a killed run would start over", file=sys.stderr)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last state saved; `None` if there is none, or none that is whole, which a line says."""
+        """Return the last saved state, or `None` if there is none. Reports a corrupt file on standard error."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -68,14 +69,14 @@ class TrainingState:
         data = content[_DIGEST_BYTES:]
         if hashlib.sha256(data).digest() == content[:_DIGEST_BYTES]:
             with suppress(pickle.UnpicklingError):
-                # weights_only: of a pickle nothing is run but what rebuilds tensors
+                # weights_only: a pickle may rebuild tensors but run no other code
                 state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
                 return state
-        tqdm.write(f"train: {self.path}: damaged, or not ours; training starts afresh", file=sys.stderr)
+        tqdm.write(f"train: {self.path}: corrupt, or not a training state; training starts over", file=sys.stderr)
         return None
 
     def remove(self) -> None:
-        """Remove this run's state, and those of other runs that nobody took up for two weeks."""
+        """Remove the state of this run, and those of runs that have not been resumed for two weeks."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for other in self.folder.parent.glob("*"):
             newest = max((path.stat().st_mtime for path in [other, *other.glob("*")]), default=0)
@@ -83,61 +84,66 @@ class TrainingState:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-class Records(msgspec.Struct, frozen=True):
-    """What the first process writes down: the run's history, and its state in case of a kill."""
+class RunFiles(msgspec.Struct, frozen=True):
+    """What only the first process writes: the log of the run, and its state in case it is killed."""
 
-    history: History
+    log: RunLog
     state: TrainingState
 
 
 @contextmanager
-def records_of(run: str, params: TrainParams, folder: Path, fabric: Fabric) -> Iterator[Records | None]:
-    """Open the records of the run with the fingerprint `run`; `None` in all processes but the first.
+def open_run_files(
+    fingerprint: str, params: TrainParams, log_folder: Path, fabric: Fabric
+) -> Iterator[RunFiles | None]:
+    """Open the files of the run; yield `None` in all processes but the first.
 
-    What stops that one stops them all.
+    An error of the first process is raised in all of them, or the others would wait for it forever.
     """
-    records, error = None, None
+    files, error = None, None
     with ExitStack() as stack:
         if fabric.is_global_zero:
             try:
-                state = TrainingState(run)
-                records = Records(stack.enter_context(recorded(folder, msgspec.to_builtins(params), run)), state)
+                state = TrainingState(fingerprint)
+                log = stack.enter_context(open_run_log(log_folder, msgspec.to_builtins(params), fingerprint))
+                files = RunFiles(log, state)
             except CocosegError as caught:
                 error = str(caught)
         error = fabric.broadcast(error)
         if error is not None:
             raise CocosegError(error)
-        yield records
+        yield files
 
 
-def snapshot(learner: Learner, progress: Progress, history: History, model_folder: Path) -> dict[str, Any]:
-    """Return all that `resumed` needs."""
+def snapshot(learner: Learner, progress: Progress, log: RunLog, model_folder: Path) -> dict[str, Any]:
+    """Return the state that `resume` needs. The best weights are read back from `model_folder`."""
     assert progress.best is not None
     return learner.state() | {
         "epochs": progress.epochs,
         "best": msgspec.json.encode(progress.best).decode(),
-        "history": msgspec.json.encode(history.epochs).decode(),
+        "log": msgspec.json.encode(log.epochs).decode(),
         "train_seconds": progress.train_seconds,
         "val_seconds": progress.val_seconds,
         "best_weights": torch.frombuffer(bytearray((model_folder / WEIGHTS).read_bytes()), dtype=torch.uint8),
     }
 
 
-def resumed(learner: Learner, records: Records | None, model_folder: Path) -> Progress:
-    """Take up the same run where a kill stopped it; its history and best model are written anew."""
+def resume(learner: Learner, files: RunFiles | None, model_folder: Path) -> Progress:
+    """Restore a run from its saved state and return its progress; without a state, return that of a new run.
+
+    The best model and the log are written again, since DVC deleted them.
+    """
     progress = Progress()
-    saved = learner.fabric.broadcast(records.state.load() if records is not None else None)
+    saved = learner.fabric.broadcast(files.state.load() if files is not None else None)
     if saved is None:
         return progress
     learner.restore(saved)
     progress.epochs = saved["epochs"]
     progress.best = msgspec.json.decode(saved["best"], type=ModelInfo)
     progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
-    if records is not None:
+    if files is not None:
         write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)
-        # int first: a whole number stays whole, and a float a float, when both are written into the summary again.
-        numbers = dict[str, int | float]
-        for metrics, best in msgspec.json.decode(saved["history"], type=list[tuple[numbers, numbers]]):
-            records.history.epoch(metrics, best)
-        tqdm.write(f"train: goes on after epoch {progress.epochs}, where it was stopped", file=sys.stderr)
+        numbers = dict[str, int | float]  # both types, so that an epoch is logged as 2 again and not as 2.0
+        for metrics, best in msgspec.json.decode(saved["log"], type=list[tuple[numbers, numbers]]):
+            files.log.log_epoch(metrics, best)
+        tqdm.write(f"train: resuming after epoch {progress.epochs}", file=sys.stderr)
     return progress

@@ -1,6 +1,6 @@
-"""The validation side after an epoch: loss, confusion matrix, and a few images to look at.
+"""Validation after an epoch: loss, confusion matrix, and a picture of a few images.
 
-Each process counts its share of the images, each image once, and the counts are summed.
+Each process counts its own share of the images; the counts are then summed over all processes.
 """
 
 from collections.abc import Sequence
@@ -11,51 +11,48 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import normalized, predicted_labels
-from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
-from cocoseg.train.dataset import Samples
+from cocoseg.train.dataset import Loader, SegmentationDataset
 from cocoseg.train.learner import Learner
 from cocoseg.train.loggers import curve_name
 from cocoseg.train.losses import segmentation_loss
 
-# With more classes than this a curve for each would bury the others.
+# With more classes their curves would bury the others.
 MOST_CLASSES_WITH_CURVES = 20
-STRIP_IMAGES = 4
-
-Batches = DataLoader[tuple[Tensor, Tensor]]
+PICTURE_IMAGES = 4
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
-    """The validation side after one epoch, at the network's size. `confusion` as in `cocoseg.scores.confusion`."""
+    """The result of one epoch's validation, at the network's size. `confusion` as in `cocoseg.scores.confusion`."""
 
     loss: float
     confusion: NDArray[np.int64]
 
 
 @torch.no_grad()
-def validate(learner: Learner, batches: Batches) -> Validation:
-    """Return loss and confusion matrix of the validation side, the same in every process."""
-    fabric, model, classes = learner.fabric, learner.scored, len(learner.classes)
+def validate(learner: Learner, loader: Loader) -> Validation:
+    """Return the loss and confusion matrix of the validation side, the same in every process."""
+    fabric, model, classes = learner.fabric, learner.validated_model, len(learner.classes)
     model.eval()
     if fabric.world_size > 1:
         for buffer in model.buffers():
-            # Running statistics of BatchNorm differ after each process's own last batch.
+            # BatchNorm's running statistics differ between processes, since each saw its own batches.
             torch.distributed.broadcast(buffer, src=0)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
     losses, images_seen = [], 0
-    for images, target in batches:
+    for images, target in loader:
         images, target = on_device(images, target, fabric)
         with fabric.autocast():
             logits = model(normalized(images, learner.preprocessing))
         loss = segmentation_loss(logits, target, learner.loss_name, learner.class_weights)
-        losses.append(loss * len(images))  # on the device: looking at it would make a GPU wait
+        losses.append(loss * len(images))  # stays on the device: reading it would make the CPU wait for the GPU
         images_seen += len(images)
-        confusion += counted(target, predicted_labels(logits), classes)
+        confusion += batch_confusion(target, predicted_labels(logits), classes)
     confusion = summed(fabric, confusion)
     total = float(sum(loss.item() for loss in losses))
     sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
@@ -64,7 +61,7 @@ def validate(learner: Learner, batches: Batches) -> Validation:
 
 
 def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
-    """Names and values for the record. A class without a target pixel in the validation side has no curve."""
+    """Return the metrics to log, by name. A class without a target pixel in the validation side has none."""
     result = scores(validation.confusion, classes)
     metrics: dict[str, float | None] = {
         "val/loss": validation.loss,
@@ -79,45 +76,45 @@ def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[s
 
 
 def validation_miou(validation: Validation, classes: Sequence[str]) -> float:
-    """Return the mIoU. Raises `CocosegError` where no pixel of the validation side counts."""
+    """Return the mIoU. Raises `CocosegError` if every pixel of the validation side is ignored."""
     miou = scores(validation.confusion, classes).miou
     if miou is None:
         raise CocosegError(
-            "data/splits/val.txt: the masks of these images have no pixel that counts; choose more images or a "
+            "data/splits/val.txt: every pixel in the masks of these images is ignored (255); choose more images or a "
             "larger val_share"
         )
     return miou
 
 
 @torch.no_grad()
-def strip(learner: Learner, samples: Samples) -> NDArray[np.uint8]:
-    """Return a picture of the same few validation images after every epoch, as the network sees them."""
-    learner.scored.eval()
+def validation_picture(learner: Learner, dataset: SegmentationDataset) -> NDArray[np.uint8]:
+    """Return a picture of a few validation images, the same after every epoch, and their predictions."""
+    model = learner.validated_model.eval()
     rows = []
-    for index in range(min(STRIP_IMAGES, len(samples))):
-        image, truth = samples[0, index]
-        logits = learner.scored(normalized(image[None].to(learner.fabric.device), learner.preprocessing))
+    for index in range(min(PICTURE_IMAGES, len(dataset))):
+        image, truth = dataset[0, index]
+        logits = model(normalized(image[None].to(learner.fabric.device), learner.preprocessing))
         prediction = predicted_labels(logits)[0].cpu().numpy()
-        rows.append(Row(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
+        rows.append(GalleryRow(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
     return gallery(rows, learner.classes)
 
 
-def counted(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
-    """The confusion matrix of a batch of label maps, (classes, classes) int64, on their device; rows the target."""
-    cells = target.flatten().int() * classes + prediction.flatten().int()  # in int64 it takes three times as long
-    # Row 255 too, which is cut off after: leaving its pixels out before takes longer than all the rest.
+def batch_confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """Return the confusion matrix of a batch of label maps, (classes, classes) int64 on their device."""
+    cells = target.flatten().int() * classes + prediction.flatten().int()  # int64 would take three times as long
+    # Row 255 is counted too and cut off after: masking its pixels before would take longer than all the rest.
     return torch.bincount(cells, minlength=(IGNORE + 1) * classes).view(IGNORE + 1, classes)[:classes]
 
 
 def summed(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes."""
+    """Return the sum of a tensor over all processes."""
     total = fabric.all_reduce(values, reduce_op="sum")
     assert isinstance(total, Tensor)  # all_reduce also takes collections
     return total
 
 
 def on_device(images: Tensor, target: Tensor, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    """A batch on the device of this process."""
+    """Return a batch on the device of this process."""
     return images.to(fabric.device, non_blocking=True), target.to(fabric.device, non_blocking=True)
 
 

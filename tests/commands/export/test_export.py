@@ -233,7 +233,7 @@ def exported_readme() -> str:
 def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -> None:
     trained("unet", ENCODER)
     _, info = load_checkpoint(Path("data/model"))
-    assert "Not measured: `dvc repro evaluate` does." in exported_readme()
+    assert "Not scored yet: run `dvc repro evaluate`." in exported_readme()
     Path("metrics").mkdir()
     Path("metrics/model_card.md").write_text(f"# Mine\n\nWeights `{info.weights_sha256[:12]}`.\n")
     write_json(
@@ -259,9 +259,7 @@ def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -
 
 
 def test_without_a_model_export_says_which_command_makes_one() -> None:
-    with pytest.raises(
-        SystemExit, match="cocoseg export: data/model: holds no model.json; make a model with: dvc repro"
-    ):
+    with pytest.raises(SystemExit, match="cocoseg export: data/model: no model.json; train a model with: dvc repro"):
         main(["export", "--format", "onnx", "--out", "out"])
 
 

@@ -274,7 +274,7 @@ def test_without_a_model_the_line_says_which_command_makes_one(capsys: pytest.Ca
     photo("photo.png")
     assert command("photo.png", "--out", "out") == 1
     said = capsys.readouterr().out
-    assert said.startswith("cocoseg predict: data/model: holds no model.json; make a model with: dvc repro, or ")
+    assert said.startswith("cocoseg predict: data/model: no model.json; train a model with: dvc repro, or ")
     assert said.count("\n") == 1
 
 

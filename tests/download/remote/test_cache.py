@@ -29,7 +29,7 @@ def test_a_cache_that_cannot_be_a_folder_is_one_line(tmp_path: Path, monkeypatch
     (tmp_path / "file").touch()
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "file"))
 
-    with pytest.raises(CocosegError, match="file: File exists; expected a folder for downloads; .* COCOSEG_CACHE"):
+    with pytest.raises(CocosegError, match="file: File exists; expected a folder for the cache; .* COCOSEG_CACHE"):
         cache_folder()
 
 

@@ -10,7 +10,7 @@ from cocoseg.commands.revisions import Revision
 from cocoseg.core.files import write_bytes
 from cocoseg.images.pairs import Pair, read_mask, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.gallery import GalleryRow, gallery
 
 FILE = "changed.png"
 
@@ -27,7 +27,7 @@ def write_changed_images(folder: Path, comparison: Comparison, base: Revision, n
     return path.as_posix()
 
 
-def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Revision) -> list[Row]:
+def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Revision) -> list[GalleryRow]:
     name = change.file_name
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -48,5 +48,5 @@ def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Re
                 Pair(file_name=name, image=predicted, mask=predicted), len(classes), stage="evaluate"
             )
             caption = f"{kind}   IoU {score:.2f}   {name}"
-            rows.append(Row(image=image, truth=truth, prediction=prediction, caption=caption))
+            rows.append(GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption))
         return rows
