@@ -4,12 +4,14 @@ import base64
 import hashlib
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -25,17 +27,33 @@ FLIP = -4  # a fault: a bit in the middle of the body is another
 SHORT = -5  # a fault: half of the body, said to be all of it
 
 
+def redirect(target: str, status: int = 302, headers: str = "") -> Callable[[], Iterable[bytes]]:
+    """An answer that leads elsewhere; `headers` are further lines, each with its end."""
+    head = f"HTTP/1.1 {status} Found\r\nLocation: {target}\r\n{headers}Content-Length: 0\r\n\r\n"
+    return lambda: [head.encode()]
+
+
 class LoopbackServer:
     """Serves `files` (path → bytes), with ranges, and logs every request for content as (path, range header).
 
     `faults[path]` holds what happens to the next requests for it, one each: a status or one of those above.
     `answers[path]` gives the very bytes of the answer to each, head and all, as long as somebody listens. With
-    `digests` every answer says the MD5 of the file.
+    `digests` every answer says the MD5 of the file. With `tls` it speaks https, under a `name` that a test resolves.
+    It is a proxy too: one that takes every host for itself, and tunnels to the server that `tunnels` names.
+    `requests` are all of them as they came: method, address, headers.
     `with` it: leaving stops the server.
     """
 
     def __init__(
-        self, files: Mapping[str, bytes], *, delay_s: float = 0, ranges: bool = True, digests: bool = False
+        self,
+        files: Mapping[str, bytes],
+        *,
+        delay_s: float = 0,
+        ranges: bool = True,
+        digests: bool = False,
+        address: str = "127.0.0.1",
+        name: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.files = dict(files)
         self.delay_s = delay_s
@@ -45,7 +63,14 @@ class LoopbackServer:
         self.answers: dict[str, Callable[[], Iterable[bytes]]] = {}
         self.log: list[tuple[str, str | None]] = []
         self.passwords: list[str | None] = []
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self.requests: list[tuple[str, str, Message]] = []
+        self.connections = 0
+        self.tunnels: dict[str, LoopbackServer] = {}
+        self._scheme, self._name = "https" if tls else "http", name or address
+        self._server = _Server((address, 0), _Handler)
+        if tls:
+            # The handshake is for the thread of the connection, at its first byte.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._server.loopback = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
@@ -63,7 +88,11 @@ class LoopbackServer:
     @property
     def url(self) -> str:
         """The prefix of every file."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://{self._name}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
     def asked_for(self) -> list[str]:
         """The paths of all requests, in the order in which they came."""
@@ -81,6 +110,10 @@ class _Server(ThreadingHTTPServer):
     loopback: LoopbackServer
     request_queue_size = 128
 
+    def get_request(self) -> Any:
+        self.loopback.connections += 1
+        return super().get_request()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed is no news."""
 
@@ -90,9 +123,26 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5
     server: _Server
 
+    def do_CONNECT(self) -> None:
+        loopback = self.server.loopback
+        loopback.requests.append((self.command, self.path, self.headers))
+        there = loopback.tunnels[self.path.partition(":")[0]]
+        self.close_connection = True
+        with socket.create_connection(("127.0.0.1", there.port)) as far, suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=_copy, args=(far, self.connection))
+            back.start()
+            _copy(self.connection, far)
+            back.join()
+
     def do_HEAD(self) -> None:
+        loopback = self.server.loopback
+        loopback.requests.append((self.command, self.path, self.headers))
         path = unquote(urlsplit(self.path).path).lstrip("/")
-        body = self.server.loopback.files.get(path)
+        if path in loopback.answers:
+            self._answer(path)
+            return
+        body = loopback.files.get(path)
         self.send_response(404 if body is None else 200)
         self.send_header("Content-Length", str(len(body or b"")))
         if body is not None:
@@ -103,14 +153,12 @@ class _Handler(BaseHTTPRequestHandler):
         loopback = self.server.loopback
         path = unquote(urlsplit(self.path).path).lstrip("/")
         wanted = self.headers.get("Range")
+        loopback.requests.append((self.command, self.path, self.headers))
         loopback.log.append((path, wanted))
         loopback.passwords.append(self.headers.get("Authorization"))
         time.sleep(loopback.delay_s)
         if path in loopback.answers:
-            self.close_connection = True
-            with suppress(OSError):  # the client has heard enough
-                for part in loopback.answers[path]():
-                    self.wfile.write(part)
+            self._answer(path)
             return
         fault = loopback.faults[path].pop(0) if loopback.faults[path] else 0
         if fault == STALL:
@@ -156,5 +204,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 
+    def _answer(self, path: str) -> None:
+        self.close_connection = True
+        with suppress(OSError):  # the client has heard enough
+            for part in self.server.loopback.answers[path]():
+                self.wfile.write(part)
+
     def log_message(self, *args: Any, **named: Any) -> None:
         """The server keeps a log of its own."""
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)

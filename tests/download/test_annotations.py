@@ -105,7 +105,10 @@ def test_a_custom_file_that_is_missing_or_a_folder_or_without_images_says_how_to
     ):
         with pytest.raises(CocosegError, match=rf"{found}.*; put a COCO .* -S annotations=/path/instances\.json"):
             custom_instances(str(place))
-    with LoopbackServer({}) as server, pytest.raises(CocosegError, match=r"a\.json: not there \(FileNotFoundError"):
+    with (
+        LoopbackServer({}) as server,
+        pytest.raises(CocosegError, match=r"a\.json: not there \(the server answered 404\)"),
+    ):
         custom_instances(f"{server.url}/a.json")
 
 

@@ -6,7 +6,7 @@ import io
 import stat
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -14,43 +14,42 @@ import fsspec
 import pytest
 from hostile.test_hostile_annotations import instances
 from hostile.test_hostile_images import HEIGHT, JPEG, WIDTH
-from loopback import LoopbackServer
+from loopback import LoopbackServer, redirect
 from sandbox import Sandbox
 
 from cocoseg.core.files import read_table, write_json
 from cocoseg.core.redaction import holds_secret
-from cocoseg.download.remote import http as web
 from cocoseg.download.remote.catalog import NAMED, Archive, NamedDataset
-from cocoseg.download.remote.http import redirect_defect
+from cocoseg.download.remote.http import MOST_REDIRECTS
 from cocoseg.download.remote.source import Source, TooLargeError
 from cocoseg.tables import ImageRow
 
 METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
-def redirect(target: str, status: int = 302) -> Callable[[], Iterable[bytes]]:
-    return lambda: [f"HTTP/1.1 {status} Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode()]
-
-
 def custom(sandbox: Sandbox, url: str, *, process: bool = False) -> tuple[int, str]:
     return sandbox.stage("download", {"dataset": "custom", "annotations": url}, process=process)
 
 
+_PLAIN = "another host without https, for which nothing vouches; this is not followed"
 ELSEWHERE = {
-    "the metadata of a cloud": (METADATA, "another host, 169.254.169.254:80, which is not followed"),
-    "the same in IPv6": ("http://[fd00:ec2::254]/latest/", "another host, fd00:ec2::254:80, which is not followed"),
-    "a private network": ("http://10.0.0.1/a.json", "another host, 10.0.0.1:80, which is not followed"),
-    "this machine by its name": ("http://localhost:1/a.json", "another host, localhost:1, which is not followed"),
-    "this machine by a number": ("http://2130706433:1/a.json", "another host, 2130706433:1, which is not followed"),
-    "another port of this machine": ("http://127.0.0.1:1/a.json", "another host, 127.0.0.1:1, which is not followed"),
-    "another host": ("https://example.org/a.json", "another host, example.org:443, which is not followed"),
-    "another host, without a scheme": ("//example.org/a.json", "another host, example.org:80, which is not followed"),
-    "a host that looks like ours": ("http://127.0.0.1.example.org/", "another host, 127.0.0.1.example.org:80, which"),
-    "ours as the user of another": ("http://127.0.0.1@example.org/", "another host, example.org:80, which is not fol"),
-    "a file of this machine": ("file:///etc/passwd", "leads to a file: address, which is not followed"),
-    "a text in the address": ("data:text/plain,hello", "leads to a data: address, which is not followed"),
-    "another protocol": ("ftp://example.org/a.json", "leads to a ftp: address, which is not followed"),
-    "no address": ("http://[/", "leads to an address that is none"),
+    "the metadata of a cloud": (METADATA, f"redirects to http://169.254.169.254, {_PLAIN}"),
+    "the same over https": (METADATA.replace("http:", "https:"), "which is at 169.254.169.254, not a public address"),
+    "the same in IPv6": ("https://[fd00:ec2::254]/latest/", "which is at fd00:ec2::254, not a public address"),
+    "the same as IPv4 in IPv6": ("https://[::ffff:a9fe:a9fe]/", "which is at ::ffff:a9fe:a9fe, not a public address"),
+    "a private network": ("https://10.0.0.1/a.json", "which is at 10.0.0.1, not a public address"),
+    "this machine by its name": ("https://localhost:1/a.json", "redirects to https://localhost:1, which is at "),
+    "this machine by a number": ("https://2130706433:1/a.json", "which is at 127.0.0.1, not a public address"),
+    "this machine by another number": ("https://0177.1:1/a.json", "which is at 127.0.0.1, not a public address"),
+    "another host": ("http://example.org/a.json", f"redirects to http://example.org, {_PLAIN}"),
+    "another host, without a scheme": ("//example.org/a.json", f"redirects to http://example.org, {_PLAIN}"),
+    "a host that looks like ours": ("http://127.0.0.1.example.org/", "redirects to http://127.0.0.1.example.org, an"),
+    "ours as the user of another": ("http://127.0.0.1@example.org/", f"redirects to http://example.org, {_PLAIN}"),
+    "a file of this machine": ("file:///etc/passwd", "redirects to file:, another scheme; this is not followed"),
+    "a text in the address": ("data:text/plain,hello", "redirects to data:, another scheme; this is not followed"),
+    "another protocol": ("ftp://example.org/a.json", "redirects to ftp:, another scheme; this is not followed"),
+    "no address": ("http://[/", "redirects to what is not a valid URL"),
+    "itself, for ever": ("/a.json", "redirects once more after 10 redirects; open it in a browser"),
 }  # fmt: skip
 
 
@@ -63,18 +62,9 @@ def test_a_server_that_sends_us_elsewhere_is_one_line(sandbox: Sandbox, what: st
         assert status == 1
         assert seen.startswith(f"{server.url}/a.json: ")
         assert line in seen
-        assert len(server.log) == 1  # not tried again
+        assert len(server.log) == (MOST_REDIRECTS + 1 if target == "/a.json" else 1)  # not tried again
         sandbox.tell("redirect to", f"{what}: {target[:50]}", seen.replace(server.url, "http://127.0.0.1:8000"))
     assert not (sandbox.work / "data").exists()
-
-
-def test_an_address_in_the_old_header_is_not_followed_either(sandbox: Sandbox) -> None:
-    with LoopbackServer({}) as server:
-        server.answers["a.json"] = lambda: [
-            b"HTTP/1.1 302 Found\r\nURI: http://localhost:1/a.json\r\nContent-Length: 0\r\n\r\n"
-        ]
-        status, seen = custom(sandbox, f"{server.url}/a.json")
-    assert (status, "another host, localhost:1, which is not followed" in seen) == (1, True)
 
 
 def test_an_image_server_that_sends_us_elsewhere_stops_the_stage(sandbox: Sandbox) -> None:
@@ -85,45 +75,17 @@ def test_an_image_server_that_sends_us_elsewhere_stops_the_stage(sandbox: Sandbo
         params = {"dataset": "custom", "images": server.url}
         status, seen = sandbox.stage("download_images", params, process=True)
         assert status == 1
-        assert "a.jpg: leads to another host, 169.254.169.254:80, which is not followed; if you trust it:" in seen
+        assert f"a.jpg: redirects to http://169.254.169.254, {_PLAIN}; if you trust it, name that" in seen
         sandbox.tell(
             "redirect to", "the metadata of a cloud, for an image", seen.replace(server.url, "http://127.0.0.1:8000")
         )
 
 
-def test_a_host_that_the_user_allows_is_followed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    with LoopbackServer({"b.json": instances()}) as other, LoopbackServer({}) as server:
-        server.answers["a.json"] = redirect(f"{other.url}/b.json")
-        for allowed in ("example.org, 127.0.0.1", other.url.removeprefix("http://")):
-            monkeypatch.setenv(web.ALLOWED_HOSTS, allowed)
-            assert custom(sandbox, f"{server.url}/a.json") == (0, "")
-        assert (sandbox.work / "data/raw/instances.json").read_bytes() == instances()
-        monkeypatch.setenv(web.ALLOWED_HOSTS, "example.org")
-        assert custom(sandbox, f"{server.url}/a.json")[0] == 1
-
-
 def test_a_server_may_send_us_to_another_place_of_its_own(sandbox: Sandbox) -> None:
-    with LoopbackServer({"b.json": instances()}) as server:
+    with LoopbackServer({"c.json": instances()}) as other, LoopbackServer({}) as server:
         server.answers["a.json"] = redirect("/b.json", 301)
+        server.answers["b.json"] = redirect(f"{other.url}/c.json")  # another port, as of a store beside it
         assert custom(sandbox, f"{server.url}/a.json") == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "line"),
-    [
-        ("http://a.org/x", "https://a.org/x", None),
-        ("https://a.org/x", "https://a.org:443/y", None),
-        ("https://a.org/x", "https://A.ORG/y", None),
-        ("https://a.org/x", "http://a.org/x", "leads from https to http, where anyone on the way could change it"),
-        ("https://a.org/x", "https://a.org:444/x", "leads to another host, a.org:444,"),
-        ("http://a.org:8000/x", "https://a.org/x", "leads to another host, a.org:443,"),
-        ("https://a.org/x", "https://cdn.a.org/x", "leads to another host, cdn.a.org:443,"),
-        ("https://a.org/x", "https://a.org:99999/x", "leads to an address that is none"),
-    ],
-)
-def test_a_host_answers_for_itself_alone_and_never_less_safely(source: str, target: str, line: str | None) -> None:
-    defect = redirect_defect(source, target)
-    assert defect is None if line is None else defect is not None and defect.startswith(line)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

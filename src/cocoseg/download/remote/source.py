@@ -59,7 +59,7 @@ class Source:
         self._answered = False
         self._left = threading.Event()
         self._is_http = prefix.startswith(("http://", "https://"))
-        options = {}
+        options: dict[str, Any] = {}
         if "::" in prefix:  # such as zip://a.json::https://…, which would be unpacked without a bound
             raise CocosegError(
                 f"{without_secrets(prefix)}: a chain of addresses; fetch and unpack it, and name the local path"
@@ -67,7 +67,7 @@ class Source:
         if self._is_http:
             from cocoseg.download.remote import http
 
-            options = {"client_kwargs": http.client_settings(read_timeout_s)}
+            options = {"get_client": http.client, "client_kwargs": {"read_timeout_s": read_timeout_s}}
         try:
             # A file system of our own: fsspec's shared ones keep their connections until the process ends.
             self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
@@ -98,8 +98,8 @@ class Source:
         """The bytes of a file, or those from `start` to before `end`.
 
         Failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) are tried again after each of the delays.
-        Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a server that
-        sends us to another host, `TransferError` for whatever else remains.
+        Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a redirect
+        that is not followed, `TransferError` for whatever else remains.
         """
         address = _joined(self._root, path, self._is_http)
         attempt = 0
@@ -111,7 +111,7 @@ class Source:
             except Exception as error:
                 if _is_absent(error):
                     self._answered = True
-                    raise AbsentError(f"{self.shown(path)}: not there ({_one_line(error)})") from None
+                    raise AbsentError(f"{self.shown(path)}: not there ({self._said(error)})") from None
                 self._answered |= _is_answer(error)
                 patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
                 if attempt >= patience or not _may_pass(error):
@@ -125,11 +125,7 @@ class Source:
 
     def _read(self, address: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
         if self._is_http:
-            from fsspec.asyn import sync
-
-            from cocoseg.download.remote import http
-
-            content: bytes = sync(self._files.loop, http.read, self._files, address, start, end, most_bytes)
+            content: bytes = self._ask("read", address, start, end, most_bytes)
         else:
             with self._files.open(address, "rb") as file:
                 file.seek(start or 0)
@@ -142,8 +138,9 @@ class Source:
         """What tells the file at `path` from another one there before or after: what the server says of it, at least
         its size. `None` if it says nothing, for whatever reason: `fetch` finds out.
         """
+        address = _joined(self._root, path, self._is_http)
         try:
-            info: dict[str, Any] = self._files.info(_joined(self._root, path, self._is_http))
+            info: dict[str, Any] = self._ask("version", address) if self._is_http else self._files.info(address)
         except Exception:  # fsspec's file systems raise FileNotFoundError also where the network is down
             return None
         said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
@@ -200,17 +197,33 @@ class Source:
                 bar.update(len(chunk))
             file.truncate(size_bytes)
 
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        from fsspec.asyn import sync
+
+        from cocoseg.download.remote import http
+
+        return sync(self._files.loop, getattr(http, function), self._files, *arguments)
+
+    def _said(self, error: Exception) -> str:
+        """What was answered and by whom; not the address that a redirect led to, whose path may be a secret too."""
+        status = _status(error)
+        if status is None:
+            return _one_line(error)
+        asked = getattr(error, "request_info", None)  # aiohttp's
+        host = asked.real_url.raw_host if asked else None
+        if host in (None, host_of(self.prefix)):
+            return f"the server answered {status}"
+        return f"{host}, to which it redirects without a password, answered {status}"
+
     def _failure(self, path: str, error: Exception, attempts: int) -> str:
         tried = f"after {attempts} attempts" if attempts > 1 else "at the first attempt"
-        status = _status(error)
-        if status is None and not self._answered:
-            host = host_of(self.prefix) or self.shown()
+        if _status(error) is None and not self._answered:
+            host = getattr(error, "host", None) or host_of(self.prefix) or self.shown()
             return (
                 f"{self.shown(path)}: {host} cannot be reached ({_one_line(error)}, {tried}); check the "
                 "network and the address, then run again: what has arrived is kept"
             )
-        said = f"the server answered {status}" if status is not None else _one_line(error)
-        return f"{self.shown(path)}: {said}, {tried}; run again later: what has arrived is kept"
+        return f"{self.shown(path)}: {self._said(error)}, {tried}; run again later: what has arrived is kept"
 
 
 def local_path(location: str) -> Path | None:
@@ -257,7 +270,11 @@ def _is_answer(error: Exception) -> bool:
 
 def _is_absent(error: Exception) -> bool:
     # fsspec's file systems raise these three for a missing key and for one that is not ours to read.
-    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) or _status(error) in (403, 410)
+    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) or _status(error) in (
+        403,
+        404,
+        410,
+    )
 
 
 def _may_pass(error: Exception) -> bool:
