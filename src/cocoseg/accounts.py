@@ -1,10 +1,72 @@
 """Nothing vanishes: what came in is what stayed and what went, by reason."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from msgspec import Meta
+
+from cocoseg.core.errors import CocosegError
+
+Lost = Literal["ignore", "background", "drop_image"]
+"""What becomes of an object whose annotation is broken."""
+Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
+
+
+class Defects(Protocol):
+    """Broken entries: how many, how many of each reason, and the first of each in words."""
+
+    @property
+    def defects(self) -> int: ...  # noqa: D102
+
+    @property
+    def dropped(self) -> Counter[str]: ...  # noqa: D102
+
+    @property
+    def first(self) -> dict[str, str]: ...  # noqa: D102
 
 
 def account(entries: int, dropped: Counter[str]) -> dict[str, Any]:
-    """`{"input", "kept", "dropped": {reason: count}}`, where input = kept + Σ dropped; reasons in order of name."""
+    """Return `{"input", "kept", "dropped": {reason: count}}`, where input = kept + Σ dropped; reasons in name order."""
     named = {reason: count for reason, count in sorted(dropped.items()) if count}
     return {"input": entries, "kept": entries - sum(named.values()), "dropped": named}
+
+
+def leading_defect(found: Defects) -> str:
+    """Return the commonest defect with its first example, in words; nothing if there is none."""
+    reasons = sorted(found.first, key=lambda reason: (-found.dropped[reason], reason))
+    return f"{found.dropped[reasons[0]]} {reasons[0]}, first: {found.first[reasons[0]]}" if reasons else ""
+
+
+def refuse_many_defects(found: Defects, entries: int, max_defects: float, place: str) -> None:
+    """Raise `CocosegError` if more than the share `max_defects` of the annotations of chosen classes are broken."""
+    if found.defects > max_defects * entries:
+        raise CocosegError(
+            f"{place}: {found.defects} of {entries} annotations of the chosen classes are broken: "
+            f"{leading_defect(found)}; max_defects allows {max_defects:g}; fix them, or raise max_defects in params.yaml"
+        )
+
+
+def closing_line(metrics: Mapping[str, Any]) -> str:
+    """Return what a stage ends with: what it kept, what it dropped and why, and the first example of each defect."""
+    images, annotations = metrics["images"], metrics["annotations"]
+    parts = [
+        f"{annotations['kept']:,} of {annotations['input']:,} annotations and "
+        f"{images['kept']:,} of {images['input']:,} images kept"
+    ]
+    for noun, own in (("annotations", annotations), ("images", images)):
+        if own["dropped"]:
+            reasons = sorted(own["dropped"].items(), key=lambda item: (-item[1], item[0]))
+            parts.append(
+                f"{noun} dropped: "
+                + ", ".join(f"{count:,} {reason}" for reason, count in reasons[:4])
+                + (", …" if len(reasons) > 4 else "")
+            )
+    for noun, own in (("annotations", annotations), ("images", images)):
+        for reason, example in own.get("first", {}).items():
+            count = own["dropped"][reason]
+            parts.append(f"{count:,} {noun if count > 1 else noun[:-1]} dropped as {reason}, first: {example}")
+        if own.get("converted"):
+            counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
+            parts.append(f"{noun} converted: {counts}")
+    return "; ".join(parts)

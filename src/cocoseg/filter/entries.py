@@ -101,7 +101,8 @@ class Ledger:
 
     def account(self) -> dict[str, Any]:
         """Return the counts for the metrics: input = kept + dropped."""
-        return {**account(self.input, self.dropped), "converted": dict(sorted(self.converted.items()))}
+        converted = {what: count for what, count in sorted(self.converted.items()) if count}
+        return {**account(self.input, self.dropped), "converted": converted, "first": dict(sorted(self.first.items()))}
 
     def count_defect(self, reason: str, name: str, found: str) -> None:
         """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is "fail"."""
@@ -164,6 +165,27 @@ def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledge
                 ledger.count_defect("not_an_object", f"at position {position}", f"found {found}")
             else:
                 yield position, entry
+
+
+class _Keys(msgspec.Struct):
+    id: Scalar = None
+    category_id: Scalar = None
+
+
+def annotation_keys(list_: list[AnnotationEntry] | list[Raw]) -> Iterator[tuple[Scalar, Scalar]]:
+    """Yield the id of each annotation, and that of its category; `None` for one that cannot be read."""
+    decode = msgspec.json.Decoder(_Keys).decode
+    for entry in list_:
+        if isinstance(entry, Raw):
+            try:
+                keys = decode(entry)
+            except UNREADABLE:
+                salvaged = _salvaged(entry, AnnotationEntry)
+                yield (None, None) if salvaged is None else (salvaged.id, salvaged.category_id)
+                continue
+            yield keys.id, keys.category_id
+        else:
+            yield entry.id, entry.category_id
 
 
 def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:

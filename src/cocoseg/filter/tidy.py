@@ -7,7 +7,7 @@ the text, so that selection and split do not change when other images come or go
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -211,7 +211,7 @@ def _shown(entry: ImageEntry, reason: str) -> str:
 
 
 def tidy_categories(
-    entries: Iterable[tuple[int, CategoryEntry]], used: Container[Key], classes: Container[str], ledger: Ledger, place: Path
+    entries: Iterable[tuple[int, CategoryEntry]], used: Container[Key], ledger: Ledger, place: Path
 ) -> tuple[list[Category], Numbers, dict[Key, str]]:
     """Return the categories in COCO's form, the number behind each id, and why the category of an id went.
 
@@ -282,17 +282,16 @@ def duplicate_keys(keys: Iterable[Key]) -> set[Key]:
 class AnnotationIds:
     """Give each annotation an id of its own, for a mask needs none; find those that are identical in every field."""
 
-    def __init__(self, entries: Iterable[object]) -> None:
-        keys = [key_of(entry.id) if isinstance(entry, AnnotationEntry) else None for entry in entries]
-        self._shared = duplicate_keys(keys)
-        self._following = max((key for key in keys if isinstance(key, int)), default=0)
+    def __init__(self, keys: Iterable[Key]) -> None:
+        listed = list(keys)
+        self.shared = duplicate_keys(listed)
+        self._following = max((key for key in listed if isinstance(key, int)), default=0)
         self._taken: set[Key] = set()
         self._contents: set[bytes] = set()
 
     def is_repeated(self, entry: AnnotationEntry) -> bool:
         """Return whether an entry is the same as an earlier one in every field."""
-        key = key_of(entry.id)
-        if key is not None and key not in self._shared:
+        if key_of(entry.id) not in self.shared:
             return False
         content = hashlib.sha256(msgspec.json.encode(entry)).digest()
         if content in self._contents:
@@ -304,15 +303,10 @@ class AnnotationIds:
         """Return the id of an annotation: its own, or one that follows all others."""
         key = key_of(entry.id)
         if type(key) is int and key not in self._taken:
-            if key in self._shared:
+            if key in self.shared:
                 self._taken.add(key)
             ledger.converted["id"] += type(entry.id) is not int
             return key
         ledger.converted["id_renumbered"] += 1
         self._following += 1
         return self._following
-
-
-def positions(entries: Iterator[tuple[int, AnnotationEntry]]) -> Iterator[AnnotationEntry]:
-    """Yield the entries alone."""
-    return (entry for _, entry in entries)
