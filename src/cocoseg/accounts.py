@@ -12,6 +12,8 @@ Lost = Literal["ignore", "background", "drop_image"]
 """What becomes of an object whose annotation is broken."""
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
 
+_LISTED = 4  # reasons in a line
+
 
 class Defects(Protocol):
     """Broken entries: how many, how many of each reason, and the first of each in words."""
@@ -49,24 +51,18 @@ def refuse_many_defects(found: Defects, entries: int, max_defects: float, place:
 
 def closing_line(metrics: Mapping[str, Any]) -> str:
     """Return what a stage ends with: what it kept, what it dropped and why, and the first example of each defect."""
-    images, annotations = metrics["images"], metrics["annotations"]
-    parts = [
-        f"{annotations['kept']:,} of {annotations['input']:,} annotations and "
-        f"{images['kept']:,} of {images['input']:,} images kept"
-    ]
-    for noun, own in (("annotations", annotations), ("images", images)):
-        if own["dropped"]:
-            reasons = sorted(own["dropped"].items(), key=lambda item: (-item[1], item[0]))
-            parts.append(
-                f"{noun} dropped: "
-                + ", ".join(f"{count:,} {reason}" for reason, count in reasons[:4])
-                + (", …" if len(reasons) > 4 else "")
-            )
-    for noun, own in (("annotations", annotations), ("images", images)):
+    parts = []
+    for noun in ("annotations", "images"):
+        own = metrics[noun]
+        part = f"{own['kept']:,} of {own['input']:,} {noun} kept"
+        reasons = sorted(own["dropped"].items(), key=lambda item: (-item[1], item[0]))
+        if reasons:
+            listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:_LISTED])
+            part += f" (dropped: {listed}{', …' if len(reasons) > _LISTED else ''})"
+        parts.append(part)
         for reason, example in own.get("first", {}).items():
             count = own["dropped"][reason]
             parts.append(f"{count:,} {noun if count > 1 else noun[:-1]} dropped as {reason}, first: {example}")
         if own.get("converted"):
-            counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
-            parts.append(f"{noun} converted: {counts}")
+            parts.append(f"{noun} converted: " + ", ".join(f"{count:,} {what}" for what, count in own["converted"].items()))
     return "; ".join(parts)

@@ -28,6 +28,12 @@ class Image(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     date_captured: Any = None
     original_id: str | None = None
 
+    def sides(self) -> tuple[int, int]:
+        """Return height and width in pixels, once the image file has told them if the annotations do not."""
+        assert self.height is not None
+        assert self.width is not None
+        return self.height, self.width
+
 
 class Annotation(msgspec.Struct, kw_only=True, gc=False):
     """One object, or with `iscrowd` 1 a group of them. What `filter` need not read stays as it is in the file."""

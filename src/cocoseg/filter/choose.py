@@ -167,7 +167,7 @@ def _sorted_annotations(
     name_of = {image.id: image.file_name for image in images.images}
     annotated: set[int] = set()
     lost: list[LostObject] = []
-    chosen = relevant = 0
+    relevant = 0
     for position, entry in entries_of(entries, AnnotationEntry, ledger):
         image_id = images.numbers.of(entry.image_id, "image_id", ledger)
         category_id = categories.numbers.of(entry.category_id, "category_id", ledger)
@@ -203,7 +203,6 @@ def _sorted_annotations(
             ledger.converted["iscrowd"] += 1
         entry.id, entry.image_id, entry.category_id = ids.of(entry, ledger), image_id, category_id
         kept[image_id].append(entry)
-        chosen += 1
     return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
 
 
@@ -246,12 +245,8 @@ def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | N
         if content in (b"[]", b"[[]]", b"{}", b'""'):
             return "empty_segmentation", f"segmentation is {content.decode()}"
     if params.min_area_px is not None and _area(entry) is None:
-        return (
-            "no_usable_area",
-            "area is missing"
-            if entry.area is UNSET
-            else f"area is {bytes(entry.area)[:40].decode('utf-8', 'replace')}",
-        )
+        area = "missing" if entry.area is UNSET else bytes(entry.area)[:40].decode("utf-8", "replace")
+        return "no_usable_area", f"area is {area}"
     return None
 
 

@@ -1,7 +1,7 @@
 """What is unambiguous in an entry is brought into COCO's form, and counted as converted; nothing is guessed.
 
-Ids may be integers, integral floats, numbers in quotes, or any text. A text becomes a number that depends on nothing but
-the text, so that selection and split do not change when other images come or go.
+Ids may be integers, integral floats, numbers in quotes, or any text. A text becomes a number that depends on nothing
+but the text, so that selection and split do not change when other images come or go.
 """
 
 import hashlib
@@ -276,7 +276,7 @@ def duplicate_keys(keys: Iterable[Key]) -> set[Key]:
     """Return the keys that come more than once."""
     seen: set[Key] = set()
     add = seen.add
-    return {key for key in keys if key in seen or add(key)}  # type: ignore[func-returns-value]
+    return {key for key in keys if key in seen or add(key)}
 
 
 class AnnotationIds:

@@ -25,9 +25,9 @@ _JPEG = b"\xff\xd8\xff"
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 
-def most_bytes(width: int, height: int) -> int:
-    """How many bytes a file of so many pixels may have."""
-    return min(width * height, MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
+def most_bytes(width: int | None, height: int | None) -> int:
+    """Return how many bytes a file of so many pixels may have; of an unknown size as many as any may have."""
+    return min((width or MOST_PIXELS) * (height or 1), MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
 def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:
@@ -64,11 +64,11 @@ def read_reduced_image(
     return read_image(data, width, height), 1
 
 
-def check_image(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels of an image file from outside, as `read_image` gives them.
+def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[np.uint8]:
+    """Return the pixels of an image file from outside, as `read_image` gives them.
 
-    A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one (also turned on its
-    side, where EXIF explains it) and not beyond `MOST_PIXELS`: all of that before the decoder sees it, which fills
+    A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
+    one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder sees it, which fills
     what is missing with gray in some formats, talks on standard error, and would take any memory a file asks for.
     Raises `ImageDefect`.
     """
@@ -76,8 +76,12 @@ def check_image(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     if not header.complete:
         raise ImageDefect("truncated")
     stored = (header.width, header.height)
-    if stored not in ((width, height), (height, width)) or header.width * header.height > MOST_PIXELS:
+    if width is None or height is None:
+        width, height = stored
+    if stored not in ((width, height), (height, width)):
         raise ImageDefect("wrong_size")
+    if header.width * header.height > MOST_PIXELS:
+        raise ImageDefect("too_large")
     return read_image(data, width, height)
 
 
