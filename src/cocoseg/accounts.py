@@ -45,7 +45,7 @@ def refuse_many_defects(found: Defects, entries: int, max_defects: float, place:
     if found.defects > max_defects * entries:
         raise CocosegError(
             f"{place}: {found.defects} of {entries} annotations of the chosen classes are broken: "
-            f"{leading_defect(found)}; max_defects allows {max_defects:g}; fix them, or raise max_defects in params.yaml"
+            f"{leading_defect(found)}; max_defects allows {max_defects:g}; fix them, or raise it in params.yaml"
         )
 
 
@@ -64,5 +64,6 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
             count = own["dropped"][reason]
             parts.append(f"{count:,} {noun if count > 1 else noun[:-1]} dropped as {reason}, first: {example}")
         if own.get("converted"):
-            parts.append(f"{noun} converted: " + ", ".join(f"{count:,} {what}" for what, count in own["converted"].items()))
+            counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
+            parts.append(f"{noun} converted: {counts}")
     return "; ".join(parts)

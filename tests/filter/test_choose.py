@@ -13,6 +13,10 @@ from cocoseg.filter.choose import FilterParams, filter_instances
 
 PLACE = Path("data/raw/instances.json")
 PARAMS = FilterParams(
+    images="data/custom/images",
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     classes=("cat", "dog"),
     max_images=None,
     max_instances=None,

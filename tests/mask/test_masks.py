@@ -12,10 +12,14 @@ import pytest
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Category, Instances
 from cocoseg.core.errors import CocosegError
-from cocoseg.mask.masks import MaskParams, Masks, priority_ranks, write_masks
+from cocoseg.mask.gather import Masks
+from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
 from cocoseg.tables import ImageRow
 
 PARAMS = MaskParams(
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     task="multiclass",
     overlap="last",
     priority=(),

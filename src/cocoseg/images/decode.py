@@ -68,8 +68,9 @@ def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[n
     """Return the pixels of an image file from outside, as `read_image` gives them.
 
     A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
-    one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder sees it, which fills
-    what is missing with gray in some formats, talks on standard error, and would take any memory a file asks for.
+    one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder
+    sees it, which fills what is missing with gray in some formats, talks on standard error, and would take any memory
+    that a file asks for.
     Raises `ImageDefect`.
     """
     header = read_header(data)

@@ -108,8 +108,12 @@ def disagreements(
         if area:
             area_off = abs(size - area) / area / MOST_AREA_SHARE
         if box_off > 1 or area_off > 1:
-            said = f"bbox {[round(value, 1) for value in box]}" if box is not None and box_off >= area_off else f"area {area:g}"
-            painted = f"{[left, top, right - left, bottom - top]}" if said.startswith("bbox") else f"{size}"
+            said, painted = f"area {area:g}", f"{size}"
+            if box is not None and box_off >= area_off:
+                said, painted = (
+                    f"bbox {[round(value, 1) for value in box]}",
+                    f"{[left, top, right - left, bottom - top]}",
+                )
             what = f"annotation {annotation.id} says {said}, but paints {painted}"
             found.append(Disagreement(max(box_off, area_off), what, box_off > 1, area_off > 1))
     return found

@@ -201,9 +201,7 @@ def _is_point(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
-def _outline(
-    parts: list[list[float]], height: int, width: int, drop_out_of_bounds: bool, converted: bool
-) -> Outline:
+def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_bounds: bool, converted: bool) -> Outline:
     whole = [part for part in parts if len(part) >= _SMALLEST_PART]
     if not whole:
         raise SegmentationDefect("polygon_under_three_points")
@@ -251,9 +249,8 @@ def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[n
     top[beyond], bottom[beyond] = 0, height - 1
     starts = np.searchsorted(owner, np.arange(len(shapes)))
     ends = np.append(starts[1:], len(owner)) - 1
-    return np.stack(
-        [left[starts], np.minimum.reduceat(top, starts), right[ends] + 1, np.maximum.reduceat(bottom, starts) + 1], axis=1
-    )
+    tops, bottoms = np.minimum.reduceat(top, starts), np.maximum.reduceat(bottom, starts) + 1
+    return np.stack([left[starts], tops, right[ends] + 1, bottoms], axis=1)
 
 
 def _checked_polygons(segmentation: Raw) -> list[list[float]]:
