@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 # Windows opens a device for these, whatever their extension.
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
@@ -14,6 +16,8 @@ _UNREADABLE = re.compile(f"[{_CONTROLS}]")
 _FORBIDDEN = re.compile(f'[\\\\:*?"<>|{_CONTROLS}]')
 # As most names are; no device's is as long.
 _PLAIN = re.compile(r"[0-9A-Za-z_]{8,120}\.[0-9A-Za-z]{1,8}")
+# COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
+_NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")
 _LONGEST_BYTES = 1000  # a path may have 4,096 bytes, folders before and temporary names included
 _LONGEST_LABEL = 100
 _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary name beside it
@@ -53,3 +57,11 @@ def mask_name(file_name: str) -> str:
     """The mask of an image, relative to the mask folder: the same name with the extension `.png`."""
     folder, slash, name = file_name.rpartition("/")
     return f"{folder}{slash}{name.rpartition('.')[0] or name}.png"
+
+
+def own_numbers(names: Sequence[str]) -> list[int | None]:
+    """Return the number that each file name ends in, as COCO's do; `None` for a name without one, or one it shares."""
+    found = [_NUMBERED.fullmatch(name) for name in names]
+    numbers = [int(number[1]) if number else None for number in found]
+    shared = Counter(numbers)
+    return [number if shared[number] == 1 else None for number in numbers]

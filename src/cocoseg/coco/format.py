@@ -62,8 +62,15 @@ class LostObject(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     bbox: Raw | UnsetType = UNSET
 
 
+class IgnoredRegion(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """A region of an image where nobody says what there is: 255 where no annotation paints. `segmentation`: RLE."""
+
+    image_id: int
+    segmentation: Raw
+
+
 class Instances(msgspec.Struct, kw_only=True):
-    """A whole annotations file, and the objects that were lost on the way to it."""
+    """A whole annotations file, the objects that were lost on the way to it, and regions that are ignored."""
 
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
@@ -71,6 +78,7 @@ class Instances(msgspec.Struct, kw_only=True):
     annotations: list[Annotation]
     categories: list[Category]
     lost: list[LostObject] = []
+    ignored_regions: list[IgnoredRegion] = []
 
 
 def encoded(instances: Instances) -> Iterator[bytes]:
@@ -81,7 +89,8 @@ def encoded(instances: Instances) -> Iterator[bytes]:
     for start in range(0, len(instances.annotations), _PIECE):
         piece = encode(instances.annotations[start : start + _PIECE])
         yield b"," * bool(start) + piece[1:-1]
-    yield b'],"categories":%b,"lost":%b}' % (encode(instances.categories), encode(instances.lost))
+    yield b'],"categories":%b,"lost":%b,' % (encode(instances.categories), encode(instances.lost))
+    yield b'"ignored_regions":%b}' % encode(instances.ignored_regions)
 
 
 # What msgspec raises for an entry that is not of its type, or holds bytes that are no text.

@@ -2,7 +2,7 @@
 
 import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -11,7 +11,16 @@ from msgspec import UNSET, Meta, Raw
 
 from cocoseg.accounts import Lost, Share, leading_defect, refuse_many_defects
 from cocoseg.coco.file_names import mask_name, same_name
-from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, LostObject, encoded
+from cocoseg.coco.format import (
+    UNREADABLE,
+    Annotation,
+    Category,
+    IgnoredRegion,
+    Image,
+    Instances,
+    LostObject,
+    encoded,
+)
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import Mapped, mapped, release, whole_file
 from cocoseg.filter.entries import (
@@ -25,6 +34,7 @@ from cocoseg.filter.entries import (
     entries_of,
     read_entries,
     readable_or_null,
+    region_entries,
 )
 from cocoseg.filter.tidy import AnnotationIds, Numbers, TidyImages, key_of, tidy_categories, tidy_crowd, tidy_images
 from cocoseg.unit_hash import unit_hash
@@ -97,6 +107,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         annotations=kept,
         categories=categories.chosen,
         lost=lost if params.lost == "ignore" else [],
+        ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
     metrics = {
         "images": {"requested": params.max_images, "available": len(available), **ledgers.images.account()},
@@ -204,6 +215,18 @@ def _sorted_annotations(
         entry.id, entry.image_id, entry.category_id = ids.of(entry, ledger), image_id, category_id
         kept[image_id].append(entry)
     return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
+
+
+def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:
+    """Return the ignored regions of the chosen images: no parameter is about them."""
+    numbered = (
+        (images.numbers.get(key_of(id_)), region) for id_, region in region_entries(file.ignored_regions, place)
+    )
+    return [
+        IgnoredRegion(image_id=number, segmentation=region)
+        for number, region in numbered
+        if number is not None and number in chosen
+    ]
 
 
 def _named(entry: AnnotationEntry, position: int) -> str:

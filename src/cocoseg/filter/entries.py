@@ -64,6 +64,7 @@ class Entries(msgspec.Struct):
     categories: list[CategoryEntry] | list[Raw]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
 
 
 class _Typed(msgspec.Struct):
@@ -72,6 +73,7 @@ class _Typed(msgspec.Struct):
     categories: list[CategoryEntry]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
 
 
 class _Untyped(msgspec.Struct):
@@ -80,6 +82,7 @@ class _Untyped(msgspec.Struct):
     categories: list[Raw]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
 
 
 class Ledger:
@@ -204,6 +207,19 @@ def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:
             setattr(entry, field.name, value)
     found: Entry = entry
     return found
+
+
+class _Region(msgspec.Struct, gc=False):
+    image_id: int | str
+    segmentation: Raw
+
+
+def region_entries(raw: Raw, place: Path) -> list[tuple[int | str, Raw]]:
+    """Return the image id and the segmentation of each ignored region, which the stage `download` wrote."""
+    try:
+        return [(one.image_id, one.segmentation) for one in msgspec.json.decode(raw, type=list[_Region])]
+    except UNREADABLE as error:
+        raise CocosegError(f"{place}: ignored_regions: {error}; expected a list of image_id and segmentation") from None
 
 
 def readable_or_null(raw: Raw) -> Raw:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cocoseg.accounts import Lost, Share
 from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping, Task
 from cocoseg.coco.file_names import mask_name
-from cocoseg.coco.format import Annotation, Image, Instances, LostObject
+from cocoseg.coco.format import Annotation, IgnoredRegion, Image, Instances, LostObject
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
@@ -95,7 +95,11 @@ def write_masks(
     sized = [_sized(image, rows.get(image.id)) for image in instances.images]
     annotations = _by_image(instances.images, instances.annotations)
     lost = _by_image(instances.images, instances.lost)
-    work = [(image, annotations[image.id], lost[image.id], status.get(image.id, "missing")) for image in sized]
+    regions = _by_image(instances.images, instances.ignored_regions)
+    work = [
+        (image, annotations[image.id], lost[image.id], regions[image.id], status.get(image.id, "missing"))
+        for image in sized
+    ]
     masks.mkdir(parents=True, exist_ok=True)
     instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
@@ -128,7 +132,12 @@ def _sized(image: Image, row: ImageRow | None) -> Image:
 
 
 def paint_image(
-    painter: Painter, image: Image, annotations: Sequence[Annotation], lost: Sequence[LostObject], status: str
+    painter: Painter,
+    image: Image,
+    annotations: Sequence[Annotation],
+    lost: Sequence[LostObject],
+    regions: Sequence[IgnoredRegion],
+    status: str,
 ) -> PaintedImage:
     """Paint one image and write its mask, and its instance map if asked for; no file of an image that goes."""
     params = painter.params
@@ -143,7 +152,8 @@ def paint_image(
     if params.instance_masks and len(checked.paints) > _MOST_INSTANCES:
         return checked.without_mask("too_many_instances")
     height, width = image.sides()
-    maps = paint(checked.paints, height, width, params.overlap, instance_map=params.instance_masks)
+    paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
+    maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
     without_box = ignore_boxes(maps.labels, checked.lost) if params.lost == "ignore" else 0
     pixels = label_pixels(maps.labels)
     negative = params.negatives == "keep" and not checked.lost
@@ -168,6 +178,14 @@ def paint_image(
         lost_without_box=without_box,
         **checked.notes(),
     )
+
+
+def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
+    """Yield what paints 255 under all annotations. Raises `CocosegError`: `download` wrote these regions."""
+    for shape in shapes_of([one.segmentation for one in regions], *image.sides(), drop_out_of_bounds=False):
+        if isinstance(shape, SegmentationDefect):
+            raise CocosegError(f"{image.file_name}: an ignored region: {shape}; run: dvc repro -f download")
+        yield Paint(span=shape.span, class_index=IGNORE, ignored=True)
 
 
 class _Checked(msgspec.Struct, kw_only=True):
@@ -241,7 +259,7 @@ def _defect(shape: Shape | SegmentationDefect) -> str:
     return "a part has under three points" if shape.ignored_parts else ""
 
 
-Work = tuple[Image, list[Annotation], list[LostObject], str]
+Work = tuple[Image, list[Annotation], list[LostObject], list[IgnoredRegion], str]
 
 
 def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]:
