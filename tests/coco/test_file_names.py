@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocoseg.coco.file_names import is_plain, is_safe, mask_name, same_name
+from cocoseg.coco.file_names import is_plain, is_safe, mask_name, own_numbers, same_name
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,8 @@ def test_names_in_other_case_or_code_points_are_one_file_somewhere() -> None:
     assert same_name("A.PNG") == same_name("a.png")
     assert same_name("\u00e9.png") == same_name("e\u0301.png")
     assert same_name("a.png") != same_name("b.png")
+
+
+def test_a_file_name_has_the_number_that_ends_it_unless_another_has_it_too() -> None:
+    assert own_numbers(["000000000139.jpg", "COCO_val2014_000000000042.jpg"]) == [139, 42]
+    assert own_numbers(["a/7.jpg", "b/07.png", "cat.jpg", "8_x.jpg", "9.jpg"]) == [None, None, None, None, 9]

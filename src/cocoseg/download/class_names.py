@@ -61,15 +61,14 @@ def _names_in_json(text: str) -> dict[int, str]:
 
 
 def _names_in_lines(text: str) -> dict[int, str]:
-    lines = [line.strip() for line in text.splitlines()]
-    filled = [line for line in lines if line]
-    indexed = [_INDEXED.fullmatch(line) for line in filled]
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    indexed = [_INDEXED.fullmatch(line) for line in lines if line]
     if all(indexed):
         return _checked_names([(int(one[1]), one[2].strip()) for one in indexed if one], _LINES)
-    if _plain(filled[0]) not in _BACKGROUNDS:
+    if _plain(lines[0]) not in _BACKGROUNDS:
         # Line 1 may stand for 0 or for 1: a guess would give every pixel another class.
-        raise ValueError(f"its first line is {filled[0]!r}; expected 'background', which is 0, or {_LINES[9:]}")
-    return _checked_names([(index, line) for index, line in enumerate(lines) if line], _LINES)
+        raise ValueError(f"its first line is {lines[0]!r}; expected 'background', which is 0, or {_LINES[9:]}")
+    return _checked_names(list(enumerate(lines)), _LINES)
 
 
 def _checked_names(pairs: Sequence[tuple[int, Any]], form: str) -> dict[int, str]:
