@@ -1,7 +1,7 @@
 """Nothing vanishes: what came in is what stayed and what went, by reason."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
@@ -66,4 +66,18 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
         if own.get("converted"):
             counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
             parts.append(f"{noun} converted: {counts}")
-    return "; ".join(parts)
+    return "; ".join([*parts, *_of_objects(metrics)])
+
+
+def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what became of objects without being dropped by choice."""
+    if negatives := metrics["images"].get("negatives"):
+        yield f"{negatives:,} images without an object of the chosen classes"
+    if lost := metrics.get("lost_objects"):
+        without = metrics.get("lost_without_box")
+        yield f"{lost:,} objects lost with their annotations" + (
+            f", {without:,} of them without a usable bbox" if without else ""
+        )
+    hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
+    if hidden or mostly:
+        yield f"{hidden:,} objects hidden by others, {mostly:,} mostly (see overlap)"

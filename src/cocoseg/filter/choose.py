@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
-from cocoseg.accounts import Lost, Share, leading_defect, refuse_many_defects
+from cocoseg.accounts import Lost, Share, refuse_many_defects
 from cocoseg.coco.file_names import mask_name, same_name
 from cocoseg.coco.format import (
     UNREADABLE,
@@ -41,6 +41,7 @@ from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
 _LISTED = 254  # names in a line
+_LEADING = 2  # reasons in the line that says why nothing is left
 RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
 
 
@@ -106,11 +107,16 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         images=chosen,
         annotations=kept,
         categories=categories.chosen,
-        lost=lost if params.lost == "ignore" else [],
+        lost=lost,
         ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
     metrics = {
-        "images": {"requested": params.max_images, "available": len(available), **ledgers.images.account()},
+        "images": {
+            "requested": params.max_images,
+            "available": len(available),
+            "negatives": sum(not found.kept[image.id] for image in chosen),
+            **ledgers.images.account(),
+        },
         "annotations": ledgers.annotations.account(),
         "categories": ledgers.categories.account(),
         "lost_objects": len(lost),
@@ -214,6 +220,7 @@ def _sorted_annotations(
             ledger.converted["iscrowd"] += 1
         entry.id, entry.image_id, entry.category_id = ids.of(entry, ledger), image_id, category_id
         kept[image_id].append(entry)
+    relevant += ledger.dropped["not_an_object"]
     return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
 
 
@@ -282,7 +289,9 @@ def _available_images(images: Sequence[Image], found: _Sorted, ledgers: _Ledgers
             available.append(image)
         else:
             ledgers.images.dropped[lacking] += 1
-            ledgers.annotations.dropped[f"image_{lacking}"] += len(found.kept.pop(image.id))
+            gone = found.kept.pop(image.id)
+            if gone:
+                ledgers.annotations.dropped[f"image_{lacking}"] += len(gone)
     return available
 
 
@@ -369,29 +378,30 @@ def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
                 )
 
 
-# Which parameter a reason of choice comes from.
-_PARAMETER_OF = {
-    "class_not_chosen": "classes",
-    "crowd": "crowd",
-    "below_min_area": "min_area_px",
-    "license": "licenses",
-    "too_many_instances": "max_instances",
-    "lost_object": "lost",
-    "no_annotation": "negatives",
+# The way out of a reason of choice.
+_WAYS_OUT = {
+    "class_not_chosen": "choose other classes",
+    "crowd": "set crowd: keep",
+    "image_no_kept_annotation": "set crowd: keep",  # what such an image still has are crowds
+    "below_min_area": "lower min_area_px",
+    "license": "allow more licenses",
+    "too_many_instances": "raise max_instances",
+    "lost_object": "set lost: ignore",
+    "no_annotation": "check that annotations name these images, or set negatives: keep",
 }
 
 
 def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:
-    """Return the line that says why no image is left, with the way out that fits."""
+    """Return the line that says why no image is left: the leading reasons, and the way out of each."""
+    said: list[str] = []
+    ways_out: dict[str, None] = {}
     for ledger, noun in ((images, "images"), (annotations, "annotations")):
-        example = leading_defect(ledger)
-        if example:
-            return f"{place}: no image is left; {example} ({ledger.defects} of {ledger.input} {noun} are broken)"
-    reasons = [*annotations.dropped.most_common(), *images.dropped.most_common()]
-    named = [f"{count} {reason}" for reason, count in reasons if count and not reason.startswith("image_")]
-    to_loosen = dict.fromkeys(_PARAMETER_OF[reason] for reason, count in reasons if count and reason in _PARAMETER_OF)
-    way_out = f"loosen {' or '.join(to_loosen)} in params.yaml" if to_loosen else "check that annotations name images"
-    return f"{place}: no image is left of {images.input}: {', '.join(named) or 'it holds none'}; {way_out}"
+        reasons = [one for one in ledger.dropped.most_common() if one[0] in _WAYS_OUT or one[0] in ledger.first]
+        for reason, count in reasons[:_LEADING]:
+            example = f", first: {ledger.first[reason]}" if reason in ledger.first else ""
+            said.append(f"{count} of {ledger.input} {noun}: {reason}{example}")
+            ways_out[_WAYS_OUT.get(reason, "fix what is broken")] = None
+    return f"{place}: no image is left; {'; '.join(said)}; {', or '.join(ways_out)}"
 
 
 def _class_counts(categories: Sequence[Category], annotations: Sequence[Annotation]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.filter.entries import AnnotationEntry, CategoryEntry, ImageEntry, Ledger, Scalar
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
+_LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
 _WHOLE = re.compile(r"-?\d{1,15}")
 _CROWD: dict[Scalar, int] = {0: 0, 1: 1, None: 0, "0": 0, "1": 1}  # False, True, 0.0 and 1.0 are equal to 0 and 1
 
@@ -29,14 +30,13 @@ Key = int | str | None
 
 def key_of(id_: Scalar) -> Key:
     """Return the number or text that an id means; `None` for one that is missing or cannot be an id."""
-    if type(id_) is int:
-        return id_
     if isinstance(id_, str):
         text = id_.strip()
         return int(text) if _WHOLE.fullmatch(text) else text or None
-    if isinstance(id_, float) and id_.is_integer():
-        return int(id_)
-    return None
+    if isinstance(id_, bool) or id_ is None or (isinstance(id_, float) and not id_.is_integer()):
+        return None
+    number = int(id_)
+    return number if -_LARGEST_ID < number < _LARGEST_ID else f"{number}"
 
 
 def number_of(key: int | str) -> int:
@@ -81,7 +81,7 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
         key = key_of(entry.id)
         image, reason = _tidy_image(entry, key, names, ledger)
         if image is None:
-            ledger.count_defect(reason, _image_place(entry, position), _shown(entry, reason))
+            ledger.count_defect(reason, f"at position {position}", _shown(entry, reason))
             found.defective.setdefault(key, reason)
             continue
         first = images.get(image.file_name)
@@ -105,23 +105,24 @@ class FileNames:
     """How file names of the annotations lead to names below the image folder."""
 
     def __init__(self, prefix: str) -> None:
-        self._is_url = "://" in prefix
-        self._prefix = prefix.replace("\\", "/").rstrip("/") + "/"
-        self._absolute = self._prefix if self._is_url else f"{Path(prefix).expanduser().absolute().as_posix()}/"
-        self._folder = self._prefix.rstrip("/").rpartition("/")[2]
+        folder = prefix.removeprefix("file://").removeprefix("local://")
+        is_url = "://" in folder
+        self._prefix = f"{(folder if is_url else Path(folder).expanduser().absolute().as_posix()).rstrip('/')}/"
+        self._folder = self._prefix[:-1].rpartition("/")[2]
 
     def tidy(self, name: str) -> str:
-        """Return a file name relative to the image folder; as it is where it leads elsewhere."""
+        """Return a file name relative to the image folder; one that leads elsewhere is no safe name afterwards."""
         if is_safe(name):
             return name
         name = name.replace("\\", "/")
-        for prefix in (self._prefix, self._absolute):
-            name = name.removeprefix(prefix)
-        if self._is_url and "://" in name and urlsplit(name).netloc == urlsplit(self._prefix).netloc:
-            name = name.removeprefix(self._prefix)
-        while name.startswith("./"):
-            name = name[2:]
-        return name
+        if name.startswith("file:///"):
+            name = unquote(name.removeprefix("file://"))
+        if name.startswith(self._prefix):
+            rest = name.removeprefix(self._prefix)
+            name = unquote(rest) if "://" in name else rest
+        elif "://" in name or name.startswith("/"):
+            return name
+        return "/".join(part for part in name.split("/") if part not in ("", "."))
 
     def from_url(self, url: str) -> str:
         """Return the name of an image that only `coco_url` tells, as in LVIS: below the folder of its split.
@@ -176,13 +177,13 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
 
 def _side(value: Scalar) -> int | None:
     """Return a side in pixels; `None` where the image has to tell it, and -1 for what no image has."""
-    if isinstance(value, str):
-        value = int(value) if _WHOLE.fullmatch(value.strip()) else None
-    if value is None or isinstance(value, bool) or value == 0:
+    if value is None:
         return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and 0 < value <= LONGEST_SIDE_PX else -1
-    return value if 0 < value <= LONGEST_SIDE_PX else -1
+    if isinstance(value, str):
+        value = int(value) if _WHOLE.fullmatch(value.strip()) else -1
+    if isinstance(value, bool) or not 0 < value <= LONGEST_SIDE_PX:
+        return -1
+    return int(value) if value == int(value) else None
 
 
 def _refuse_shared_numbers(images: Iterable[Image], place: Path) -> None:
@@ -193,19 +194,15 @@ def _refuse_shared_numbers(images: Iterable[Image], place: Path) -> None:
             raise CocosegError(f"{place}: ids {other.original_id!r} and {image.original_id!r} meet; rename one of them")
 
 
-def _image_place(entry: ImageEntry, position: int) -> str:
-    return repr(entry.file_name) if isinstance(entry.file_name, str) else f"at position {position}"
-
-
 def _shown(entry: ImageEntry, reason: str) -> str:
     """Return the first offending value of an image, in words."""
     match reason:
         case "bad_id":
             return f"id is {entry.id!r}"
         case "bad_size":
-            return f"{entry.width!r}×{entry.height!r} pixels"
+            return f"width is {entry.width!r}, height is {entry.height!r}"
         case "unsafe_file_name":
-            return "which leaves the folder images, or is not a valid name"
+            return f"file_name {entry.file_name!r} leaves the folder images or is not a valid name"
         case _:
             return f"file_name is {entry.file_name!r}"
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cocoseg.accounts import account, refuse_many_defects
-from cocoseg.coco.categories import IGNORE, CategoryMapping
+from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping
 from cocoseg.coco.file_names import mask_name
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
@@ -17,6 +17,8 @@ from cocoseg.tables import InstanceRow, MaskRow, class_totals
 _PLACE = "data/filtered/instances.json"
 _MOST_DISAGREEING = 0.05  # of the annotations: COCO itself has 1.4 %
 _EXAMPLES = 3
+_NO_CLASS = {BACKGROUND, IGNORE}
+_NORMALIZED = "normalized_coordinates"
 _OFTEN = (
     "often row-major RLE, x and y swapped, images scaled but not their polygons, an orientation that the tool "
     "followed, or holes, which COCO fills"
@@ -40,7 +42,6 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     clipped: int = 0
     ignored_parts: int = 0
     converted: int = 0
-    normalized: int = 0
     visibility: Visibility = Visibility()
     disagreements: list[Disagreement] = []
     lost: int = 0
@@ -64,7 +65,7 @@ class Masks(msgspec.Struct, frozen=True, kw_only=True):
     defects: dict[str, dict[str, int]]
     metrics: dict[str, Any]
     remarks: list[str]
-    """What a reader must know beside the account, a line each."""
+    """What often has a cause that should be looked for, a line each."""
 
 
 class _Defects(msgspec.Struct):
@@ -95,7 +96,7 @@ def gather(
     for outcome in outcomes:
         found.dropped.update(outcome.dropped_annotations)
         found.first = outcome.first | found.first
-    _refuse_normalized(outcomes, len(category_of), painted)
+    _refuse_normalized(found, len(category_of))
     refuse_many_defects(found, len(category_of), max_defects, _PLACE)
     rows = [row for image, outcome in painted for row in _mask_rows(image, outcome, names)]
     if not rows:
@@ -114,14 +115,13 @@ def gather(
     )
 
 
-def _refuse_normalized(
-    outcomes: Sequence[PaintedImage], annotations: int, painted: Sequence[tuple[Image, PaintedImage]]
-) -> None:
-    if annotations and sum(outcome.normalized for outcome in outcomes) == annotations:
-        first = next(image.file_name for image, outcome in painted if outcome.normalized)
+def _refuse_normalized(found: _Defects, annotations: int) -> None:
+    """Raise `CocosegError` if most coordinates are shares of the image: more than a broken annotation or two."""
+    normalized = found.dropped[_NORMALIZED]
+    if normalized > annotations / 2:
         raise CocosegError(
-            f"{_PLACE}: all coordinates lie between 0 and 1, in {first} first: they are normalized; multiply x by the "
-            "width and y by the height of the image"
+            f"{_PLACE}: {normalized} of {annotations} annotations are normalized, all of their coordinates lie between "
+            f"0 and 1, first: {found.first[_NORMALIZED]}; multiply x by the width and y by the height of the image"
         )
 
 
@@ -161,7 +161,10 @@ def _metrics(
     total = sum(totals["pixels"] for totals in classes.values())
     disagreeing = [one for outcome in outcomes for one in outcome.disagreements]
     return {
-        "images": account(len(outcomes), images),
+        "images": {
+            **account(len(outcomes), images),
+            "negatives": sum(not outcome.dropped and not outcome.pixels.keys() - _NO_CLASS for outcome in outcomes),
+        },
         "annotations": {
             **account(annotations, found.dropped),
             "first": dict(sorted(found.first.items())),
@@ -171,10 +174,8 @@ def _metrics(
             "box_disagrees": sum(one.box for one in disagreeing),
             "area_disagrees": sum(one.area for one in disagreeing),
         },
-        "lost_objects": {
-            "objects": sum(outcome.lost for outcome in outcomes),
-            "without_box": sum(outcome.lost_without_box for outcome in outcomes),
-        },
+        "lost_objects": sum(outcome.lost for outcome in outcomes),
+        "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
         "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
         "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
         "hidden": _by_class((outcome.visibility.hidden for outcome in outcomes), names),
@@ -195,16 +196,7 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 
 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a reader must know beside the account."""
-    hidden, mostly = (sum(metrics[key].values()) for key in ("hidden", "mostly_hidden"))
-    if hidden or mostly:
-        yield f"{hidden} objects keep no pixel under others, {mostly} under a tenth; overlap says who owns a pixel"
-    lost = metrics["lost_objects"]
-    if lost["objects"]:
-        yield (
-            f"{lost['objects']} objects lost with their broken annotations, {lost['without_box']} of them without a "
-            "usable bbox"
-        )
+    """Yield a line where more annotations than usual paint what they do not say."""
     own, kept = metrics["annotations"], max(1, metrics["annotations"]["kept"])
     for key, what in (("box_disagrees", "bbox"), ("area_disagrees", "area")):
         if own[key] > _MOST_DISAGREEING * kept:

@@ -19,7 +19,7 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import disagreements, ignore_boxes, visibility
+from cocoseg.mask.objects import disagreements, ignore_boxes, pixels_of, visibility
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
@@ -27,6 +27,7 @@ from cocoseg.tables import ImageRow
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
+_SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
 
 
@@ -207,7 +208,6 @@ class _Checked(msgspec.Struct, kw_only=True):
             "clipped": sum(shape.clipped for shape in self.shapes),
             "ignored_parts": sum(shape.ignored_parts for shape in self.shapes),
             "converted": sum(shape.converted for shape in self.shapes),
-            "normalized": sum(shape.normalized for shape in self.shapes) + self.dropped["normalized_coordinates"],
         }
 
     def without_mask(self, reason: str) -> PaintedImage:
@@ -233,11 +233,12 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
                 f"{image.file_name}: annotation {annotation.id}: {defect}; fix it, or set on_defect: count"
             )
         if isinstance(shape, SegmentationDefect):
-            reason = str(shape)
-            found.dropped[reason] += 1
-            if defect and reason != "outside_image":  # of that one no object is lost here
-                found.first.setdefault(reason, f"annotation {annotation.id} of {image.file_name}")
-                found.lost.append(annotation.bbox)
+            found.dropped[str(shape)] += 1
+            if defect:
+                found.first.setdefault(defect, _example(annotation, image))
+                # What lies outside of an image is not lost in it, unless its box says otherwise.
+                if defect != "outside_image" or pixels_of(annotation.bbox, *image.sides()):
+                    found.lost.append(annotation.bbox)
             continue
         found.kept.append(annotation)
         found.shapes.append(shape)
@@ -250,6 +251,12 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
             )
         )
     return found
+
+
+def _example(annotation: Annotation, image: Image) -> str:
+    value = bytes(annotation.segmentation or b"")
+    shown = value[:_SHOWN_BYTES].decode("utf-8", "replace") + "…" * (len(value) > _SHOWN_BYTES)
+    return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}"
 
 
 def _defect(shape: Shape | SegmentationDefect) -> str:

@@ -1,13 +1,14 @@
 """What becomes of objects in a mask: the lost ones, those that others hide, and those that paint what nobody said."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import ceil, floor
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
-from cocoseg.coco.categories import IGNORE
+from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.coco.format import UNREADABLE, Annotation
 from cocoseg.mask.painting import Overlap, Paint, painting_order
 
@@ -15,6 +16,7 @@ MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
 MOST_AREA_SHARE = 0.1
 """How far a painted area may lie from `area`."""
+_BLOCK = 512  # objects that are held against all others at a time
 _MOSTLY = 0.1  # of its pixels: who keeps fewer is mostly hidden
 _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 
@@ -47,22 +49,26 @@ def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
     return (left, top, width, height) if usable else None
 
 
+def pixels_of(bbox: Raw | UnsetType, height: int, width: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns that a `bbox` touches in an image; `None` if it is not usable there."""
+    box = box_of(bbox)
+    if box is None:
+        return None
+    left, top = max(0, floor(box[0])), max(0, floor(box[1]))
+    right, bottom = min(width, ceil(box[0] + box[2])), min(height, ceil(box[1] + box[3]))
+    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+
 def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) -> int:
     """Make 255 of what nothing paints in each box; return how many boxes are not usable in this image."""
-    height, width = labels.shape
     without = 0
     for bbox in boxes:
-        box = box_of(bbox)
-        if box is None:
+        pixels = pixels_of(bbox, *labels.shape)
+        if pixels is None:
             without += 1
-            continue
-        left, top = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))
-        right, bottom = min(width, int(np.ceil(box[0] + box[2]))), min(height, int(np.ceil(box[1] + box[3])))
-        if left >= right or top >= bottom:
-            without += 1
-            continue
-        inside = labels[top:bottom, left:right]
-        inside[inside == 0] = IGNORE
+        else:
+            inside = labels[pixels]
+            inside[inside == BACKGROUND] = IGNORE
     return without
 
 
@@ -73,16 +79,13 @@ def visibility(paints: Sequence[Paint], boxes: NDArray[np.int64], overlap: Overl
         return Visibility()
     hidden: dict[int, int] = {}
     mostly: dict[int, int] = {}
-    left, top, right, bottom = boxes[order].T
-    meet = (left[:, None] < right) & (left < right[:, None]) & (top[:, None] < bottom) & (top < bottom[:, None])
+    own_boxes = boxes[order]
     classes = np.array([paints[index].class_index for index in order])
-    above = meet & (classes[:, None] != classes) if overlap == "ignore" else np.triu(meet, 1)
     sizes = np.array([paints[index].span.size for index in order])
-    # Only who could lose nine tenths of its pixels is looked at: under the default rule hardly any.
-    for place in ((above * sizes).sum(axis=1) >= (1 - _MOSTLY) * sizes).nonzero()[0].tolist():
+    for place, above in _perhaps_hidden(own_boxes, classes, sizes, overlap):
         span = paints[order[place]].span
         rest = span.covered.copy()
-        for other in above[place].nonzero()[0].tolist():
+        for other in above:
             cover = paints[order[other]].span
             start, stop = max(span.start, cover.start), min(span.stop, cover.stop)
             if start < stop:
@@ -92,6 +95,28 @@ def visibility(paints: Sequence[Paint], boxes: NDArray[np.int64], overlap: Overl
             counted = mostly if left_px else hidden
             counted[int(classes[place])] = counted.get(int(classes[place]), 0) + 1
     return Visibility(hidden, mostly)
+
+
+def _perhaps_hidden(
+    boxes: NDArray[np.int64], classes: NDArray[np.int64], sizes: NDArray[np.int64], overlap: Overlap
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield who may lose nine tenths of its pixels, and the objects whose boxes meet it from above.
+
+    All are in painting order. Under the default rule that is hardly any object.
+    """
+    left, top, right, bottom = boxes.T
+    for start in range(0, len(boxes), _BLOCK):
+        own = slice(start, start + _BLOCK)
+        above = (left[own, None] < right) & (left < right[own, None])
+        above &= (top[own, None] < bottom) & (top < bottom[own, None])
+        # Under `ignore`, objects of two classes take the pixels from each other; else the later takes them.
+        above &= classes[own, None] != classes if overlap == "ignore" else _later(start, above.shape)
+        for row in (above @ sizes >= (1 - _MOSTLY) * sizes[own]).nonzero()[0].tolist():
+            yield start + row, above[row].nonzero()[0].tolist()
+
+
+def _later(start: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return np.arange(shape[1]) > np.arange(start, start + shape[0])[:, None]
 
 
 def disagreements(

@@ -50,14 +50,13 @@ class RunLengths(msgspec.Struct):
 class Shape(msgspec.Struct, frozen=True):
     """A checked segmentation: its span, its run lengths, and what was noticed on the way though it stays.
 
-    `normalized`: all of its coordinates lie between 0 and 1. `converted`: its form is not COCO's own.
+    `converted`: its form is not COCO's own.
     """
 
     span: Span
     counts: NDArray[np.int64]
     ignored_parts: int = 0
     clipped: bool = False
-    normalized: bool = False
     converted: bool = False
 
 
@@ -69,13 +68,10 @@ class Outline(msgspec.Struct, frozen=True):
     ignored_parts: int
     clipped: bool
     outside: bool
-    normalized: bool
     converted: bool
 
     def if_empty(self) -> str:
         """The reason to name if no pixel is painted."""
-        if self.normalized:
-            return "normalized_coordinates"
         zero_area = all(abs(_twice_area(part)) < 1e-6 for part in self.parts)  # but for rounding
         return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
 
@@ -209,13 +205,15 @@ def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_boun
     left, right = min(min(part[::2]) for part in whole), max(max(part[::2]) for part in whole)
     top, bottom = min(min(part[1::2]) for part in whole), max(max(part[1::2]) for part in whole)
     clipped = left < 0 or top < 0 or right > width or bottom > height
-    normalized = left >= 0 and top >= 0 and right <= 1 and bottom <= 1
+    # An object of one pixel, in the corner of the image, has whole numbers.
+    if 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1 and any(value % 1 for part in whole for value in part):
+        raise SegmentationDefect("normalized_coordinates")
     outside = right <= 0 or bottom <= 0 or left >= width or top >= height
     if clipped and drop_out_of_bounds:
         raise SegmentationDefect("outside_image" if outside else "out_of_bounds")
     encoded = coco_mask.frPyObjects(whole, height, width)
     united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside, normalized, converted)
+    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside, converted)
 
 
 def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
@@ -230,7 +228,7 @@ def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | Segme
     span = Span(start=int(counts[:first].sum()), covered=np.repeat(on_and_off, runs), size=int(runs[::2].sum()))
     if isinstance(checked, _Runs):
         return Shape(span, counts, converted=checked.converted)
-    return Shape(span, counts, checked.ignored_parts, checked.clipped, checked.normalized, checked.converted)
+    return Shape(span, counts, checked.ignored_parts, checked.clipped, checked.converted)
 
 
 def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.int64]:
