@@ -33,6 +33,10 @@ from cocoseg.core.files import write_json
 from cocoseg.filter.choose import FilterParams, filter_file
 
 PARAMS = FilterParams(
+    images="data/custom/images",
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     classes=("person", "bicycle", "car", "motorcycle", "airplane"),
     max_images=None,
     max_instances=10,

@@ -43,6 +43,9 @@ from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.tables import ImageRow, MaskRow
 
 PARAMS = MaskParams(
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     task="multiclass",
     overlap="last",
     priority=(),

@@ -3,10 +3,11 @@
 from typing import Any
 
 from cocoseg import paths
+from cocoseg.accounts import closing_line
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, read_table, write_json, write_table
-from cocoseg.core.stage import run
+from cocoseg.core.stage import run, say
 from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.mask.plots import write_plots, write_previews
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow
@@ -27,6 +28,8 @@ def main(params: MaskParams) -> None:
     write_json(paths.MASK_METRICS, masks.metrics)
     write_plots(paths.MASK_PLOTS, masks, read_json(paths.FILTER_METRICS, dict[str, Any]))
     write_previews(paths.MASK_PLOTS, masks, mapping, paths.IMAGES, paths.MASKS, params.gallery_images)
+    for line in [*masks.remarks, closing_line(masks.metrics)]:
+        say(line)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,9 @@ def test_real_annotations_of_all_80_classes_differ_in_no_pixel(tmp_path: Path, o
     mapping = map_categories(sorted(instances.categories, key=lambda category: category.id), "multiclass")
     assert len(mapping.classes) == 81
     params = MaskParams(
+        negatives="drop",
+        lost="ignore",
+        max_defects=1,
         task="multiclass",
         overlap=overlap,
         priority=("person", "dog", "car") if overlap == "priority" else (),
@@ -159,11 +162,11 @@ def test_real_annotations_of_all_80_classes_differ_in_no_pixel(tmp_path: Path, o
     for image in instances.images:
         own = [entry for entry in plain["annotations"] if entry["image_id"] == image.id]
         labels, owner = reference(
-            [ann_to_mask(entry["segmentation"], image.height, image.width) for entry in own],
+            [ann_to_mask(entry["segmentation"], *image.sides()) for entry in own],
             [class_of[entry["category_id"]] for entry in own],
             [rank_of[entry["category_id"]] for entry in own],
             [entry["iscrowd"] == 1 and crowd == "ignore" for entry in own],
-            (image.height, image.width),
+            image.sides(),
             overlap,
         )
         if not set(np.unique(labels).tolist()) - {0, 255}:

@@ -93,8 +93,7 @@ def test_an_address_with_a_secret_never_gets_into_dvc_lock(
 
     said = repository.dvc("repro", check=False)
 
-    stage = {"annotations": "download", "images": "download_images"}[key]
-    assert f"{stage}: params.yaml: {key} is an address on 127.0.0.1 with a user, password or query" in said
+    assert f"download: params.yaml: {key} is an address on 127.0.0.1 with a user, password or query" in said
     lines = [line for line in said.splitlines() if "params.yaml: " in line]
     assert "canary-" not in "".join(lines)
     repository.git("checkout", "--quiet", "params.yaml")
@@ -107,7 +106,8 @@ def test_a_mirror_with_a_password_and_a_signature_is_shown_without_them(tmp_path
     with LoopbackServer({}) as server:
         mirror = f"{server.url.replace('//', '//me:canary-word@')}/coco?signature=canary-word"
         environment = {"COCOSEG_COCO_URL": mirror, "COCOSEG_CACHE": str(tmp_path / "cache")}
-        status, lines = run_stage(tmp_path, "download", {"dataset": "coco2017-val", "annotations": ""}, environment)
+        params = {"dataset": "coco2017-val", "annotations": "", "images": ""}
+        status, lines = run_stage(tmp_path, "download", params, environment)
 
     assert status == 1
     assert lines[0].endswith(f"from {server.url}/coco")

@@ -1,10 +1,83 @@
 """Accounts of what a stage kept and dropped, by reason, so that nothing vanishes silently."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from msgspec import Meta
+
+from cocoseg.core.errors import CocosegError
+
+Lost = Literal["ignore", "background", "drop_image"]
+"""What becomes of an object whose annotation is broken."""
+Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
+
+_LISTED = 4  # reasons in a line
+
+
+class Defects(Protocol):
+    """Broken entries: how many, how many of each reason, and the first of each in words."""
+
+    @property
+    def defects(self) -> int: ...  # noqa: D102
+
+    @property
+    def dropped(self) -> Counter[str]: ...  # noqa: D102
+
+    @property
+    def first(self) -> dict[str, str]: ...  # noqa: D102
 
 
 def account(entries: int, dropped: Counter[str]) -> dict[str, Any]:
     """Return `{"input", "kept", "dropped": {reason: count}}` with input = kept + Σ dropped, and reasons sorted."""
     named = {reason: count for reason, count in sorted(dropped.items()) if count}
     return {"input": entries, "kept": entries - sum(named.values()), "dropped": named}
+
+
+def leading_defect(found: Defects) -> str:
+    """Return the commonest defect with its first example, in words; nothing if there is none."""
+    reasons = sorted(found.first, key=lambda reason: (-found.dropped[reason], reason))
+    return f"{found.dropped[reasons[0]]} {reasons[0]}, first: {found.first[reasons[0]]}" if reasons else ""
+
+
+def refuse_many_defects(found: Defects, entries: int, max_defects: float, place: str) -> None:
+    """Raise `CocosegError` if more than the share `max_defects` of the annotations of chosen classes are broken."""
+    if found.defects > max_defects * entries:
+        raise CocosegError(
+            f"{place}: {found.defects} of {entries} annotations of the chosen classes are broken: "
+            f"{leading_defect(found)}; max_defects allows {max_defects:g}; fix them, or raise it in params.yaml"
+        )
+
+
+def closing_line(metrics: Mapping[str, Any]) -> str:
+    """Return what a stage ends with: what it kept, what it dropped and why, and the first example of each defect."""
+    parts = []
+    for noun in ("annotations", "images"):
+        own = metrics[noun]
+        part = f"{own['kept']:,} of {own['input']:,} {noun} kept"
+        reasons = sorted(own["dropped"].items(), key=lambda item: (-item[1], item[0]))
+        if reasons:
+            listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:_LISTED])
+            part += f" (dropped: {listed}{', …' if len(reasons) > _LISTED else ''})"
+        parts.append(part)
+        for reason, example in own.get("first", {}).items():
+            count = own["dropped"][reason]
+            parts.append(f"{count:,} {noun if count > 1 else noun[:-1]} dropped as {reason}, first: {example}")
+        if own.get("converted"):
+            counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
+            parts.append(f"{noun} converted: {counts}")
+    return "; ".join([*parts, *_of_objects(metrics)])
+
+
+def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what became of objects without being dropped by choice."""
+    if negatives := metrics["images"].get("negatives"):
+        yield f"{negatives:,} images without an object of the chosen classes"
+    if lost := metrics.get("lost_objects"):
+        without = metrics.get("lost_without_box")
+        yield f"{lost:,} objects lost with their annotations" + (
+            f", {without:,} of them without a usable bbox" if without else ""
+        )
+    hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
+    if hidden or mostly:
+        yield f"{hidden:,} objects hidden by others, {mostly:,} mostly (see overlap)"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocoseg.coco.file_names import clashes, is_plain, is_safe, mask_name, same_name
+from cocoseg.coco.file_names import clashes, is_plain, is_safe, mask_name, own_numbers, same_name
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,8 @@ def test_images_clash_whose_masks_have_one_name_or_whose_file_would_be_where_a_f
         ("y.png", "Y.JPG", None),
         ("Y.JPG", "y.jpg/z/1.jpg", "Y.JPG"),
     ]
+
+
+def test_a_file_name_has_the_number_that_ends_it_unless_another_has_it_too() -> None:
+    assert own_numbers(["000000000139.jpg", "COCO_val2014_000000000042.jpg"]) == [139, 42]
+    assert own_numbers(["a/7.jpg", "b/07.png", "cat.jpg", "8_x.jpg", "9.jpg"]) == [None, None, None, None, 9]

@@ -195,7 +195,7 @@ def test_an_archive_without_the_member_or_that_is_none_is_one_line(tmp_path: Pat
 def test_the_stage_writes_the_drawn_sample_twice_alike(tmp_path: Path) -> None:
     raw = []
     for _ in range(2):
-        assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": ""}, {}) == (0, [])
+        assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": "", "images": ""}, {}) == (0, [])
         raw.append((tmp_path / "data/raw/instances.json").read_bytes())
 
     assert raw[0] == raw[1]
@@ -205,7 +205,7 @@ def test_the_stage_writes_the_drawn_sample_twice_alike(tmp_path: Path) -> None:
 def test_the_stage_without_a_network_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     with LoopbackServer({}) as server:
         url = server.url
-    params = {"dataset": "coco2017-val", "annotations": ""}
+    params = {"dataset": "coco2017-val", "annotations": "", "images": ""}
     environment = {"COCOSEG_COCO_URL": url, "COCOSEG_CACHE": str(tmp_path / "cache")}
 
     status, lines = run_stage(tmp_path, "download", params, environment)
@@ -219,7 +219,7 @@ def test_the_stage_without_a_network_is_one_line_and_writes_nothing(tmp_path: Pa
 
 
 def test_the_stage_refuses_an_unknown_dataset_with_the_known_ones(tmp_path: Path) -> None:
-    status, lines = run_stage(tmp_path, "download", {"dataset": "coco2018", "annotations": ""}, {})
+    status, lines = run_stage(tmp_path, "download", {"dataset": "coco2018", "annotations": "", "images": ""}, {})
 
     assert status == 1
     assert "params.yaml: dataset is 'coco2018'; expected one of " in lines[0]

@@ -235,7 +235,7 @@ def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Pat
 
 
 def test_the_stage_draws_the_sample_twice_alike(tmp_path: Path) -> None:
-    assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": ""}, {})[0] == 0
+    assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": "", "images": ""}, {})[0] == 0
     content = json.loads((tmp_path / "data/raw/instances.json").read_bytes())
     stage_folder(tmp_path, content["images"][:12])
     outputs = []

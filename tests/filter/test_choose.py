@@ -13,6 +13,10 @@ from cocoseg.filter.choose import FilterParams, filter_instances
 
 PLACE = Path("data/raw/instances.json")
 PARAMS = FilterParams(
+    images="data/custom/images",
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     classes=("cat", "dog"),
     max_images=None,
     max_instances=None,
@@ -274,3 +278,33 @@ def test_a_nan_outside_strings_costs_its_entry_and_one_inside_costs_nothing() ->
     instances, metrics = filter_instances(text.encode(), msgspec.structs.replace(PARAMS, min_area_px=1.0), PLACE)
     assert [entry.file_name for entry in instances.images] == ["1.jpg", "[NaN, Infinity].jpg"]
     assert metrics["annotations"]["dropped"] == {"bad_id": 1, "no_usable_area": 1}
+
+
+def test_ignored_regions_go_with_their_images_and_no_parameter_touches_them() -> None:
+    region = {"size": [6, 8], "counts": [0, 48]}
+    file = {
+        "images": [image(1), image(2), image(3), image(4) | {"id": "a text"}],
+        "annotations": [
+            annotation(1, 1),
+            annotation(2, 2),
+            annotation(3, 2),
+            annotation(4, 1) | {"image_id": "a text"},
+        ],
+        "categories": CATEGORIES,
+        "ignored_regions": [{"image_id": id_, "segmentation": region} for id_ in (1, 2, 3, "a text", 9)],
+    }
+    params = msgspec.structs.replace(PARAMS, crowd="drop", lost="background", max_instances=1)
+
+    instances, metrics = filter_instances(json.dumps(file).encode(), params, PLACE)
+
+    assert metrics["images"]["dropped"] == {"too_many_instances": 1, "no_annotation": 1}
+    assert [one.image_id for one in instances.ignored_regions] == [one.id for one in instances.images]
+    assert json.loads(bytes(instances.ignored_regions[0].segmentation)) == region
+
+
+def test_ignored_regions_of_another_form_are_one_line() -> None:
+    file = {"images": [image(1)], "annotations": [annotation(1, 1)], "categories": CATEGORIES, "ignored_regions": [7]}
+    with pytest.raises(
+        CocosegError, match=r"instances\.json: ignored_regions: Expected .*; expected a list of image_id"
+    ):
+        filter_instances(json.dumps(file).encode(), PARAMS, PLACE)

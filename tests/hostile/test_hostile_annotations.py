@@ -130,7 +130,7 @@ COUNTED: list[tuple[str, bytes, str]] = [
 
 
 def download_and_filter(sandbox: Sandbox, annotations: Path, *, process: bool = False) -> tuple[int, str]:
-    params = {"dataset": "custom", "annotations": str(annotations)}
+    params = {"dataset": "custom", "annotations": str(annotations), "images": ""}
     status, line = sandbox.stage("download", params, process=process)
     return (status, line) if status else sandbox.stage("filter", FILTER, process=process)
 
@@ -327,7 +327,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize(("what", "text", "line"), [(key, *value) for key, value in PARAMETERS.items()])
 def test_parameters_that_are_none_are_one_line(sandbox: Sandbox, what: str, text: str, line: str) -> None:
-    status, seen = sandbox.stage("download", {"annotations": "", "dataset": ""}, text=text)
+    status, seen = sandbox.stage("download", {"annotations": "", "dataset": "", "images": ""}, text=text)
 
     assert status == 1
     assert line in seen
@@ -338,7 +338,7 @@ def test_parameters_that_are_none_are_one_line(sandbox: Sandbox, what: str, text
 def test_a_value_of_billions_of_entries_is_shown_in_short(sandbox: Sandbox) -> None:
     lists = laughs(30).partition("\nannotations")[0].replace("\n", ", ")
     text = f"dataset: {{{lists}}}\nannotations: ''\n"
-    status, seen = sandbox.stage("download", {"annotations": "", "dataset": ""}, text=text)
+    status, seen = sandbox.stage("download", {"annotations": "", "dataset": "", "images": ""}, text=text)
 
     assert status == 1
     assert seen.startswith("params.yaml: dataset is {'a0': ['ha'], 'a1': [[...], [...], ")

@@ -28,7 +28,7 @@ METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
 def custom(sandbox: Sandbox, url: str, *, process: bool = False) -> tuple[int, str]:
-    return sandbox.stage("download", {"dataset": "custom", "annotations": url}, process=process)
+    return sandbox.stage("download", {"dataset": "custom", "annotations": url, "images": ""}, process=process)
 
 
 _PLAIN = "another host without https, which cannot be verified; this is not followed"
@@ -308,7 +308,7 @@ def mirrored(
     monkeypatch.setitem(NAMED, "coco2017-val", dataset)
     with LoopbackServer({"annotations/a.zip": data}) as server:
         monkeypatch.setenv("COCOSEG_COCO_URL", server.url)
-        status, line = sandbox.stage("download", {"dataset": "coco2017-val", "annotations": ""})
+        status, line = sandbox.stage("download", {"dataset": "coco2017-val", "annotations": "", "images": ""})
         return status, line.replace(server.url, "http://127.0.0.1:8000")
 
 
@@ -350,7 +350,7 @@ def test_a_mirror_that_has_a_smaller_archive_is_one_line_of_the_script(
 ) -> None:
     with LoopbackServer({"annotations/annotations_trainval2017.zip": PLAIN}) as server:
         monkeypatch.setenv("COCOSEG_COCO_URL", server.url)
-        params = {"dataset": "coco2017-val", "annotations": ""}
+        params = {"dataset": "coco2017-val", "annotations": "", "images": ""}
         status, line = sandbox.stage("download", params, process=True)
         sandbox.tell("archive", "a mirror with another archive", line.replace(server.url, "http://127.0.0.1:8000"))
     assert status == 1

@@ -12,10 +12,14 @@ import pytest
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Category, Instances
 from cocoseg.core.errors import CocosegError
-from cocoseg.mask.masks import MaskParams, Masks, priority_ranks, write_masks
+from cocoseg.mask.gather import Masks
+from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
 from cocoseg.tables import ImageRow
 
 PARAMS = MaskParams(
+    negatives="drop",
+    lost="ignore",
+    max_defects=1,
     task="multiclass",
     overlap="last",
     priority=(),
@@ -42,13 +46,19 @@ def annotation(annotation_id: int, image_id: int, segmentation: Any, category_id
 
 
 def write(
-    folder: Path, annotations: list[Any], images: int = 1, status: dict[int, str] | None = None, **changes: Any
+    folder: Path,
+    annotations: list[Any],
+    images: int = 1,
+    status: dict[int, str] | None = None,
+    regions: tuple[Any, ...] = (),
+    **changes: Any,
 ) -> Masks:
     params = msgspec.structs.replace(PARAMS, **changes)
     file = {
         "images": [{"id": n, "file_name": f"sub/{n}.jpg", "width": 4, "height": 4} for n in range(1, images + 1)],
         "annotations": annotations,
         "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
+        "ignored_regions": [{"image_id": 1, "segmentation": region} for region in regions],
     }
     instances = msgspec.json.decode(json.dumps(file).encode(), type=Instances)
     rows = [
@@ -184,3 +194,22 @@ def test_what_was_clipped_is_counted_in_an_image_that_goes_too(tmp_path: Path) -
     masks = write(tmp_path, [annotation(1, 1, LEFT), crowd], images=2)
     assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}
     assert (masks.metrics["annotations"]["clipped"], masks.metrics["annotations"]["ignored_parts"]) == (1, 1)
+
+
+@pytest.mark.parametrize("crowd", ["ignore", "drop", "keep"])
+@pytest.mark.parametrize("lost", ["ignore", "background", "drop_image"])
+def test_an_ignored_region_is_255_where_nothing_paints_whatever_the_parameters(
+    tmp_path: Path, crowd: str, lost: str
+) -> None:
+    upper = {"size": [4, 4], "counts": [0, 2, 2, 2, 2, 2, 2, 2, 2]}  # down the columns: the two upper rows
+    masks = write(tmp_path, [annotation(1, 1, LEFT)], regions=(upper,), crowd=crowd, lost=lost, instance_masks=True)
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 255, 255]] * 2 + [[1, 1, 0, 0]] * 2
+    assert read(tmp_path / "instance_masks/sub/1.png") == [[1, 1, 0, 0]] * 4
+    assert masks.metrics["contested_share"] == 0
+    assert masks.metrics["lost_objects"] == 0
+    assert masks.metrics["annotations"]["kept"] == 1
+
+
+def test_an_ignored_region_that_is_not_of_its_image_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CocosegError, match=r"sub/1\.jpg: an ignored region: rle_of_wrong_size; run: dvc repro -f down"):
+        write(tmp_path, [annotation(1, 1, LEFT)], regions=({"size": [4, 5], "counts": [0, 20]},))

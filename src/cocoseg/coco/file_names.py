@@ -1,8 +1,10 @@
 """File names, and names of classes, that come from a stranger's annotations."""
 
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 # Windows opens a device for these, whatever their extension.
@@ -12,10 +14,13 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 # Control characters, lone surrogates, Unicode's own line ends, and what turns the direction of the text after it.
 _CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _UNREADABLE = re.compile(f"[{_CONTROLS}]")
-# What Windows forbids, too.
-_FORBIDDEN = re.compile(f'[\\\\:*?"<>|{_CONTROLS}]')
+# What Windows forbids, too; of these a colon, as in a time of day, is common elsewhere.
+_FORBIDDEN = re.compile(rf'[\\*?"<>|{":" if os.name == "nt" else ""}{_CONTROLS}]')
+_DRIVE = re.compile("[A-Za-z]:")
 # As most names are; no device's is as long.
 _PLAIN = re.compile(r"[0-9A-Za-z_]{8,120}\.[0-9A-Za-z]{1,8}")
+# COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
+_NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")
 _LONGEST_BYTES = 1000  # a path may have 4,096 bytes, folders before and temporary names included
 _LONGEST_LABEL = 100
 _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary name beside it
@@ -24,15 +29,17 @@ _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary
 def is_safe(file_name: str) -> bool:
     """Whether a `file_name` names a place below the image folder, on every system, in one line of text.
 
-    Sub-folders, spaces and Unicode are fine; climbing, absolute paths, drives, device names and control characters
-    are not.
+    Sub-folders, spaces and Unicode are fine, and a colon but on Windows; climbing, absolute paths, drives, device names
+    and control characters are not.
     """
     if _PLAIN.fullmatch(file_name):
         return True
     parts = file_name.split("/")
     if len(file_name.encode("utf-8", "surrogatepass")) > _LONGEST_BYTES:
         return False
-    return not _FORBIDDEN.search(file_name) and all(
+    if _FORBIDDEN.search(file_name) or _DRIVE.match(file_name):
+        return False
+    return all(
         part not in ("", ".", "..")
         and part[-1] not in ". "
         and part.partition(".")[0].strip().casefold() not in _DEVICES
@@ -79,3 +86,11 @@ def clashes(
         file = next((file for file in written(name) if same_name(file) in folders), None)
         if file is not None:
             yield name, folders[same_name(file)], file
+
+
+def own_numbers(names: Sequence[str]) -> list[int | None]:
+    """Return the number that each file name ends in, as COCO's do; `None` for a name without one, or one it shares."""
+    found = [_NUMBERED.fullmatch(name) for name in names]
+    numbers = [int(number[1]) if number else None for number in found]
+    shared = Counter(numbers)
+    return [number if shared[number] == 1 else None for number in numbers]

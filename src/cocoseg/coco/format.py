@@ -13,16 +13,26 @@ _PIECE = 10_000  # annotations
 
 
 class Image(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One image; sizes in pixels. The optional fields hold what the file has: exporters differ in their types."""
+    """One image; sizes in pixels, `None` where only the image file tells them.
+
+    The optional fields hold what the file has: exporters differ in their types. `original_id` is an id that is a text.
+    """
 
     id: int
     file_name: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
     license: Any = None
     coco_url: Any = None
     flickr_url: Any = None
     date_captured: Any = None
+    original_id: str | None = None
+
+    def sides(self) -> tuple[int, int]:
+        """Return height and width in pixels, once the image file has told them if the annotations do not."""
+        assert self.height is not None
+        assert self.width is not None
+        return self.height, self.width
 
 
 class Annotation(msgspec.Struct, kw_only=True, gc=False):
@@ -45,14 +55,30 @@ class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
     supercategory: Any = None
 
 
+class LostObject(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """An object whose annotation is broken: it is there, and nobody can say what it paints. `bbox` as in the file."""
+
+    image_id: int
+    bbox: Raw | UnsetType = UNSET
+
+
+class IgnoredRegion(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """A region of an image where nobody says what there is: 255 where no annotation paints. `segmentation`: RLE."""
+
+    image_id: int
+    segmentation: Raw
+
+
 class Instances(msgspec.Struct, kw_only=True):
-    """A whole annotations file."""
+    """A whole annotations file, the objects that were lost on the way to it, and regions that are ignored."""
 
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+    lost: list[LostObject] = []
+    ignored_regions: list[IgnoredRegion] = []
 
 
 def encoded(instances: Instances) -> Iterator[bytes]:
@@ -63,7 +89,8 @@ def encoded(instances: Instances) -> Iterator[bytes]:
     for start in range(0, len(instances.annotations), _PIECE):
         piece = encode(instances.annotations[start : start + _PIECE])
         yield b"," * bool(start) + piece[1:-1]
-    yield b'],"categories":%b}' % encode(instances.categories)
+    yield b'],"categories":%b,"lost":%b,' % (encode(instances.categories), encode(instances.lost))
+    yield b'"ignored_regions":%b}' % encode(instances.ignored_regions)
 
 
 # What msgspec raises for an entry that is not of its type, or holds bytes that are no text.

@@ -16,6 +16,7 @@ from cocoseg.coco.format import without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
+from cocoseg.download.label_maps import instances_of_maps
 from cocoseg.download.remote.cache import archive_path, gigabytes, require_room
 from cocoseg.download.remote.catalog import NAMED, DatasetName, NamedDataset, coco_url
 from cocoseg.download.remote.source import MOST_BYTES, Source, local_path, refuse_secrets
@@ -36,9 +37,11 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: DatasetName
     annotations: str
+    images: str
 
     def __post_init__(self) -> None:
         refuse_secrets("annotations", self.annotations)
+        refuse_secrets("images", self.images)
 
 
 def instances_json(params: DownloadParams) -> bytes:
@@ -47,15 +50,34 @@ def instances_json(params: DownloadParams) -> bytes:
         case "sample":
             return draw_annotations()
         case "custom":
+            folder = local_path(params.annotations)
+            if folder is not None and folder.is_dir():
+                return instances_of_maps(folder, _local_images(params.images))
             return custom_instances(params.annotations)
         case name:
             return named_instances(NAMED[name])
+
+
+def _local_images(location: str) -> Path:
+    """Return the folder of the images of label maps."""
+    folder = local_path(location)
+    if folder is None:
+        raise CocosegError(
+            f"params.yaml: images is {without_secrets(location)}; expected a local folder, as annotations names label "
+            "maps, and file names say which is of which image; download the images, and name their folder"
+        )
+    return folder
 
 
 def custom_instances(location: str) -> bytes:
     """Return the annotations file at a local path or a URL, verified and unchanged but for a byte order mark."""
     path = local_path(location)
     if path is None:
+        if location.endswith("/"):
+            raise CocosegError(
+                f"{without_secrets(location)}: a folder of another machine; expected a COCO instances JSON, or a local "
+                "folder of label maps; download it, and name the local folder"
+            )
         with Source(location) as source:
             raw = source.fetch()
     else:

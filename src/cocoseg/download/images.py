@@ -42,7 +42,8 @@ _STATUS_OF_ERRNO: dict[int | None, Status] = {
     errno.EFBIG: "too_large",
 }
 
-_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs; an estimate for files of unknown size
+_BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
+_USUAL_PIXELS = 640 * 480  # of an image whose size the annotations do not say
 
 
 class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,8 +257,9 @@ def _header(data: bytes | None) -> Header | None:
 
 
 def _estimated_bytes(images: Sequence[Image]) -> int:
-    # A file that declares more pixels is not fetched to its end.
-    return round(sum(min(image.width * image.height, MOST_PIXELS) for image in images) * _BYTES_PER_PIXEL)
+    # What more pixels than that declare is not fetched to its end.
+    pixels = (image.width * image.height if image.width and image.height else _USUAL_PIXELS for image in images)
+    return round(sum(min(own, MOST_PIXELS) for own in pixels) * _BYTES_PER_PIXEL)
 
 
 def _announce(text: str) -> None:

@@ -2,22 +2,46 @@
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
 
+from cocoseg.accounts import Lost, Share, refuse_many_defects
 from cocoseg.coco.file_names import clashes, mask_name
-from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, Instances, encoded
+from cocoseg.coco.format import (
+    UNREADABLE,
+    Annotation,
+    Category,
+    IgnoredRegion,
+    Image,
+    Instances,
+    LostObject,
+    encoded,
+)
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import Mapped, mapped, release, whole_file
-from cocoseg.filter.entries import Entries, Ledger, OnDefect, read_entries, readable_or_null, sound_entries
+from cocoseg.filter.entries import (
+    AnnotationEntry,
+    CategoryEntry,
+    Entries,
+    ImageEntry,
+    Ledger,
+    OnDefect,
+    annotation_keys,
+    entries_of,
+    read_entries,
+    readable_or_null,
+    region_entries,
+)
+from cocoseg.filter.tidy import AnnotationIds, Numbers, TidyImages, key_of, tidy_categories, tidy_crowd, tidy_images
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
 _LISTED = 254  # names in a line
+_LEADING = 2  # reasons in the line that says why nothing is left
 RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
 
 
@@ -29,8 +53,12 @@ class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
     max_instances: Count | None
     min_area_px: Annotated[float, Meta(ge=0, le=1e12, extra_json_schema={"examples": [100]})] | None
     licenses: tuple[int, ...] | None
+    negatives: Literal["drop", "keep"]
     data_seed: int
     crowd: Literal["ignore", "drop", "keep"]
+    images: str
+    lost: Lost
+    max_defects: Share
     on_defect: OnDefect
 
 
@@ -50,44 +78,50 @@ def filter_file(source: Path, target: Path, params: FilterParams) -> dict[str, A
 
 
 def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[Instances, dict[str, Any]]:
-    """The chosen part of an annotations file, and the metrics that account for the rest.
+    """Return the chosen part of an annotations file, and the metrics that account for the rest.
 
     Images come in the order of their ids, annotations in the order of the file, categories in the order of the classes.
     `place` names the file in errors. Raises `CocosegError` if a class is unknown, nothing is left, two images would
-    share a mask, or with `on_defect: fail` at the first bad entry.
+    share an id or a mask, too many annotations are broken, or with `on_defect: fail` at the first bad entry.
     """
     file = read_entries(raw, place)
-    _refuse_shared_ids(file.categories, place)
     ledgers = _ledgers(file, params, place)
-    every_category = list(sound_entries(file.categories, Category, ledgers.categories))
-    categories = chosen_categories(every_category, params.classes, place)
-    images = list(sound_entries(file.images, Image, ledgers.images))
-    kept_of_image, annotated_ids = _annotations_by_image(
-        sound_entries(file.annotations, Annotation, ledgers.annotations),
-        [image.id for image in images],
-        _Categories({one.id for one in every_category}, {one.id for one in categories}),
-        ledgers,
-        params,
-    )
-    available = _available_images(images, kept_of_image, annotated_ids, ledgers, params)
-    chosen = _first_images(available, kept_of_image, ledgers, params)
+    images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
+    keys = list(annotation_keys(file.annotations))
+    categories = _chosen(file.categories, {key_of(category_id) for _, category_id in keys}, params, ledgers, place)
+    ids = AnnotationIds(key_of(id_) for id_, _ in keys)
+    del keys
+    found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
+    refuse_many_defects(ledgers.annotations, found.of_chosen_classes, params.max_defects, str(place))
+    available = _available_images(images.images, found, ledgers, params)
+    chosen = _first_images(available, found.kept, ledgers, params)
     if not chosen:
         raise CocosegError(_nothing_left(place, ledgers.images, ledgers.annotations))
     _refuse_shared_masks(chosen, place)
-    kept = [annotation for image in chosen for annotation in kept_of_image[image.id]]
-    metrics = {
-        "images": {"requested": params.max_images, "available": len(available), **ledgers.images.account()},
-        "annotations": ledgers.annotations.account(),
-        "categories": ledgers.categories.account(),
-        "classes": _class_counts(categories, kept),
-    }
+    kept = [annotation for image in chosen for annotation in found.kept[image.id]]
+    chosen_ids = {image.id for image in chosen}
+    lost = [one for one in found.lost if one.image_id in chosen_ids]
     instances = Instances(
         info=readable_or_null(file.info),
         licenses=readable_or_null(file.licenses),
         images=chosen,
         annotations=kept,
-        categories=categories,
+        categories=categories.chosen,
+        lost=lost,
+        ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
+    metrics = {
+        "images": {
+            "requested": params.max_images,
+            "available": len(available),
+            "negatives": sum(not found.kept[image.id] for image in chosen),
+            **ledgers.images.account(),
+        },
+        "annotations": ledgers.annotations.account(),
+        "categories": ledgers.categories.account(),
+        "lost_objects": len(lost),
+        "classes": _class_counts(categories.chosen, kept),
+    }
     return instances, metrics
 
 
@@ -97,72 +131,167 @@ class _Ledgers(NamedTuple):
     annotations: Ledger
 
 
-def _ledgers(file: Entries[Any], params: FilterParams, place: Path) -> _Ledgers:
+def _ledgers(file: Entries, params: FilterParams, place: Path) -> _Ledgers:
     lists = {"category": file.categories, "image": file.images, "annotation": file.annotations}
     return _Ledgers(*(Ledger(place, noun, len(entries), params.on_defect) for noun, entries in lists.items()))
 
 
 class _Categories(NamedTuple):
-    """Category ids: of the file, and of those that were chosen."""
+    """The chosen categories, their ids, and the numbers behind all ids of the file."""
 
-    known: set[int]
-    chosen: set[int]
+    chosen: list[Category]
+    ids: set[int]
+    numbers: Numbers
+    defective: dict[Any, str]
 
 
-def _annotations_by_image(
-    annotations: Iterable[Annotation],
-    image_ids: Sequence[int],
+def _chosen(
+    entries: list[CategoryEntry] | list[Raw], used: set[Any], params: FilterParams, ledgers: _Ledgers, place: Path
+) -> _Categories:
+    every, numbers, defective = tidy_categories(
+        entries_of(entries, CategoryEntry, ledgers.categories), used, ledgers.categories, place
+    )
+    # Many tools write a category "background" that no annotation names.
+    unused = {name for name in RESERVED_NAMES for one in every if one.name == name and one.id not in used}
+    named = [one for one in every if one.name not in unused or one.name in params.classes]
+    chosen = chosen_categories(named, params.classes, place)
+    return _Categories(chosen, {one.id for one in chosen}, numbers, defective)
+
+
+class _Sorted(NamedTuple):
+    """The annotations of a file: those kept of each image, the images that had any, and what was lost.
+
+    `of_chosen_classes`: how many are of the chosen classes, or of a class that cannot be told.
+    """
+
+    kept: dict[int, list[Annotation]]
+    annotated: set[int]
+    lost: list[LostObject]
+    lost_images: set[int]
+    of_chosen_classes: int
+
+
+def _sorted_annotations(
+    entries: list[AnnotationEntry] | list[Raw],
+    images: TidyImages,
     categories: _Categories,
+    ids: AnnotationIds,
     ledgers: _Ledgers,
     params: FilterParams,
-) -> tuple[dict[int, list[Annotation]], set[int | None]]:
-    """Return the kept annotations of each image, and the ids of all images that had any; count the others."""
-    kept_of_image: dict[int, list[Annotation]] = {image_id: [] for image_id in image_ids}
-    annotated_ids: set[int | None] = set()
-    for annotation in annotations:
-        own = kept_of_image.get(annotation.image_id)
-        if own is None:
-            reason = _without_its("image", annotation.image_id, ledgers.images)
-        else:
-            annotated_ids.add(annotation.image_id)
-            if annotation.category_id in categories.chosen:
-                reason = _annotation_reason(annotation, params)
-            elif annotation.category_id in categories.known:
-                reason = "class_not_chosen"
+) -> _Sorted:
+    """Sort the annotations out by image; count those that go."""
+    ledger, kept = ledgers.annotations, dict[int, list[Any]]((image.id, []) for image in images.images)
+    name_of = {image.id: image.file_name for image in images.images}
+    annotated: set[int] = set()
+    lost: list[LostObject] = []
+    relevant = 0
+    for position, entry in entries_of(entries, AnnotationEntry, ledger):
+        image_id = images.numbers.of(entry.image_id, "image_id", ledger)
+        category_id = categories.numbers.of(entry.category_id, "category_id", ledger)
+        if category_id is not None and category_id not in categories.ids:
+            if image_id is not None:
+                annotated.add(image_id)
+            ledger.dropped["class_not_chosen"] += 1
+            continue
+        relevant += 1
+        if image_id is None:
+            gone = images.defective.get(key_of(entry.image_id))
+            if gone:
+                ledger.dropped[f"image_{gone}"] += 1
             else:
-                reason = _without_its("category", annotation.category_id, ledgers.categories)
-            if not reason:
-                own.append(annotation)
-                continue
-        if reason in DEFECTS:
-            ledgers.annotations.count_defect(str(annotation.id), reason)
-        else:
-            ledgers.annotations.dropped[reason] += 1
-    return kept_of_image, annotated_ids | ledgers.annotations.images_of_dropped
+                ledger.count_defect("unknown_image", _named(entry, position), f"image_id is {entry.image_id!r}")
+            continue
+        annotated.add(image_id)
+        if ids.shared and ids.is_repeated(entry):
+            ledger.dropped["duplicate"] += 1
+            continue
+        choice = _choice(entry, params)
+        if choice:
+            ledger.dropped[choice] += 1
+            continue
+        defect = _category_defect(entry, categories) if category_id is None else _defect(entry, params)
+        if defect is not None:
+            reason, value = defect
+            ledger.count_defect(reason, f"{_named(entry, position)} of {name_of[image_id]}", value)
+            lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
+            continue
+        if type(entry.iscrowd) is not int:
+            entry.iscrowd = tidy_crowd(entry.iscrowd)
+            ledger.converted["iscrowd"] += 1
+        entry.id, entry.image_id, entry.category_id = ids.of(entry, ledger), image_id, category_id
+        kept[image_id].append(entry)
+    relevant += ledger.dropped["not_an_object"]
+    return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
 
 
-def _without_its(noun: str, id_: int, ledger: Ledger) -> str:
-    """Return the reason of an annotation whose image or category went, or never was."""
-    lost = ledger.dropped_ids.get(id_)
-    return f"{noun}_{lost}" if lost else f"unknown_{noun}"
+def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:
+    """Return the ignored regions of the chosen images: no parameter is about them."""
+    numbered = (
+        (images.numbers.get(key_of(id_)), region) for id_, region in region_entries(file.ignored_regions, place)
+    )
+    return [
+        IgnoredRegion(image_id=number, segmentation=region)
+        for number, region in numbered
+        if number is not None and number in chosen
+    ]
 
 
-def _available_images(
-    images: Sequence[Image],
-    kept_of_image: dict[int, list[Annotation]],
-    annotated_ids: set[int | None],
-    ledgers: _Ledgers,
-    params: FilterParams,
-) -> list[Image]:
-    """Return the images that may be chosen; count the others, which leave `kept_of_image`."""
+def _named(entry: AnnotationEntry, position: int) -> str:
+    return f"{entry.id}" if key_of(entry.id) is not None else f"at position {position}"
+
+
+def _choice(entry: AnnotationEntry, params: FilterParams) -> str:
+    """Return the parameter's reason why an annotation of a chosen class goes; nothing if it stays."""
+    if params.crowd == "drop" and tidy_crowd(entry.iscrowd) == 1:
+        return "crowd"
+    if params.min_area_px is None:
+        return ""
+    area = _area(entry)
+    return "below_min_area" if area is not None and area < params.min_area_px else ""
+
+
+def _area(entry: AnnotationEntry) -> float | None:
+    try:
+        return msgspec.json.decode(entry.area if entry.area is not UNSET else b"null", type=float)
+    except UNREADABLE:
+        return None
+
+
+def _category_defect(entry: AnnotationEntry, categories: _Categories) -> tuple[str, str]:
+    gone = categories.defective.get(key_of(entry.category_id))
+    return f"category_{gone}" if gone else "unknown_category", f"category_id is {entry.category_id!r}"
+
+
+def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
+    """Return what is broken about an annotation of a chosen class, and the value that shows it."""
+    if tidy_crowd(entry.iscrowd) is None:
+        return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
+    if entry.segmentation is UNSET:
+        return "missing_segmentation", ""
+    if memoryview(entry.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
+        content = b"".join(bytes(entry.segmentation).split())
+        if content == b"null":
+            return "null_segmentation", ""
+        if content in (b"[]", b"[[]]", b"{}", b'""'):
+            return "empty_segmentation", f"segmentation is {content.decode()}"
+    if params.min_area_px is not None and _area(entry) is None:
+        area = "missing" if entry.area is UNSET else bytes(entry.area)[:40].decode("utf-8", "replace")
+        return "no_usable_area", f"area is {area}"
+    return None
+
+
+def _available_images(images: Sequence[Image], found: _Sorted, ledgers: _Ledgers, params: FilterParams) -> list[Image]:
+    """Return the images that may be chosen; count the others, which leave `found.kept`."""
     available: list[Image] = []
     for image in images:
-        lacking = _image_reason(image, kept_of_image[image.id], annotated_ids, params)
+        lacking = _image_reason(image, found, params)
         if lacking is None:
             available.append(image)
         else:
             ledgers.images.dropped[lacking] += 1
-            ledgers.annotations.dropped[f"image_{lacking}"] += len(kept_of_image.pop(image.id))
+            gone = found.kept.pop(image.id)
+            if gone:
+                ledgers.annotations.dropped[f"image_{lacking}"] += len(gone)
     return available
 
 
@@ -209,75 +338,21 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
 
 
-# The reasons that speak of a broken file; the others are choices of the parameters.
-DEFECTS = frozenset(
-    {
-        "unknown_image",
-        "unknown_category",
-        "bad_iscrowd",
-        "missing_segmentation",
-        "null_segmentation",
-        "empty_segmentation",
-        "no_usable_area",
-    }
-)
-
-
-def _annotation_reason(annotation: Annotation, params: FilterParams) -> str:
-    """Why an annotation of a chosen class goes, or nothing."""
-    if annotation.iscrowd not in (0, 1):
-        return "bad_iscrowd"
-    if annotation.iscrowd == 1 and params.crowd == "drop":
-        return "crowd"
-    if annotation.segmentation is UNSET:
-        return "missing_segmentation"
-    if memoryview(annotation.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
-        content = b"".join(bytes(annotation.segmentation).split())
-        if content == b"null":
-            return "null_segmentation"
-        if content in (b"[]", b"{}", b'""'):
-            return "empty_segmentation"
-    return _area_reason(annotation, params.min_area_px)
-
-
-def _area_reason(annotation: Annotation, min_area_px: float | None) -> str:
-    if min_area_px is None:
-        return ""
-    try:
-        area = msgspec.json.decode(annotation.area if annotation.area is not UNSET else b"null", type=float)
-    except UNREADABLE:
-        return "no_usable_area"
-    return "below_min_area" if area < min_area_px else ""
-
-
-def _image_reason(
-    image: Image, kept: Sequence[Annotation], annotated_ids: set[int | None], params: FilterParams
-) -> str | None:
+def _image_reason(image: Image, found: _Sorted, params: FilterParams) -> str | None:
+    kept = found.kept[image.id]
     if params.licenses is not None and image.license not in params.licenses:
         return "license"
-    if image.id not in annotated_ids:
-        return "no_annotation"
-    if not any(annotation.iscrowd == 0 or params.crowd == "keep" for annotation in kept):
+    if params.lost == "drop_image" and image.id in found.lost_images:
+        return "lost_object"
+    # An image that lost an object is never one without objects.
+    negative = params.negatives == "keep" and image.id not in found.lost_images
+    if image.id not in found.annotated:
+        return None if negative else "no_annotation"
+    if not negative and not any(annotation.iscrowd == 0 or params.crowd == "keep" for annotation in kept):
         return "no_kept_annotation"
     if params.max_instances is not None and len(kept) > params.max_instances:
         return "too_many_instances"
     return None
-
-
-def _refuse_shared_ids(categories: Sequence[Raw], place: Path) -> None:
-    """Of two categories with one id, which one an annotation means cannot be known; the same one twice is harmless."""
-    entries: dict[int, bytes] = {}
-    for raw in categories:
-        try:
-            category_id = msgspec.json.decode(raw, type=_Identified).id
-        except UNREADABLE:
-            continue
-        if entries.setdefault(category_id, bytes(raw)) != bytes(raw):
-            raise CocosegError(f"{place}: two categories have the id {category_id}; give each an id of its own")
-
-
-class _Identified(msgspec.Struct):
-    id: int
 
 
 def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
@@ -291,15 +366,30 @@ def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
         raise CocosegError(f"{place}: {found}; rename one of them")
 
 
-def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:
-    def listed(ledger: Ledger) -> str:
-        return ", ".join(f"{count} {reason}" for reason, count in ledger.dropped.most_common() if count) or "none"
+# The way out of a reason of choice.
+_WAYS_OUT = {
+    "class_not_chosen": "choose other classes",
+    "crowd": "set crowd: keep",
+    "image_no_kept_annotation": "set crowd: keep",  # what such an image still has are crowds
+    "below_min_area": "lower min_area_px",
+    "license": "allow more licenses",
+    "too_many_instances": "raise max_instances",
+    "lost_object": "set lost: ignore",
+    "no_annotation": "check that annotations name these images, or set negatives: keep",
+}
 
-    return (
-        f"{place}: no image is left of {images.input} (dropped: {listed(images)}; "
-        f"annotations: {listed(annotations)}); loosen classes, crowd, licenses, max_instances or min_area_px in "
-        "params.yaml"
-    )
+
+def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:
+    """Return the line that says why no image is left: the leading reasons, and the way out of each."""
+    said: list[str] = []
+    ways_out: dict[str, None] = {}
+    for ledger, noun in ((images, "images"), (annotations, "annotations")):
+        reasons = [one for one in ledger.dropped.most_common() if one[0] in _WAYS_OUT or one[0] in ledger.first]
+        for reason, count in reasons[:_LEADING]:
+            example = f", first: {ledger.first[reason]}" if reason in ledger.first else ""
+            said.append(f"{count} of {ledger.input} {noun}: {reason}{example}")
+            ways_out[_WAYS_OUT.get(reason, "fix what is broken")] = None
+    return f"{place}: no image is left; {'; '.join(said)}; {', or '.join(ways_out)}"
 
 
 def _class_counts(categories: Sequence[Category], annotations: Sequence[Annotation]) -> dict[str, Any]:

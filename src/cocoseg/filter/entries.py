@@ -1,66 +1,124 @@
-"""The entries of an annotations file that nobody has checked: the sound ones, and why each of the others is none.
+"""The entries of an annotations file that nobody has checked, read as leniently as JSON allows.
 
 A bad entry costs itself and nothing else of the file.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from cocoseg.accounts import account
-from cocoseg.coco.file_names import is_plain, is_safe
-from cocoseg.coco.format import UNREADABLE, Annotation, Category, Image, without_non_finite
+from cocoseg.coco.format import UNREADABLE, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
 
-Entry = TypeVar("Entry", Image, Annotation, Category)
-AnnotationEntry = TypeVar("AnnotationEntry", Annotation, Raw)
 OnDefect = Literal["count", "fail"]
+Scalar = int | float | str | bool | None
 
-LONGEST_SIDE_PX = 65_500  # JPEG's own limit
+
+class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
+    """One image as tools write it."""
+
+    id: Scalar = None
+    file_name: Scalar = None
+    width: Scalar = None
+    height: Scalar = None
+    license: Any = None
+    coco_url: Any = None
+    flickr_url: Any = None
+    date_captured: Any = None
 
 
-class Entries(msgspec.Struct, Generic[AnnotationEntry]):
-    """An annotations file. Its annotations are read at once, as by far the most of it, where all are of their type."""
+class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
+    """One annotation as tools write it; its fields are in the order of `Annotation`, as which it is written."""
 
-    images: list[Raw]
+    id: Scalar = None
+    image_id: Scalar = None
+    category_id: Scalar = None
+    iscrowd: Scalar = 0
+    area: Raw | UnsetType = UNSET
+    bbox: Raw | UnsetType = UNSET
+    segmentation: Raw | UnsetType = UNSET
+
+
+class CategoryEntry(msgspec.Struct, kw_only=True):
+    """One category as tools write it."""
+
+    id: Scalar = None
+    name: Scalar = None
+    supercategory: Any = None
+
+
+Entry = TypeVar("Entry", ImageEntry, AnnotationEntry, CategoryEntry)
+
+
+class Entries(msgspec.Struct):
+    """An annotations file: each list of its type where all of it is, which reads far faster, else entry by entry."""
+
+    images: list[ImageEntry] | list[Raw]
+    annotations: list[AnnotationEntry] | list[Raw]
+    categories: list[CategoryEntry] | list[Raw]
+    info: Raw = Raw(b"null")
+    licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
+
+
+class _Typed(msgspec.Struct):
+    images: list[ImageEntry]
     annotations: list[AnnotationEntry]
+    categories: list[CategoryEntry]
+    info: Raw = Raw(b"null")
+    licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
+
+
+class _Untyped(msgspec.Struct):
+    images: list[Raw]
+    annotations: list[Raw]
     categories: list[Raw]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
+    ignored_regions: Raw = Raw(b"[]")
 
 
 class Ledger:
-    """What came in, and why some of it went: each entry is counted once, under its first reason."""
+    """What came in, and why some of it went: each entry is counted once, under its first reason.
+
+    `defects` counts those of `dropped` that are broken, `converted` what was accepted in another form than COCO's.
+    `first` is the first entry of each reason, in words.
+    """
 
     def __init__(self, place: Path, noun: str, entries: int, on_defect: OnDefect) -> None:
         self.input = entries
         self.dropped: Counter[str] = Counter()
-        self.dropped_ids: dict[int, str] = {}
-        self.images_of_dropped: set[int | None] = set()
+        self.converted: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self.defects = 0
         self._on_defect = on_defect
         self._place = place
         self._noun = noun
 
     def account(self) -> dict[str, Any]:
         """Return the counts for the metrics: input = kept + dropped."""
-        return account(self.input, self.dropped)
+        converted = {what: count for what, count in sorted(self.converted.items()) if count}
+        return {**account(self.input, self.dropped), "converted": converted, "first": dict(sorted(self.first.items()))}
 
-    def count_defect(self, name: str, reason: str, entry_id: int | None = None) -> None:
-        """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is «fail»."""
+    def count_defect(self, reason: str, name: str, found: str) -> None:
+        """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is "fail"."""
         self.dropped[reason] += 1
-        if entry_id is not None:
-            self.dropped_ids.setdefault(entry_id, reason)
+        self.defects += 1
+        example = f"{self._noun} {name}, {found}" if found else f"{self._noun} {name}"
+        self.first.setdefault(reason, example)
         if self._on_defect == "fail":
-            raise CocosegError(f"{self._place}: {self._noun} {name}: {reason}; fix it, or set on_defect: count")
+            raise CocosegError(f"{self._place}: {example}: {reason}; fix it, or set on_defect: count")
 
 
-def read_entries(raw: Mapped, place: Path) -> Entries[Annotation] | Entries[Raw]:
-    """The lists of an annotations file. Raises `CocosegError` if it is no JSON of that form.
+def read_entries(raw: Mapped, place: Path) -> Entries:
+    """Return the lists of an annotations file. Raises `CocosegError` if it is not JSON of that form.
 
     An entry that holds NaN or Infinity is judged like any other, see `without_non_finite`.
     """
@@ -77,87 +135,97 @@ def read_entries(raw: Mapped, place: Path) -> Entries[Annotation] | Entries[Raw]
         release(raw)
 
 
-def _decoded(raw: Mapped) -> Entries[Annotation] | Entries[Raw]:
+def _decoded(raw: Mapped | bytes) -> Entries:
+    found: _Typed | _Untyped
     try:
-        return msgspec.json.decode(raw, type=Entries[Annotation])
+        found = msgspec.json.decode(raw, type=_Typed)
     except (msgspec.ValidationError, UnicodeDecodeError):
-        return msgspec.json.decode(raw, type=Entries[Raw])
+        found = msgspec.json.decode(raw, type=_Untyped)
+    return Entries(**msgspec.structs.asdict(found))
 
 
-def readable_or_null(raw: Raw) -> Raw:
-    """A part of the file that nobody judges, or null if it cannot be read: later readers must not stumble over it."""
-    return raw if _is(raw, Any) else Raw(b"null")
+def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[tuple[int, Entry]]:
+    """Yield the position and the entry of each that is an object; the others are counted in the ledger.
 
-
-def sound_entries(entries: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[Entry]:
-    """The entries that are of their type and bear an id of their own; the others are named in the ledger.
-
-    `entries` is empty afterwards: what nobody keeps makes room as it goes.
+    A field that is not of its type is read as missing, or as the text "unreadable" where a missing one has a meaning.
+    The list is empty afterwards: what nobody keeps makes room as it goes.
     """
     decode = msgspec.json.Decoder(type_).decode
-    seen: set[int] = set()
-    entries.reverse()
-    while entries:
-        popped = entries.pop()
-        try:
-            entry = decode(popped) if isinstance(popped, Raw) else popped
-        except UNREADABLE:
-            defect, fields = _defect_of(popped, type_)
-            ledger.count_defect(_position(entries, ledger), defect, _whole_number(fields.get("id")))
-            ledger.images_of_dropped.add(_whole_number(fields.get("image_id")))
+    list_.reverse()
+    position = -1
+    while list_:
+        position += 1
+        popped = list_.pop()
+        if not isinstance(popped, Raw):
+            yield position, popped
             continue
-        reason = None if isinstance(entry, Annotation) else _content_defect(entry)
-        if reason is None and entry.id not in seen:
-            seen.add(entry.id)
-            yield entry
+        try:
+            yield position, decode(popped)
+        except UNREADABLE:
+            entry = _salvaged(popped, type_)
+            if entry is None:
+                found = bytes(memoryview(popped)[:40]).decode("utf-8", "replace")
+                ledger.count_defect("not_an_object", f"at position {position}", f"found {found}")
+            else:
+                yield position, entry
+
+
+class _Keys(msgspec.Struct):
+    id: Scalar = None
+    category_id: Scalar = None
+
+
+def annotation_keys(list_: list[AnnotationEntry] | list[Raw]) -> Iterator[tuple[Scalar, Scalar]]:
+    """Yield the id of each annotation, and that of its category; `None` for one that cannot be read."""
+    decode = msgspec.json.Decoder(_Keys).decode
+    for entry in list_:
+        if isinstance(entry, Raw):
+            try:
+                keys = decode(entry)
+            except UNREADABLE:
+                salvaged = _salvaged(entry, AnnotationEntry)
+                yield (None, None) if salvaged is None else (salvaged.id, salvaged.category_id)
+                continue
+            yield keys.id, keys.category_id
         else:
-            ledger.count_defect(_position(entries, ledger), reason or "duplicate_id", entry.id)
-            if isinstance(entry, Annotation):
-                ledger.images_of_dropped.add(entry.image_id)
+            yield entry.id, entry.category_id
 
 
-def _position(rest: Sequence[Any], ledger: Ledger) -> str:
-    return f"at position {ledger.input - len(rest) - 1}"
-
-
-def _content_defect(entry: Image | Category) -> str | None:
-    if isinstance(entry, Category):
-        return None if is_plain(entry.name) else "bad_name"
-    if not is_safe(entry.file_name):
-        return "unsafe_file_name"
-    return None if 1 <= entry.width <= LONGEST_SIDE_PX and 1 <= entry.height <= LONGEST_SIDE_PX else "bad_size"
-
-
-# The fields that an entry is judged by, and the reason that a wrong or missing one is counted under.
-_FIELDS: dict[type, dict[str, tuple[type, str]]] = {
-    Image: {
-        "id": (int, "bad_id"),
-        "file_name": (str, "bad_file_name"),
-        "width": (int, "bad_size"),
-        "height": (int, "bad_size"),
-    },
-    Annotation: {key: (int, f"bad_{key}") for key in ("id", "image_id", "category_id", "iscrowd")},
-    Category: {"id": (int, "bad_id"), "name": (str, "bad_name")},
-}
-
-
-def _defect_of(raw: Any, type_: type[Entry]) -> tuple[str, dict[str, Raw]]:
-    """Why an entry is not of its type, and what fields it has."""
+def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:
+    """Return an entry of those fields that can be read; `None` for what is not an object."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Raw])
     except UNREADABLE:
-        return "not_an_object", {}
-    bad = [reason for key, (kind, reason) in _FIELDS[type_].items() if not _is(fields.get(key), kind)]
-    return bad[0] if bad else "bad_entry", fields
+        return None
+    entry: Any = type_()
+    for field in msgspec.structs.fields(type_):
+        if field.name in fields:
+            try:
+                value = msgspec.json.decode(fields[field.name], type=field.type)
+            except UNREADABLE:
+                value = "unreadable" if field.name == "iscrowd" else field.default
+            setattr(entry, field.name, value)
+    found: Entry = entry
+    return found
 
 
-def _is(raw: Raw | None, type_: Any) -> bool:
+class _Region(msgspec.Struct, gc=False):
+    image_id: int | str
+    segmentation: Raw
+
+
+def region_entries(raw: Raw, place: Path) -> list[tuple[int | str, Raw]]:
+    """Return the image id and the segmentation of each ignored region, which the stage `download` wrote."""
     try:
-        msgspec.json.decode(raw if raw is not None else b"null", type=type_)
+        return [(one.image_id, one.segmentation) for one in msgspec.json.decode(raw, type=list[_Region])]
+    except UNREADABLE as error:
+        raise CocosegError(f"{place}: ignored_regions: {error}; expected a list of image_id and segmentation") from None
+
+
+def readable_or_null(raw: Raw) -> Raw:
+    """Return a part of the file that nobody judges, or null if it cannot be read: later readers must not stumble."""
+    try:
+        msgspec.json.decode(raw)
     except UNREADABLE:
-        return False
-    return True
-
-
-def _whole_number(raw: Raw | None) -> int | None:
-    return msgspec.json.decode(raw, type=int) if raw is not None and _is(raw, int) else None
+        return Raw(b"null")
+    return raw

@@ -25,9 +25,9 @@ _JPEG = b"\xff\xd8\xff"
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
 
-def most_bytes(width: int, height: int) -> int:
-    """Return how many bytes a file of `width` × `height` pixels may have."""
-    return min(width * height, MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
+def most_bytes(width: int | None, height: int | None) -> int:
+    """Return how many bytes a file of so many pixels may have; of an unknown size as many as any may have."""
+    return min((width or MOST_PIXELS) * (height or 1), MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
 def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:
@@ -64,20 +64,25 @@ def read_reduced_image(
     return read_image(data, width, height), 1
 
 
-def check_image(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """Check an image file from outside, and return its pixels as `read_image` does.
+def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[np.uint8]:
+    """Return the pixels of an image file from outside, as `read_image` gives them.
 
-    Accepts a still JPEG, PNG, WebP or BMP that has its end, and whose declared size is the annotated one (also rotated
-    by 90°, if EXIF explains it) and at most `MOST_PIXELS`. Checks this before the decoder sees the file: it fills
-    missing parts with gray in some formats, writes to standard error, and takes any memory that a file asks for.
+    A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
+    one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder
+    sees it, which fills what is missing with gray in some formats, talks on standard error, and would take any memory
+    that a file asks for.
     Raises `ImageDefect`.
     """
     header = read_header(data)
     if not header.complete:
         raise ImageDefect("truncated")
     stored = (header.width, header.height)
-    if stored not in ((width, height), (height, width)) or header.width * header.height > MOST_PIXELS:
+    if width is None or height is None:
+        width, height = stored
+    if stored not in ((width, height), (height, width)):
         raise ImageDefect("wrong_size")
+    if header.width * header.height > MOST_PIXELS:
+        raise ImageDefect("too_large")
     return read_image(data, width, height)
 
 

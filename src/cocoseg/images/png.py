@@ -23,6 +23,25 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", _deflate(scanlines)) + _chunk(b"IEND", b"")
 
 
+def as_gray(data: bytes) -> tuple[bytes, bytes]:
+    """Return a whole PNG of one channel as one of gray, and its palette, if any.
+
+    Decoders turn indices of a palette into colors; of the gray file they give the stored samples.
+    """
+    parts, palette, position = [_SIGNATURE], b"", len(_SIGNATURE)
+    while position < len(data):
+        length, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        content = data[position + 8 : position + 8 + length]
+        position += 12 + length
+        if name == b"PLTE":
+            palette = content
+        elif name == b"IHDR":
+            parts.append(_chunk(name, content[:9] + bytes([_GRAY]) + content[10:]))
+        elif name in (b"IDAT", b"IEND"):
+            parts.append(_chunk(name, content))
+    return b"".join(parts), palette
+
+
 def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
     """Return the filtered bytes of each row, (H, bytes), the PNG color type and the row filter."""
     height = pixels.shape[0]

@@ -1,29 +1,33 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta
+import numpy as np
+from msgspec import UNSET, Meta, Raw, UnsetType
 from tqdm import tqdm
 
-from cocoseg.accounts import account
+from cocoseg.accounts import Lost, Share
 from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping, Task
 from cocoseg.coco.file_names import mask_name
-from cocoseg.coco.format import Annotation, Image, Instances
+from cocoseg.coco.format import Annotation, IgnoredRegion, Image, Instances, LostObject
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
+from cocoseg.mask.gather import Masks, PaintedImage, gather
+from cocoseg.mask.objects import disagreements, ignore_boxes, pixels_of, visibility
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
-from cocoseg.mask.segmentation import SegmentationDefect, Shape, shapes_of
+from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
-from cocoseg.tables import ImageRow, InstanceRow, MaskRow, class_counts
+from cocoseg.tables import ImageRow
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
+_SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
 
 
@@ -34,42 +38,14 @@ class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
     overlap: Overlap
     priority: tuple[str, ...]
     crowd: Literal["ignore", "drop", "keep"]
+    negatives: Literal["drop", "keep"]
+    lost: Lost
+    max_defects: Share
     out_of_bounds: Literal["clip", "drop"]
     gallery_images: GalleryImages
     instance_masks: bool
     max_skipped: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
     on_defect: Literal["count", "fail"]
-
-
-class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one image and its annotations. `pixels`: of each value that its mask has; none if dropped."""
-
-    dropped: str | None
-    dropped_annotations: dict[str, int]
-    pixels: dict[int, int] = {}
-    instances: dict[int, int] = {}
-    numbered: tuple[int, ...] = ()
-    contested: int = 0
-    clipped: int = 0
-    ignored_parts: int = 0
-
-    def defects(self) -> dict[str, int]:
-        """What was wrong with its annotations, by reason."""
-        noted = {"clipped": self.clipped, "ignored_parts": self.ignored_parts}
-        return {**self.dropped_annotations, **{reason: count for reason, count in noted.items() if count}}
-
-
-class Masks(msgspec.Struct, frozen=True, kw_only=True):
-    """The tables and metrics of all images whose masks were written.
-
-    `defects`: of each image that has any, how many by reason: annotations dropped or clipped, parts ignored.
-    """
-
-    rows: list[MaskRow]
-    instance_rows: list[InstanceRow]
-    mask_of_image: dict[str, str]
-    defects: dict[str, dict[str, int]]
-    metrics: dict[str, Any]
 
 
 class Painter(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,72 +86,135 @@ def write_masks(
     painter = Painter(
         params=params,
         class_of_category={category.category_id: category.class_index for category in mapping.categories},
-        rank_of_category=priority_ranks(mapping, params.priority),
+        rank_of_category=priority_ranks(mapping, params.priority if params.overlap == "priority" else ()),
         masks=masks,
         instance_masks=instance_masks,
     )
-    status = {row.image_id: row.status for row in images}
+    rows = {row.image_id: row for row in images}
+    status = {image_id: row.status for image_id, row in rows.items()}
     _refuse_many_skipped(instances.images, status, params.max_skipped)
-    annotations: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
-    for annotation in instances.annotations:
-        annotations[annotation.image_id].append(annotation)
-    work = [(image, annotations[image.id], status.get(image.id, "missing")) for image in instances.images]
+    sized = [_sized(image, rows.get(image.id)) for image in instances.images]
+    annotations = _by_image(instances.images, instances.annotations)
+    lost = _by_image(instances.images, instances.lost)
+    regions = _by_image(instances.images, instances.ignored_regions)
+    work = [
+        (image, annotations[image.id], lost[image.id], regions[image.id], status.get(image.id, "missing"))
+        for image in sized
+    ]
     masks.mkdir(parents=True, exist_ok=True)
+    instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
-    gathered = _gather(painted, mapping, annotations)
+    gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
     converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
     gathered.metrics["images"]["converted"] = dict(sorted(converted.items()))
     return gathered
 
 
-def paint_image(painter: Painter, image: Image, annotations: Sequence[Annotation], status: str) -> PaintedImage:
-    """Paint one image and write its mask, and its instance map if asked for; files only if a class is painted."""
+class _OfImage(Protocol):
+    @property
+    def image_id(self) -> int: ...
+
+
+_Entry = TypeVar("_Entry", bound=_OfImage)
+
+
+def _by_image(images: Sequence[Image], entries: Iterable[_Entry]) -> dict[int, list[_Entry]]:
+    found: dict[int, list[_Entry]] = {image.id: [] for image in images}
+    for entry in entries:
+        found[entry.image_id].append(entry)
+    return found
+
+
+def _sized(image: Image, row: ImageRow | None) -> Image:
+    """Return an image of a known size: where the annotations say none, that of the file."""
+    if image.width is not None or row is None:
+        return image
+    return msgspec.structs.replace(image, width=row.width, height=row.height)
+
+
+def paint_image(
+    painter: Painter,
+    image: Image,
+    annotations: Sequence[Annotation],
+    lost: Sequence[LostObject],
+    regions: Sequence[IgnoredRegion],
+    status: str,
+) -> PaintedImage:
+    """Paint one image and write its mask, and its instance map if asked for; no file of an image that goes."""
     params = painter.params
     if status != "ok":
         if params.on_defect == "fail":
             raise CocosegError(f"{image.file_name}: {status}; fix it, or set on_defect: count")
         return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
     checked = _checked(painter, image, annotations)
+    checked.lost += [one.bbox for one in lost]
+    if params.lost == "drop_image" and checked.lost:
+        return checked.without_mask("lost_object")
     if params.instance_masks and len(checked.paints) > _MOST_INSTANCES:
         return checked.without_mask("too_many_instances")
-    maps = paint(checked.paints, image.height, image.width, params.overlap, instance_map=params.instance_masks)
+    height, width = image.sides()
+    paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
+    maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
+    without_box = ignore_boxes(maps.labels, checked.lost) if params.lost == "ignore" else 0
     pixels = label_pixels(maps.labels)
-    if not pixels.keys() - {BACKGROUND, IGNORE}:
+    negative = params.negatives == "keep" and not checked.lost
+    if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
     name = mask_name(image.file_name)
     write_bytes(painter.masks / name, encode_png(maps.labels))
     if maps.instances is not None:
         write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+    boxes = painted_boxes(checked.shapes, height, width) if checked.shapes else np.empty((0, 4), np.int64)
     return PaintedImage(
         dropped=None,
         dropped_annotations=dict(checked.dropped),
+        first=checked.first,
         pixels=pixels,
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
-        numbered=tuple(checked.ids[index] for index in maps.numbered) if params.instance_masks else (),
+        numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        clipped=checked.clipped,
-        ignored_parts=checked.ignored_parts,
+        visibility=visibility(checked.paints, boxes, params.overlap),
+        disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
+        lost=len(checked.lost),
+        lost_without_box=without_box,
+        **checked.notes(),
     )
 
 
-class _Checked(msgspec.Struct, kw_only=True):
-    """The annotations of one image: what they paint, with their ids, and why the others paint nothing."""
+def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
+    """Yield what paints 255 under all annotations. Raises `CocosegError`: `download` wrote these regions."""
+    for shape in shapes_of([one.segmentation for one in regions], *image.sides(), drop_out_of_bounds=False):
+        if isinstance(shape, SegmentationDefect):
+            raise CocosegError(f"{image.file_name}: an ignored region: {shape}; run: dvc repro -f download")
+        yield Paint(span=shape.span, class_index=IGNORE, ignored=True)
 
+
+class _Checked(msgspec.Struct, kw_only=True):
+    """The annotations of one image: those that paint, and why the others paint nothing.
+
+    `lost`: the boxes of objects whose annotation is broken.
+    """
+
+    kept: list[Annotation] = []
+    shapes: list[Shape] = []
     paints: list[Paint] = []
-    ids: list[int] = []
+    lost: list[Raw | UnsetType] = []
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
-    clipped: int = 0
-    ignored_parts: int = 0
+    first: dict[str, str] = {}
+
+    def notes(self) -> dict[str, Any]:
+        """Return what was noticed of annotations that stay."""
+        return {
+            "clipped": sum(shape.clipped for shape in self.shapes),
+            "ignored_parts": sum(shape.ignored_parts for shape in self.shapes),
+            "converted": sum(shape.converted for shape in self.shapes),
+        }
 
     def without_mask(self, reason: str) -> PaintedImage:
         """Return the outcome of an image that goes for this reason, and with it what could be painted."""
         self.dropped[f"image_{reason}"] += len(self.paints)
-        return PaintedImage(
-            dropped=reason,
-            dropped_annotations=dict(self.dropped),
-            clipped=self.clipped,
-            ignored_parts=self.ignored_parts,
-        )
+        dropped = {name: count for name, count in self.dropped.items() if count}
+        return PaintedImage(dropped=reason, dropped_annotations=dropped, first=self.first, **self.notes())
 
 
 def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) -> _Checked:
@@ -184,8 +223,7 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
     shapes = shapes_of(
         # `filter` dropped those without one
         [annotation.segmentation for annotation in annotations if annotation.segmentation is not UNSET],
-        image.height,
-        image.width,
+        *image.sides(),
         drop_out_of_bounds=params.out_of_bounds == "drop",
     )
     for annotation, shape in zip(annotations, shapes, strict=True):
@@ -196,10 +234,14 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
             )
         if isinstance(shape, SegmentationDefect):
             found.dropped[str(shape)] += 1
+            if defect:
+                found.first.setdefault(defect, _example(annotation, image))
+                # What lies outside of an image is not lost in it, unless its box says otherwise.
+                if defect != "outside_image" or pixels_of(annotation.bbox, *image.sides()):
+                    found.lost.append(annotation.bbox)
             continue
-        found.clipped += shape.clipped
-        found.ignored_parts += shape.ignored_parts
-        found.ids.append(annotation.id)
+        found.kept.append(annotation)
+        found.shapes.append(shape)
         found.paints.append(
             Paint(
                 span=shape.span,
@@ -211,6 +253,12 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
     return found
 
 
+def _example(annotation: Annotation, image: Image) -> str:
+    value = bytes(annotation.segmentation or b"")
+    shown = value[:_SHOWN_BYTES].decode("utf-8", "replace") + "…" * (len(value) > _SHOWN_BYTES)
+    return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}"
+
+
 def _defect(shape: Shape | SegmentationDefect) -> str:
     """Return what is broken about a shape, in words; nothing if it is sound, or goes by choice."""
     if isinstance(shape, SegmentationDefect):
@@ -218,7 +266,7 @@ def _defect(shape: Shape | SegmentationDefect) -> str:
     return "a part has under three points" if shape.ignored_parts else ""
 
 
-Work = tuple[Image, list[Annotation], str]
+Work = tuple[Image, list[Annotation], list[LostObject], list[IgnoredRegion], str]
 
 
 def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]:
@@ -259,72 +307,3 @@ def _refuse_many_skipped(images: Sequence[Image], status: dict[int, str], max_sk
             f"data/images.csv: {len(skipped)} of {len(images)} images are missing or broken, first {first}; "
             f"max_skipped allows {max_skipped:g}; fix them and run dvc repro -f download_images, or raise max_skipped"
         )
-
-
-def _gather(
-    painted: Sequence[tuple[Image, PaintedImage]],
-    mapping: CategoryMapping,
-    annotations: dict[int, list[Annotation]],
-) -> Masks:
-    """Return the tables and metrics of the painted images. Raises `CocosegError` if no mask is left."""
-    names = dict(enumerate(mapping.classes)) | {IGNORE: "ignore"}
-    category_of = {entry.id: entry.category_id for entries in annotations.values() for entry in entries}
-    rows = [row for image, outcome in painted for row in _mask_rows(image, outcome, names)]
-    metrics = _metrics([outcome for _, outcome in painted], rows, names.values(), len(category_of))
-    whole = [(image.file_name, outcome) for image, outcome in painted if not outcome.dropped]
-    return Masks(
-        rows=rows,
-        instance_rows=[row for image, outcome in painted for row in _instance_rows(image, outcome, category_of)],
-        mask_of_image={name: mask_name(name) for name, _ in whole},
-        defects={name: defects for name, outcome in whole if (defects := outcome.defects())},
-        metrics=metrics,
-    )
-
-
-def _mask_rows(image: Image, outcome: PaintedImage, names: Mapping[int, str]) -> Iterator[MaskRow]:
-    for index in sorted(outcome.pixels.keys() | outcome.instances.keys()):
-        yield MaskRow(
-            image_id=image.id,
-            file_name=image.file_name,
-            class_index=index,
-            class_name=names[index],
-            instances=outcome.instances.get(index, 0),
-            pixels=outcome.pixels.get(index, 0),
-        )
-
-
-def _instance_rows(image: Image, outcome: PaintedImage, category_of: Mapping[int, int]) -> Iterator[InstanceRow]:
-    for number, annotation_id in enumerate(outcome.numbered, start=1):
-        yield InstanceRow(
-            image_id=image.id,
-            file_name=image.file_name,
-            number=number,
-            annotation_id=annotation_id,
-            category_id=category_of[annotation_id],
-        )
-
-
-def _metrics(
-    outcomes: Sequence[PaintedImage], rows: Sequence[MaskRow], names: Iterable[str], annotations: int
-) -> dict[str, Any]:
-    """Return `metrics/mask.json`; `annotations` is how many came in."""
-    images: Counter[str] = Counter(outcome.dropped for outcome in outcomes if outcome.dropped is not None)
-    dropped: Counter[str] = Counter()
-    for outcome in outcomes:
-        dropped.update(outcome.dropped_annotations)
-    if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in (images + dropped).items())
-        raise CocosegError(f"data/filtered/instances.json: no mask is left of {len(outcomes)} images ({reasons})")
-    classes = class_counts(rows, names)
-    total = sum(totals["pixels"] for totals in classes.values())
-    return {
-        "images": account(len(outcomes), images),
-        "annotations": {
-            **account(annotations, dropped),
-            "clipped": sum(outcome.clipped for outcome in outcomes),
-            "ignored_parts": sum(outcome.ignored_parts for outcome in outcomes),
-        },
-        "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
-        "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
-        "classes": classes,
-    }

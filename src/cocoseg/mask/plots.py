@@ -8,7 +8,7 @@ from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import write_bytes, write_table
 from cocoseg.images.png import encode_png
 from cocoseg.mask.funnel import funnel
-from cocoseg.mask.masks import Masks
+from cocoseg.mask.gather import Masks
 from cocoseg.mask.previews import ClassShare, class_shares, most_defective, preview
 from cocoseg.pictures.gallery import chosen_images
 

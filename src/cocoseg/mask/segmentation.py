@@ -12,6 +12,8 @@ from msgspec import Raw
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from cocoseg.coco.format import UNREADABLE
+
 # pycocotools traces every pixel of an outline, so its time and memory grow with the coordinates.
 MOST_ABSURD_PX = 100_000.0
 LONGEST_OUTLINE_PX = 1_000_000.0
@@ -46,11 +48,16 @@ class RunLengths(msgspec.Struct):
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A checked segmentation: its span, and what was noticed on the way though it stays."""
+    """A checked segmentation: its span, its run lengths, and what was noticed on the way though it stays.
+
+    `converted`: its form is not COCO's own.
+    """
 
     span: Span
+    counts: NDArray[np.int64]
     ignored_parts: int = 0
     clipped: bool = False
+    converted: bool = False
 
 
 class Outline(msgspec.Struct, frozen=True):
@@ -61,6 +68,7 @@ class Outline(msgspec.Struct, frozen=True):
     ignored_parts: int
     clipped: bool
     outside: bool
+    converted: bool
 
     def if_empty(self) -> str:
         """The reason to name if no pixel is painted."""
@@ -68,8 +76,13 @@ class Outline(msgspec.Struct, frozen=True):
         return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
 
 
-# What msgspec raises for what is not of a type, or holds bytes that are no text.
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+class _Runs(msgspec.Struct, frozen=True):
+    """Checked run lengths."""
+
+    counts: NDArray[np.int64]
+    converted: bool
+
+
 _POLYGONS = msgspec.json.Decoder(list[list[float]])
 _RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 
@@ -89,7 +102,7 @@ def shapes_of(
         if isinstance(entry, SegmentationDefect)
         else _shape(entry, next(decoded))
         if isinstance(entry, Outline)
-        else _shape(None, entry)
+        else _shape(entry, entry.counts)
         for entry in checked
     ]
 
@@ -134,16 +147,57 @@ def decompress(texts: Sequence[bytes]) -> list[NDArray[np.int64]]:
 
 def _checked(
     segmentation: Raw, height: int, width: int, drop_out_of_bounds: bool
-) -> Outline | NDArray[np.int64] | SegmentationDefect:
+) -> Outline | _Runs | SegmentationDefect:
     try:
-        if bytes(segmentation).lstrip()[:1] == b"{":
-            return _checked_run_lengths(segmentation, height, width)
-        return _outline(_checked_polygons(segmentation), height, width, drop_out_of_bounds)
+        return _strictly_checked(segmentation, height, width, drop_out_of_bounds)
+    except SegmentationDefect as defect:
+        canonical = _canonical(segmentation) if str(defect) in _OTHER_FORMS else None
+        if canonical is None:
+            return defect
+    try:
+        return _strictly_checked(canonical, height, width, drop_out_of_bounds, converted=True)
     except SegmentationDefect as defect:
         return defect
 
 
-def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_bounds: bool) -> Outline:
+def _strictly_checked(
+    segmentation: Raw, height: int, width: int, drop_out_of_bounds: bool, *, converted: bool = False
+) -> Outline | _Runs:
+    if bytes(segmentation).lstrip()[:1] == b"{":
+        return _Runs(_checked_run_lengths(segmentation, height, width), converted)
+    return _outline(_checked_polygons(segmentation), height, width, drop_out_of_bounds, converted)
+
+
+# The reasons under which another form than COCO's is found.
+_OTHER_FORMS = ("flat_polygon", "polygon_of_non_numbers", "segmentation_of_wrong_type", "polygon_under_three_points")
+
+
+def _canonical(segmentation: Raw) -> Raw | None:
+    """Return COCO's form of what is unambiguous: a flat list of numbers, points as pairs, a list of one RLE."""
+    try:
+        content: Any = msgspec.json.decode(segmentation)
+    except UNREADABLE:
+        return None
+    if not isinstance(content, list) or not content:
+        return None
+    if all(map(_is_number, content)) and len(content) >= _SMALLEST_PART and len(content) % 2 == 0:
+        content = [content]
+    elif len(content) == 1 and isinstance(content[0], dict) and content[0].keys() >= {"size", "counts"}:
+        content = content[0]
+    elif len(content) >= 3 and all(map(_is_point, content)):
+        content = [[number for point in content for number in point]]
+    elif all(isinstance(part, list) and len(part) >= 3 and all(map(_is_point, part)) for part in content):
+        content = [[number for point in part for number in point] for part in content]
+    else:
+        return None
+    return Raw(msgspec.json.encode(content))
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_bounds: bool, converted: bool) -> Outline:
     whole = [part for part in parts if len(part) >= _SMALLEST_PART]
     if not whole:
         raise SegmentationDefect("polygon_under_three_points")
@@ -151,31 +205,56 @@ def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_boun
     left, right = min(min(part[::2]) for part in whole), max(max(part[::2]) for part in whole)
     top, bottom = min(min(part[1::2]) for part in whole), max(max(part[1::2]) for part in whole)
     clipped = left < 0 or top < 0 or right > width or bottom > height
+    # An object of one pixel, in the corner of the image, has whole numbers.
+    if 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1 and any(value % 1 for part in whole for value in part):
+        raise SegmentationDefect("normalized_coordinates")
     outside = right <= 0 or bottom <= 0 or left >= width or top >= height
     if clipped and drop_out_of_bounds:
         raise SegmentationDefect("outside_image" if outside else "out_of_bounds")
     encoded = coco_mask.frPyObjects(whole, height, width)
     united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside)
+    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside, converted)
 
 
-def _shape(outline: Outline | None, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
-    """The shape of run lengths that alternate between background and foreground, background first."""
+def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
+    """Return the shape of run lengths that alternate between background and foreground, background first."""
     foreground = counts[1::2].nonzero()[0]
     if len(foreground) == 0:
-        return SegmentationDefect(outline.if_empty() if outline else "paints_nothing")
+        return SegmentationDefect(checked.if_empty() if isinstance(checked, Outline) else "paints_nothing")
     first, last = 2 * foreground[0] + 1, 2 * foreground[-1] + 1
     runs = counts[first : last + 1]
     on_and_off = np.zeros(len(runs), np.uint8)
     on_and_off[::2] = 255
     span = Span(start=int(counts[:first].sum()), covered=np.repeat(on_and_off, runs), size=int(runs[::2].sum()))
-    return Shape(span, outline.ignored_parts, outline.clipped) if outline else Shape(span)
+    if isinstance(checked, _Runs):
+        return Shape(span, counts, converted=checked.converted)
+    return Shape(span, counts, checked.ignored_parts, checked.clipped, checked.converted)
+
+
+def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.int64]:
+    """Return the box that each shape paints, (shapes, 4): left, top, right and bottom, the last two exclusive."""
+    lengths = np.array([len(shape.counts) for shape in shapes])
+    runs = np.concatenate([shape.counts for shape in shapes])
+    firsts = lengths.cumsum() - lengths
+    owner = np.repeat(np.arange(len(shapes)), lengths)
+    painted = (np.arange(len(runs)) - firsts[owner]) % 2 == 1
+    painted &= runs > 0
+    owner = owner[painted]
+    stop = runs.cumsum()[painted] - owner * (height * width)  # all runs of a shape make up the image
+    left, top = np.divmod(stop - runs[painted], height)
+    right, bottom = np.divmod(stop - 1, height)
+    beyond = left != right  # a run that goes on in the next column touches the lower and the upper edge
+    top[beyond], bottom[beyond] = 0, height - 1
+    starts = np.searchsorted(owner, np.arange(len(shapes)))
+    ends = np.append(starts[1:], len(owner)) - 1
+    tops, bottoms = np.minimum.reduceat(top, starts), np.maximum.reduceat(bottom, starts) + 1
+    return np.stack([left[starts], tops, right[ends] + 1, bottoms], axis=1)
 
 
 def _checked_polygons(segmentation: Raw) -> list[list[float]]:
     try:
         parts = _POLYGONS.decode(segmentation)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise SegmentationDefect(_why_no_polygons(segmentation)) from None
     if not parts:
         raise SegmentationDefect("empty_segmentation")
@@ -194,7 +273,7 @@ def _checked_polygons(segmentation: Raw) -> list[list[float]]:
 def _why_no_polygons(segmentation: Raw) -> str:
     try:
         content: Any = msgspec.json.decode(segmentation)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         # A number beyond all floats, such as 1e999, which is how NaN and Infinity come here too.
         non_finite = "out of range" in str(error) and bytes(segmentation).lstrip().startswith(b"[")
         return "non_finite_coordinates" if non_finite else "segmentation_of_wrong_type"
@@ -213,7 +292,7 @@ def _is_number(value: Any) -> bool:
 def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[np.int64]:
     try:
         rle = _RUN_LENGTHS.decode(segmentation)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise SegmentationDefect(_why_no_run_lengths(segmentation)) from None
     if rle.size != (height, width):
         raise SegmentationDefect("rle_of_wrong_size")
@@ -243,7 +322,7 @@ def _why_no_run_lengths(segmentation: Raw) -> str:
         msgspec.json.decode(fields["size"], type=tuple[int, int])
         is_list = bytes(fields["counts"]).lstrip().startswith(b"[")
         return "rle_bad_counts" if is_list else "rle_undecodable"
-    except (*_UNREADABLE, KeyError):
+    except (*UNREADABLE, KeyError):
         return "rle_malformed"
 
 

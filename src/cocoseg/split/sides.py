@@ -126,8 +126,11 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
 
 
 def _classes_of_image(rows: Sequence[MaskRow]) -> dict[int, set[int]]:
+    """Return the classes that each image shows; background is the class of one that shows none."""
     classes: dict[int, set[int]] = defaultdict(set)
     for row in rows:
-        if row.pixels and row.class_index not in (BACKGROUND, IGNORE):  # some objects are wholly covered by others
-            classes[row.image_id].add(row.class_index)
-    return classes
+        classes[row.image_id].update(
+            # others cover some objects wholly
+            {row.class_index} if row.pixels and row.class_index not in (BACKGROUND, IGNORE) else ()
+        )
+    return {image_id: shown or {BACKGROUND} for image_id, shown in classes.items()}

@@ -1,6 +1,5 @@
 """Predictions in COCO's results format, one entry per image and class. https://cocodataset.org/#format-results"""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,19 +10,16 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from cocoseg.coco.categories import BACKGROUND
+from cocoseg.coco.file_names import own_numbers
 from cocoseg.model.preprocessing import Placement
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.overlay import palette
 
-# COCO's own names end in the image's id: 000000000139.jpg, COCO_val2014_000000000042.jpg.
-_NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,15})\.[^.]+")
-
 
 def image_ids(names: Sequence[str]) -> list[int]:
-    """Return the number that each name ends in, as COCO's do, if all have one and all differ; else 1, 2, …"""
-    numbers = [_NUMBERED.fullmatch(name) for name in names]
-    ids = [int(number[1]) for number in numbers if number]
-    return ids if len(set(ids)) == len(names) else list(range(1, len(names) + 1))
+    """Return the number that each name ends in if every image has one of its own; else 1, 2, …"""
+    ids = [number for number in own_numbers(names) if number is not None]
+    return ids if len(ids) == len(names) else list(range(1, len(names) + 1))
 
 
 def category_ids(info: ModelInfo) -> list[int]:

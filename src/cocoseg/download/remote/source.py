@@ -228,11 +228,11 @@ class Source:
 
 
 def local_path(location: str) -> Path | None:
-    """Return the path that a parameter names, or `None` if it is the URL of another machine."""
+    """Return the path that a parameter names, or `None` if it is the URL of another machine. `~` is the home folder."""
     for scheme in ("file://", "local://"):
         if location.startswith(scheme):
             return Path(location.removeprefix(scheme))
-    return None if "://" in location else Path(location)
+    return None if "://" in location else Path(location).expanduser()
 
 
 def refuse_secrets(key: str, location: str) -> None:
