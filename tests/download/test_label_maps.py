@@ -156,7 +156,7 @@ def test_names_come_as_index_and_name_or_as_a_list_that_begins_with_the_backgrou
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (None, r"labels: a folder of 1 \.png, without classes\.json; expected .* there"),
+        (None, r"labels: a folder of 1 \.png, without classes\.json; expected \{.*\} in it, or a COCO"),
         (
             "person\ncar",
             r"classes\.txt: its first line is 'person'; expected 'background', which is 0, or lines such as",
@@ -293,12 +293,17 @@ def test_a_map_without_a_class_stays_for_negatives_to_judge(tmp_path: Path, caps
 def test_what_else_lies_in_the_folder_is_named_if_there_is_no_png(tmp_path: Path) -> None:
     labels, images = tmp_path / "labels", tmp_path / "images"
     labels.mkdir()
-    with pytest.raises(CocosegError, match=r"labels: an empty folder, without classes\.json"):
+    with pytest.raises(CocosegError, match=r"labels: an empty folder, without label maps; expected PNG files of one"):
         instances_of_maps(labels, images)
     (labels / "classes.json").write_text(json.dumps(NAMES))
     (labels / "a.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.1")
     (labels / ".hidden.png").write_bytes(b"")
-    with pytest.raises(CocosegError, match=r"labels: a folder of 1 \.txt, 1 \.json, but no PNG; expected label maps"):
+    with pytest.raises(CocosegError, match=r"labels: a folder of 1 \.txt, 1 \.json, without label maps; .*JSON; docs/"):
+        instances_of_maps(labels, images)
+    (labels / "instances.json").write_text("{}")
+    with pytest.raises(
+        CocosegError, match=r"JSON; did you mean .*/labels/instances\.json\?; docs/your-own-data\.md says"
+    ):
         instances_of_maps(labels, images)
 
 
