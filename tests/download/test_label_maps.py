@@ -1,6 +1,7 @@
 """A folder of label maps, as COCO annotations; each thing that is wrong with one is one line."""
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -218,6 +219,21 @@ def test_a_file_that_is_no_label_map_is_one_line(tmp_path: Path, content: Any, l
     with pytest.raises(CocosegError, match=line) as caught:
         made(tmp_path, {"a.png": MAP, "b.png": content})
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_and_a_map_of_a_trillion_pixels_are_one_line(tmp_path: Path) -> None:
+    huge = bytearray(encode_png(MAP))
+    huge[16:24] = struct.pack(">II", 10**6, 10**6)
+    huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
+    with pytest.raises(
+        CocosegError, match=r"a\.png: has more than 64,000,000 pixels \(1 of 1 label maps\); cut it, and"
+    ):
+        made(tmp_path / "1", {"a.png": bytes(huge)})
+    labels, images = place(tmp_path / "2", {"a.png": MAP, "b.png": MAP})
+    (labels / "b.png").unlink()
+    os.mkfifo(labels / "b.png")
+    with pytest.raises(CocosegError, match=r"b\.png: cannot be read \(is a pipe or device, not a file\) \(1 of 2"):
+        instances_of_maps(labels, images)
 
 
 def test_values_between_classes_are_taken_for_a_blurred_map(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def instances_of_maps(folder: Path, images: Path) -> bytes:
         others = [name for name in files if name.lower().endswith(".json") and name not in CLASSES]
         meant = f"; did you mean {folder / others[0]}?" if others else ""
         raise CocosegError(
-            f"{folder}: {_held(files)}, without label maps; expected PNG files of one channel, named as their images, or "
-            f"the name of a COCO instances JSON{meant}; docs/your-own-data.md says how to convert other formats"
+            f"{folder}: {_held(files)}, without label maps; expected PNG files of one channel, named as their images, "
+            f"or the name of a COCO instances JSON{meant}; docs/your-own-data.md says how to convert other formats"
         )
     classes, names = read_classes(folder, _held(files))
     image_of, without = _images_of(maps, folder, images)
