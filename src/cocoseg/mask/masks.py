@@ -163,7 +163,7 @@ def paint_image(
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, boxes, params.overlap),
+        visibility=visibility(checked.paints, maps.labels, params.overlap),
         disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
         lost=len(checked.lost),
         lost_without_box=without_box,
