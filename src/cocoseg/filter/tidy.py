@@ -51,11 +51,10 @@ class Numbers(dict[Key, int]):
 
     def of(self, id_: Scalar, noun: str, ledger: Ledger) -> int | None:
         """Return the number behind an id that an annotation names; `None` if nothing bears that id."""
-        if type(id_) is int:
-            return self.get(id_)
-        found = self.get(key_of(id_))
-        if found is not None:
-            ledger.converted[noun] += 1
+        found = self.get(id_) if type(id_) is int else None
+        if found is None:
+            found = self.get(key_of(id_))
+            ledger.converted[noun] += found is not None
         return found
 
 

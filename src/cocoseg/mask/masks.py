@@ -98,7 +98,6 @@ def write_masks(
     lost = _by_image(instances.images, instances.lost)
     work = [(image, annotations[image.id], lost[image.id], status.get(image.id, "missing")) for image in sized]
     masks.mkdir(parents=True, exist_ok=True)
-    instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
     converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
