@@ -36,7 +36,8 @@ SEGMENTATIONS = {
     "7": "segmentation_of_wrong_type",
     "true": "segmentation_of_wrong_type",
     "[[1, 1, 5, 5]]": "polygon_under_three_points",
-    "[[]]": "polygon_under_three_points",
+    "[[]]": "empty_segmentation",
+    "[[], []]": "polygon_under_three_points",
     "[[1, 1, 5, 1, 5, 5, 1]]": "odd_polygon",
     '[[1, 1, "5", 1, 5, 5]]': "polygon_of_non_numbers",
     "[[1, 1, null, 1, 5, 5]]": "polygon_of_non_numbers",
@@ -177,7 +178,7 @@ def turned(jpeg: bytes) -> bytes:
 def write_instances(folder: Path, images: list[dict[str, Any]], annotations: list[str]) -> None:
     raw = folder / "data/raw/instances.json"
     raw.parent.mkdir(parents=True)
-    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": "x", "name": "fish"}, {"id": 5}]
+    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": None, "name": "fish"}, {"id": 5}]
     text = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
     text = f'{text[:-1]}, "annotations": [{", ".join(annotations)}], "info": {{"version": 1e999, "by": "\udce9"}}}}'
     raw.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -214,7 +215,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
         annotations.append(annotation(number := number + 1, 1, **fields))
         reasons[reason] += 1
     annotations += ['{"id": 98, "image_id": 1, "category_id": 17, "iscrowd": 0}', "5", '{"id": 99}']
-    reasons.update(["missing_segmentation", "not_an_object", "unknown_category"])
+    reasons.update(["missing_segmentation", "not_an_object", "unknown_image"])
     for image_id, status in IMAGE_DEFECTS.items():
         annotations.append(annotation(number := number + 1, image_id))
         reasons[f"image_{status}"] += 1
@@ -276,7 +277,7 @@ BROKEN = [
     *((annotation(9, 1, segmentation), reason) for segmentation, reason in SEGMENTATIONS.items()),
     *((annotation(9, 1, **fields), reason) for fields, reason in FIELDS if reason != "category_bad_name"),
     (annotation(9, 1, "[[1, 1, 9, 1, 9, 6], [1, 1, 2, 2]]"), "a part has under three points"),
-    ("{}", "unknown_category"),
+    ("{}", "unknown_image"),
     ("5", "not_an_object"),
 ]
 
@@ -306,7 +307,7 @@ def paint(images: list[dict[str, Any]], annotations: list[str], status: dict[int
     """`filter` and `mask` under `on_defect: fail`."""
     write_instances(folder, images, annotations)
     raw = folder / "data/raw/instances.json"
-    text = raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b"")
+    text = raw.read_bytes().replace(b', {"id": null, "name": "fish"}, {"id": 5}', b"")
     params = PARAMS | {"on_defect": "fail", "max_skipped": 1.0}
     chosen, _ = filter_instances(text, msgspec.convert(params, FilterParams), raw)
     chosen = msgspec.json.decode(b"".join(encoded(chosen)), type=Instances)
@@ -322,7 +323,7 @@ def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     write_files(tmp_path / "photos")
     write_instances(tmp_path / "work", [image(1)], [annotation(1, 1), annotation(9, 1, "[[1, 1, 2]]")])
     raw = tmp_path / "work/data/raw/instances.json"
-    raw.write_bytes(raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b""))
+    raw.write_bytes(raw.read_bytes().replace(b', {"id": null, "name": "fish"}, {"id": 5}', b""))
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1

@@ -34,7 +34,7 @@ def test_the_line_names_the_three_worst_and_what_it_often_means() -> None:
     (line,) = gathered([(True, True)] * 4, 10).remarks
     assert line == (
         "4 of 10 annotations paint another box than their bbox says: 1.jpg: annotation 3 says x, but paints y; "
-        "1.jpg: annotation 2 says x, but paints y; 1.jpg: annotation 1 says x, but paints y; often row-major RLE, x and "
-        "y swapped, images scaled but not their polygons, an orientation that the tool followed, or holes, which COCO "
-        "fills"
+        "1.jpg: annotation 2 says x, but paints y; 1.jpg: annotation 1 says x, but paints y; often row-major RLE, "
+        "x and y swapped, images scaled but not their polygons, an orientation that the tool followed, or holes, which "
+        "COCO fills"
     )
