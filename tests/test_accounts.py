@@ -1,9 +1,59 @@
-"""What came in is what stayed and what went."""
+"""What came in is what stayed and what went, and what a stage says of it."""
 
 from collections import Counter
 
-from cocoseg.accounts import account
+from cocoseg.accounts import account, closing_line
 
 
 def test_an_account_adds_up_and_names_only_reasons_that_took_something() -> None:
     assert account(10, Counter({"b": 2, "a": 3, "none": 0})) == {"input": 10, "kept": 5, "dropped": {"a": 3, "b": 2}}
+
+
+def test_the_closing_line_says_what_went_and_the_first_of_each_defect() -> None:
+    metrics = {
+        "annotations": {
+            "input": 1200,
+            "kept": 1181,
+            "dropped": {"bad_iscrowd": 12, "class_not_chosen": 7},
+            "converted": {"iscrowd": 3},
+            "first": {"bad_iscrowd": "annotation 2 of shot_001.jpg, iscrowd is 'yes'"},
+        },
+        "images": {
+            "input": 9,
+            "kept": 8,
+            "dropped": {"no_annotation": 1},
+            "converted": {},
+            "first": {},
+            "negatives": 2,
+        },
+        "lost_objects": 12,
+    }
+    assert closing_line(metrics) == (
+        "1,181 of 1,200 annotations kept (dropped: 12 bad_iscrowd, 7 class_not_chosen); "
+        "12 annotations dropped as bad_iscrowd, first: annotation 2 of shot_001.jpg, iscrowd is 'yes'; "
+        "annotations converted: 3 iscrowd; "
+        "8 of 9 images kept (dropped: 1 no_annotation); "
+        "2 images without an object of the chosen classes; "
+        "12 objects lost with their annotations"
+    )
+
+
+def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> None:
+    metrics = {
+        "annotations": {"input": 5, "kept": 5, "dropped": {}},
+        "images": {"input": 2, "kept": 2, "dropped": {}},
+        "hidden": {"cat": 1, "dog": 2},
+        "mostly_hidden": {"dog": 1},
+        "lost_objects": 2,
+        "lost_without_box": 1,
+    }
+    assert closing_line(metrics) == (
+        "5 of 5 annotations kept; 2 of 2 images kept; "
+        "2 objects lost with their annotations, 1 of them without a usable bbox; "
+        "3 objects hidden by others, 1 mostly (see overlap)"
+    )
+
+
+def test_where_nothing_went_the_closing_line_is_short() -> None:
+    whole = {"input": 1, "kept": 1, "dropped": {}}
+    assert closing_line({"annotations": whole, "images": whole}) == "1 of 1 annotations kept; 1 of 1 images kept"

@@ -18,6 +18,7 @@ from stage_runs import run_stage
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances, encoded
 from cocoseg.core.errors import CocosegError
+from cocoseg.download.images import DownloadImagesParams
 from cocoseg.filter.choose import FilterParams, filter_instances
 from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.tables import ImageRow
@@ -35,7 +36,8 @@ SEGMENTATIONS = {
     "7": "segmentation_of_wrong_type",
     "true": "segmentation_of_wrong_type",
     "[[1, 1, 5, 5]]": "polygon_under_three_points",
-    "[[]]": "polygon_under_three_points",
+    "[[]]": "empty_segmentation",
+    "[[], []]": "polygon_under_three_points",
     "[[1, 1, 5, 1, 5, 5, 1]]": "odd_polygon",
     '[[1, 1, "5", 1, 5, 5]]': "polygon_of_non_numbers",
     "[[1, 1, null, 1, 5, 5]]": "polygon_of_non_numbers",
@@ -50,7 +52,8 @@ SEGMENTATIONS = {
     "[[-9, -9, -1, -9, -1, -1]]": "outside_image",
     "[[1, 1, 5, 1, 1, 1]]": "zero_area",
     "[[1.0, 1.0, 1.1, 1.0, 1.1, 1.1]]": "paints_nothing",
-    "[1, 1, 5, 1, 5, 5]": "flat_polygon",
+    "[1, 1, 5, 1, 5]": "flat_polygon",
+    "[[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]": "normalized_coordinates",
     '{"size": [12, 8], "counts": [40, 16, 40]}': "rle_of_wrong_size",
     '{"size": [1000000000, 1000000000], "counts": [1000000000000000000]}': "rle_of_wrong_size",
     '{"size": [8, 12], "counts": [40, 16]}': "rle_counts_short",
@@ -66,18 +69,15 @@ SEGMENTATIONS = {
 }
 # What changes in a good annotation, and the reason it goes under.
 FIELDS: list[tuple[dict[str, Any], str]] = [
-    ({"id": "x"}, "bad_id"),
-    ({"id": None}, "bad_id"),
-    ({"id": 1}, "duplicate_id"),
-    ({"image_id": "1"}, "bad_image_id"),
-    ({"image_id": None}, "bad_image_id"),
+    ({"image_id": "x"}, "unknown_image"),
+    ({"image_id": None}, "unknown_image"),
     ({"image_id": 999}, "unknown_image"),
     ({"category_id": 999}, "unknown_category"),
     ({"category_id": 5}, "category_bad_name"),
-    ({"category_id": "cat"}, "bad_category_id"),
-    ({"category_id": None}, "bad_category_id"),
+    ({"category_id": "cat"}, "unknown_category"),
+    ({"category_id": None}, "unknown_category"),
     ({"iscrowd": 2}, "bad_iscrowd"),
-    ({"iscrowd": "0"}, "bad_iscrowd"),
+    ({"iscrowd": "no"}, "bad_iscrowd"),
 ]
 # Of each image that a file is made for: what the file is, and the status it gets.
 IMAGE_DEFECTS = {
@@ -89,9 +89,8 @@ IMAGE_DEFECTS = {
 }
 CONVERTED = {21: "gray", 22: "cmyk", 23: "16bit", 24: "turned"}
 BAD_IMAGES: list[tuple[dict[str, Any], str]] = [
-    ({"id": "31"}, "bad_id"),
-    ({"id": 1}, "duplicate_id"),
-    ({"id": 32, "width": "12"}, "bad_size"),
+    ({"id": None}, "bad_id"),
+    ({"id": 32, "width": "x"}, "bad_size"),
     ({"id": 33, "height": 0}, "bad_size"),
     ({"id": 34, "file_name": 5}, "bad_file_name"),
     ({"id": 35, "file_name": "../35.jpg"}, "unsafe_file_name"),
@@ -106,10 +105,13 @@ PARAMS = {
     "images": "",
     "instance_masks": True,
     "licenses": [4],
+    "lost": "background",
+    "max_defects": 1.0,
     "max_images": None,
     "max_instances": 100,
     "max_skipped": 0.9,
     "min_area_px": None,
+    "negatives": "drop",
     "on_defect": "count",
     "out_of_bounds": "clip",
     "overlap": "last",
@@ -117,9 +119,9 @@ PARAMS = {
     "task": "multiclass",
 }
 STAGE_KEYS = {
-    "filter": "classes crowd data_seed licenses max_images max_instances min_area_px on_defect",
-    "download_images": "dataset images",
-    "mask": "crowd gallery_images instance_masks max_skipped on_defect out_of_bounds overlap priority task",
+    "filter": FilterParams.__struct_fields__,
+    "download_images": DownloadImagesParams.__struct_fields__,
+    "mask": MaskParams.__struct_fields__,
 }
 
 
@@ -176,7 +178,7 @@ def turned(jpeg: bytes) -> bytes:
 def write_instances(folder: Path, images: list[dict[str, Any]], annotations: list[str]) -> None:
     raw = folder / "data/raw/instances.json"
     raw.parent.mkdir(parents=True)
-    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": "x", "name": "fish"}, {"id": 5}]
+    categories = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": None, "name": "fish"}, {"id": 5}]
     text = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
     text = f'{text[:-1]}, "annotations": [{", ".join(annotations)}], "info": {{"version": 1e999, "by": "\udce9"}}}}'
     raw.write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -185,7 +187,7 @@ def write_instances(folder: Path, images: list[dict[str, Any]], annotations: lis
 def run(folder: Path, photos: Path, **changes: Any) -> tuple[int, list[str]]:
     params = PARAMS | {"images": str(photos)} | changes
     for stage, keys in STAGE_KEYS.items():
-        status, lines = run_stage(folder, stage, {key: params[key] for key in keys.split()}, {})
+        status, lines = run_stage(folder, stage, {key: params[key] for key in keys}, {})
         if status:
             return status, lines
     return 0, []
@@ -213,7 +215,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
         annotations.append(annotation(number := number + 1, 1, **fields))
         reasons[reason] += 1
     annotations += ['{"id": 98, "image_id": 1, "category_id": 17, "iscrowd": 0}', "5", '{"id": 99}']
-    reasons.update(["missing_segmentation", "not_an_object", "bad_image_id"])
+    reasons.update(["missing_segmentation", "not_an_object", "unknown_image"])
     for image_id, status in IMAGE_DEFECTS.items():
         annotations.append(annotation(number := number + 1, image_id))
         reasons[f"image_{status}"] += 1
@@ -221,7 +223,7 @@ def every_defect() -> tuple[list[dict[str, Any]], list[str], Counter[str], Count
     for fields, reason in BAD_IMAGES:
         images.append(image(0) | fields)
         image_reasons[reason] += 1
-        if isinstance(fields["id"], int) and fields["id"] != 1:
+        if fields["id"] is not None:
             annotations.append(annotation(number := number + 1, fields["id"]))
             reasons[f"image_{reason}"] += 1
     annotations += [
@@ -275,20 +277,23 @@ BROKEN = [
     *((annotation(9, 1, segmentation), reason) for segmentation, reason in SEGMENTATIONS.items()),
     *((annotation(9, 1, **fields), reason) for fields, reason in FIELDS if reason != "category_bad_name"),
     (annotation(9, 1, "[[1, 1, 9, 1, 9, 6], [1, 1, 2, 2]]"), "a part has under three points"),
-    ("{}", "bad_id"),
+    ("{}", "unknown_image"),
     ("5", "not_an_object"),
 ]
 
 
 @pytest.mark.parametrize(("entry", "reason"), BROKEN)
 def test_on_defect_fail_stops_at_any_broken_annotation_and_names_it(tmp_path: Path, entry: str, reason: str) -> None:
-    with pytest.raises(CocosegError, match=rf"annotation (9|at position 1): {reason}; fix it, or set on_defect: count"):
+    with pytest.raises(
+        CocosegError,
+        match=rf"annotation (9|at position 1)(, .*| of 1.jpg.*)?: {reason}; fix it, or set on_defect: count",
+    ):
         paint([image(1)], [annotation(1, 1), entry], {}, tmp_path)
 
 
 @pytest.mark.parametrize(("fields", "reason"), BAD_IMAGES)
 def test_on_defect_fail_stops_at_any_broken_image_entry(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(CocosegError, match=rf"image at position 1: {reason}; fix it"):
+    with pytest.raises(CocosegError, match=rf"image at position 1, .*: {reason}; fix it"):
         paint([image(1), image(0) | fields], [annotation(1, 1)], {}, tmp_path)
 
 
@@ -302,7 +307,7 @@ def paint(images: list[dict[str, Any]], annotations: list[str], status: dict[int
     """`filter` and `mask` under `on_defect: fail`."""
     write_instances(folder, images, annotations)
     raw = folder / "data/raw/instances.json"
-    text = raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b"")
+    text = raw.read_bytes().replace(b', {"id": null, "name": "fish"}, {"id": 5}', b"")
     params = PARAMS | {"on_defect": "fail", "max_skipped": 1.0}
     chosen, _ = filter_instances(text, msgspec.convert(params, FilterParams), raw)
     chosen = msgspec.json.decode(b"".join(encoded(chosen)), type=Instances)
@@ -318,7 +323,7 @@ def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     write_files(tmp_path / "photos")
     write_instances(tmp_path / "work", [image(1)], [annotation(1, 1), annotation(9, 1, "[[1, 1, 2]]")])
     raw = tmp_path / "work/data/raw/instances.json"
-    raw.write_bytes(raw.read_bytes().replace(b', {"id": "x", "name": "fish"}, {"id": 5}', b""))
+    raw.write_bytes(raw.read_bytes().replace(b', {"id": null, "name": "fish"}, {"id": 5}', b""))
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1

@@ -42,6 +42,8 @@ def server() -> Iterator[LoopbackServer]:
     """The first drawn images with their annotations, behind addresses of their own."""
     content = json.loads(draw_annotations())
     content["images"] = content["images"][:60]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in ids]
     files = {f"images/{image['file_name']}": draw_image(image["id"]) for image in content["images"]}
     # DVC asks for the folder itself too.
     with LoopbackServer(files | {"instances.json": json.dumps(content).encode(), "images": b"a list"}) as running:

@@ -23,6 +23,9 @@ PARAMS: dict[str, Any] = {
     "data_seed": 0,
     "gallery_images": 1,
     "instance_masks": False,
+    "lost": "ignore",
+    "max_defects": 0.5,
+    "negatives": "drop",
     "licenses": None,
     "max_images": None,
     "max_instances": 10,
@@ -80,6 +83,7 @@ def test_label_studios_ids_from_0_paths_below_images_and_boxes_without_an_outlin
     assert mapping.classes == ("background", "Car", "Person")
     assert [one.category_id for one in mapping.categories] == [0, 1]
     car = np.zeros((30, 40), np.uint8)
+    car[3:12, 2:8] = 255  # the box of a person without an outline
     car[6:18, 10:30] = 1
     assert np.array_equal(mask(tmp_path, "images/3f2a1b9c-street.png"), car)
     person = np.zeros((40, 30), np.uint8)
@@ -115,6 +119,6 @@ def test_cvats_masks_are_marked_as_crowds_and_crowd_keep_paints_them(tmp_path: P
 def test_where_cvat_has_masks_only_the_way_out_names_crowd(tmp_path: Path) -> None:
     annotations = EXPORTS / "cvat/annotations/instances_default.json"
     (line,) = run_stages(tmp_path, annotations, tmp_path, "download", "filter", classes=["person"])
-    assert "no image is left of 2 " in line
-    assert "1 image_no_kept_annotation" in line
-    assert "; loosen classes, crowd, licenses, " in line
+    assert "no image is left; 1 of 2 annotations: class_not_chosen; " in line
+    assert "1 of 2 annotations: image_no_kept_annotation" in line
+    assert "set crowd: keep" in line

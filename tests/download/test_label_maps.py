@@ -1,6 +1,7 @@
 """A folder of label maps, as COCO annotations; each thing that is wrong with one is one line."""
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_names_come_as_index_and_name_or_as_a_list_that_begins_with_the_backgrou
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (None, r"labels: a folder of 1 \.png, without classes\.json; expected .* there"),
+        (None, r"labels: a folder of 1 \.png, without classes\.json; expected \{.*\} in it, or a COCO"),
         (
             "person\ncar",
             r"classes\.txt: its first line is 'person'; expected 'background', which is 0, or lines such as",
@@ -218,6 +219,21 @@ def test_a_file_that_is_no_label_map_is_one_line(tmp_path: Path, content: Any, l
     with pytest.raises(CocosegError, match=line) as caught:
         made(tmp_path, {"a.png": MAP, "b.png": content})
     assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_and_a_map_of_a_trillion_pixels_are_one_line(tmp_path: Path) -> None:
+    huge = bytearray(encode_png(MAP))
+    huge[16:24] = struct.pack(">II", 10**6, 10**6)
+    huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
+    with pytest.raises(
+        CocosegError, match=r"a\.png: has more than 64,000,000 pixels \(1 of 1 label maps\); cut it, and"
+    ):
+        made(tmp_path / "1", {"a.png": bytes(huge)})
+    labels, images = place(tmp_path / "2", {"a.png": MAP, "b.png": MAP})
+    (labels / "b.png").unlink()
+    os.mkfifo(labels / "b.png")
+    with pytest.raises(CocosegError, match=r"b\.png: cannot be read \(is a pipe or device, not a file\) \(1 of 2"):
+        instances_of_maps(labels, images)
 
 
 def test_values_between_classes_are_taken_for_a_blurred_map(tmp_path: Path) -> None:
@@ -293,12 +309,17 @@ def test_a_map_without_a_class_stays_for_negatives_to_judge(tmp_path: Path, caps
 def test_what_else_lies_in_the_folder_is_named_if_there_is_no_png(tmp_path: Path) -> None:
     labels, images = tmp_path / "labels", tmp_path / "images"
     labels.mkdir()
-    with pytest.raises(CocosegError, match=r"labels: an empty folder, without classes\.json"):
+    with pytest.raises(CocosegError, match=r"labels: an empty folder, without label maps; expected PNG files of one"):
         instances_of_maps(labels, images)
     (labels / "classes.json").write_text(json.dumps(NAMES))
     (labels / "a.txt").write_text("0 0.1 0.1 0.2 0.2 0.3 0.1")
     (labels / ".hidden.png").write_bytes(b"")
-    with pytest.raises(CocosegError, match=r"labels: a folder of 1 \.txt, 1 \.json, but no PNG; expected label maps"):
+    with pytest.raises(CocosegError, match=r"labels: a folder of 1 \.txt, 1 \.json, without label maps; .*JSON; docs/"):
+        instances_of_maps(labels, images)
+    (labels / "instances.json").write_text("{}")
+    with pytest.raises(
+        CocosegError, match=r"JSON; did you mean .*/labels/instances\.json\?; docs/your-own-data\.md says"
+    ):
         instances_of_maps(labels, images)
 
 

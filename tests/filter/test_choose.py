@@ -48,6 +48,13 @@ def run(
     return filter_instances(json.dumps(file).encode(), msgspec.structs.replace(params, **changes), PLACE)
 
 
+def lost_boxes(annotations: list[Any], **changes: Any) -> list[Any]:
+    """The boxes of the objects that are lost on an image which keeps one."""
+    instances, metrics = run([image(1)], [annotation(1, 1), *annotations], **changes)
+    assert metrics["lost_objects"] == len(instances.lost)
+    return [None if one.bbox is msgspec.UNSET else msgspec.json.decode(one.bbox) for one in instances.lost]
+
+
 def dropped(
     images: list[Any], annotations: list[Any], params: FilterParams = PARAMS, **changes: Any
 ) -> tuple[dict[str, int], dict[str, int]]:
@@ -76,17 +83,16 @@ def test_an_empty_list_of_classes_is_every_category_in_the_order_of_ids() -> Non
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"id": "7"}, "bad_id"),
-        ({"id": None}, "bad_id"),
-        ({"id": 5}, "duplicate_id"),
-        ({"image_id": "1"}, "bad_image_id"),
         ({"image_id": 99}, "unknown_image"),
-        ({"category_id": [17]}, "bad_category_id"),
+        ({"image_id": None}, "unknown_image"),
+        ({"image_id": True}, "unknown_image"),
+        ({"category_id": [17]}, "unknown_category"),
+        ({"category_id": 17.5}, "unknown_category"),
         ({"category_id": 1000}, "unknown_category"),
         ({"category_id": 90}, "class_not_chosen"),
         ({"iscrowd": 2}, "bad_iscrowd"),
-        ({"iscrowd": "0"}, "bad_iscrowd"),
-        ({"iscrowd": True}, "bad_iscrowd"),
+        ({"iscrowd": "yes"}, "bad_iscrowd"),
+        ({"iscrowd": []}, "bad_iscrowd"),
         ({"segmentation": None}, "null_segmentation"),
         ({"segmentation": []}, "empty_segmentation"),
         ({"segmentation": {}}, "empty_segmentation"),
@@ -110,18 +116,22 @@ def test_an_annotation_without_a_segmentation_or_that_is_no_object_is_counted() 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"id": "2"}, "bad_id"),
+        ({"id": None}, "bad_id"),
+        ({"id": 2.5}, "bad_id"),
         ({"file_name": 3}, "bad_file_name"),
-        ({"width": "8"}, "bad_size"),
+        ({"file_name": ""}, "bad_file_name"),
+        ({"width": "wide"}, "bad_size"),
+        ({"width": -8}, "bad_size"),
         ({"height": 0}, "bad_size"),
         ({"width": 10**6}, "bad_size"),
         ({"file_name": "../secret.jpg"}, "unsafe_file_name"),
         ({"file_name": "/etc/passwd"}, "unsafe_file_name"),
-        ({"file_name": "a\\b.jpg"}, "unsafe_file_name"),
+        ({"file_name": "..\\b.jpg"}, "unsafe_file_name"),
+        ({"file_name": "C:\\a\\1.jpg"}, "unsafe_file_name"),
+        ({"file_name": "https://elsewhere/1.jpg"}, "unsafe_file_name"),
         ({"file_name": "C:x.jpg"}, "unsafe_file_name"),
         ({"file_name": "sub/nul.jpg"}, "unsafe_file_name"),
         ({"file_name": "two\nlines.jpg"}, "unsafe_file_name"),
-        ({"file_name": ""}, "unsafe_file_name"),
     ],
 )
 def test_a_bad_image_is_counted(fields: dict[str, Any], reason: str) -> None:
@@ -199,8 +209,8 @@ def test_a_segmentation_keeps_its_bytes() -> None:
         ({"classes": ("cta",)}, "params.yaml: classes names 'cta', .* did you mean cat?"),
         ({"classes": ("zebra",)}, "it has: cat, dog, toothbrush"),
         ({"classes": ("cat", "cat")}, "names 'cat' twice"),
-        ({"licenses": (9,)}, r"no image is left of 1 \(dropped: 1 license; .*loosen"),
-        ({"on_defect": "fail"}, "annotation 6: unknown_image; fix it, or set on_defect: count"),
+        ({"licenses": (9,)}, "no image is left; 1 of 1 images: license; .*allow more licenses"),
+        ({"on_defect": "fail"}, "annotation 6, image_id is 99: unknown_image; fix it, or set on_defect: count"),
     ],
 )
 def test_what_cannot_go_on_is_one_line_with_a_way_out(changes: dict[str, Any], message: str) -> None:
@@ -221,7 +231,6 @@ def test_two_images_that_would_share_a_mask_are_an_error(first: str, second: str
     [
         ([{"id": 1, "name": "person"}, {"id": 1, "name": "cat"}], "two categories have the id 1"),
         ([{"id": 1, "name": 5}, {"id": 1, "name": "cat"}], "two categories have the id 1"),
-        ([{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}], "two categories are named 'cat'"),
         ([{"id": 1, "name": "background"}], "a category is named 'background'"),
         ([{"id": 1, "name": "ignore"}], "a category is named 'ignore'"),
     ],
@@ -230,6 +239,13 @@ def test_categories_that_would_be_confused_are_an_error(categories: list[Any], m
     file = {"images": [image(1)], "annotations": [annotation(1, 1, 1)], "categories": categories}
     with pytest.raises(CocosegError, match=message):
         filter_instances(json.dumps(file).encode(), msgspec.structs.replace(PARAMS, classes=()), PLACE)
+
+
+def test_two_categories_of_one_name_that_annotations_use_are_an_error() -> None:
+    file = {"images": [image(1)], "annotations": [annotation(1, 1, 1), annotation(2, 1, 2)]}
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}]
+    with pytest.raises(CocosegError, match="two categories are named 'cat'"):
+        filter_instances(json.dumps(file | {"categories": categories}).encode(), PARAMS, PLACE)
 
 
 def test_fields_that_no_rule_reads_may_have_any_type() -> None:
@@ -242,7 +258,7 @@ def test_a_number_that_no_float_can_hold_costs_only_its_annotation() -> None:
     raw = raw[:-1] + ', "info": 1e999, "categories": [{"id": 17, "name": "cat"}]}'
     raw = raw.replace('"id": 2, "image_id": 1', '"id": 2, "image_id": 1e999')
     _, metrics = filter_instances(raw.encode(), msgspec.structs.replace(PARAMS, classes=()), PLACE)
-    assert metrics["annotations"]["dropped"] == {"bad_image_id": 1}
+    assert metrics["annotations"]["dropped"] == {"unknown_image": 1}
 
 
 def test_an_image_name_that_another_needs_as_a_folder_is_an_error() -> None:
@@ -252,7 +268,7 @@ def test_an_image_name_that_another_needs_as_a_folder_is_an_error() -> None:
 
 
 def test_annotations_of_a_mistyped_image_bear_its_reason() -> None:
-    assert dropped([image(1), image(2, width="8")], [annotation(1, 1), annotation(2, 2)]) == (
+    assert dropped([image(1), image(2, width="x")], [annotation(1, 1), annotation(2, 2)]) == (
         {"bad_size": 1},
         {"image_bad_size": 1},
     )
@@ -263,11 +279,11 @@ def test_the_same_category_twice_is_counted_and_harmless() -> None:
     raw = json.dumps(file).encode()
     instances, metrics = filter_instances(raw, msgspec.structs.replace(PARAMS, classes=("cat",)), PLACE)
     assert [category.id for category in instances.categories] == [17]
-    assert metrics["categories"]["dropped"] == {"duplicate_id": 1}
+    assert metrics["categories"]["dropped"] == {"listed_twice": 1}
 
 
 def test_an_image_whose_only_annotation_is_broken_has_one() -> None:
-    images, _ = dropped([image(1), image(2), image(3)], [annotation(1, 1), annotation(2, 2, iscrowd="0")])
+    images, _ = dropped([image(1), image(2), image(3)], [annotation(1, 1), annotation(2, 2, iscrowd="no")])
     assert images == {"no_annotation": 1, "no_kept_annotation": 1}
 
 
@@ -277,7 +293,101 @@ def test_a_nan_outside_strings_costs_its_entry_and_one_inside_costs_nothing() ->
     text = raw[:-1] + ', "annotations": ' + json.dumps(entries).replace('"Q"', "-Infinity") + "}"
     instances, metrics = filter_instances(text.encode(), msgspec.structs.replace(PARAMS, min_area_px=1.0), PLACE)
     assert [entry.file_name for entry in instances.images] == ["1.jpg", "[NaN, Infinity].jpg"]
-    assert metrics["annotations"]["dropped"] == {"bad_id": 1, "no_usable_area": 1}
+    assert metrics["annotations"]["dropped"] == {"no_usable_area": 1}
+    assert metrics["annotations"]["converted"] == {"id_renumbered": 1}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"iscrowd": 2, "bbox": [1, 2, 3, 4]},
+        {"segmentation": [], "bbox": [1, 2, 3, 4]},
+        {"segmentation": None, "bbox": [1, 2, 3, 4]},
+        {"category_id": 1000, "bbox": [1, 2, 3, 4]},
+    ],
+)
+@pytest.mark.parametrize("lost", ["ignore", "background"])
+def test_the_box_of_a_lost_object_goes_on_to_mask(fields: dict[str, Any], lost: str) -> None:
+    assert lost_boxes([annotation(2, 1) | fields], lost=lost) == [[1, 2, 3, 4]]
+
+
+def test_an_object_without_a_box_is_lost_all_the_same() -> None:
+    assert lost_boxes([annotation(2, 1, iscrowd=2)]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes"),
+    [
+        ({"category_id": 90, "iscrowd": 2}, {}),
+        ({"iscrowd": 1, "segmentation": None}, {"crowd": "drop"}),
+        ({"area": 1, "segmentation": []}, {"min_area_px": 2.0}),
+        ({"image_id": 99, "iscrowd": 2}, {}),
+    ],
+)
+def test_who_goes_by_choice_or_is_on_no_image_is_no_lost_object(
+    fields: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    assert lost_boxes([annotation(2, 1) | fields], **changes) == []
+
+
+def test_lost_drop_image_drops_the_images_of_lost_objects() -> None:
+    entries = [annotation(1, 1), annotation(2, 2), annotation(3, 2, iscrowd=2)]
+    assert dropped([image(1), image(2)], entries, lost="drop_image") == (
+        {"lost_object": 1},
+        {"bad_iscrowd": 1, "image_lost_object": 1},
+    )
+
+
+def test_too_large_a_share_of_broken_annotations_of_chosen_classes_stops() -> None:
+    sound = [annotation(n, 1) for n in range(1, 20)]
+    other = [annotation(n, 1, 90) for n in range(100, 200)]
+    assert dropped([image(1)], [*sound, annotation(20, 1, iscrowd=2)], max_defects=0.05)[1] == {"bad_iscrowd": 1}
+    message = (
+        "^data/raw/instances.json: 2 of 21 annotations of the chosen classes are broken: 2 bad_iscrowd, first: "
+        "annotation 20 of 1.jpg, iscrowd is 'yes'; max_defects allows 0.05; fix them, or raise it in params.yaml$"
+    )
+    broken = [annotation(20, 1, iscrowd="yes"), annotation(21, 1, iscrowd=3)]
+    with pytest.raises(CocosegError, match=message):
+        run([image(1)], [*sound, *broken, *other], max_defects=0.05)
+
+
+def test_what_is_no_object_at_all_counts_against_max_defects() -> None:
+    with pytest.raises(CocosegError, match="1 of 2 annotations .* 1 not_an_object, first: annotation at position 1"):
+        run([image(1)], [annotation(1, 1), 7], max_defects=0.4)
+    assert dropped([image(1)], [annotation(1, 1), 7], max_defects=0.5)[1] == {"not_an_object": 1}
+
+
+def test_under_negatives_keep_images_without_a_kept_annotation_stay() -> None:
+    images = [image(n) for n in (1, 2, 3, 4)]
+    entries = [annotation(1, 1), annotation(2, 3, 90), annotation(3, 4, area=1)]
+    assert dropped(images, entries, min_area_px=2.0)[0] == {"no_annotation": 1, "no_kept_annotation": 2}
+    instances, metrics = run(images, entries, min_area_px=2.0, negatives="keep")
+    assert [entry.id for entry in instances.images] == [1, 2, 3, 4]
+    assert metrics["images"]["negatives"] == 3
+
+
+@pytest.mark.parametrize("lost", ["ignore", "background"])
+def test_an_image_with_a_lost_object_is_never_a_negative(lost: str) -> None:
+    images, entries = [image(1), image(2)], [annotation(1, 1), annotation(2, 2, iscrowd=2)]
+    assert dropped(images, entries, negatives="keep", lost=lost)[0] == {"no_kept_annotation": 1}
+
+
+def test_no_image_left_names_the_first_offending_value_and_the_way_out() -> None:
+    images = [image(n, file_name=f"C:\\a\\{n}.jpg") for n in (1, 2)]
+    message = (
+        r"^data/raw/instances.json: no image is left; 2 of 2 images: unsafe_file_name, first: image at position 0, "
+        r"file_name 'C:\\\\a\\\\1.jpg' leaves the folder images or is not a valid name; fix what is broken$"
+    )
+    with pytest.raises(CocosegError, match=message):
+        run(images, [annotation(1, 1), annotation(2, 2)])
+
+
+def test_no_image_left_for_lack_of_annotations_says_so() -> None:
+    message = (
+        "no image is left; 1 of 1 images: no_annotation; check that annotations name these images, or set negatives"
+    )
+    with pytest.raises(CocosegError, match=message):
+        run([image(1)], [])
 
 
 def test_ignored_regions_go_with_their_images_and_no_parameter_touches_them() -> None:

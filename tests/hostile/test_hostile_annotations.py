@@ -192,7 +192,7 @@ def huge(place: Path) -> None:
         ("a pipe", pipe, "is a pipe or device, not a file"),
         ("a link to a device without an end", endless, "is a pipe or device, not a file"),
         ("a file of 5 GB", huge, "has 5,000,000,000 bytes, expected at most 4,000,000,000"),
-        ("a folder", Path.mkdir, "Is a directory"),
+        ("a folder", Path.mkdir, "an empty folder, without label maps; expected PNG files"),
     ],
 )
 def test_what_is_no_file_of_a_sane_size_is_one_line(
@@ -204,7 +204,8 @@ def test_what_is_no_file_of_a_sane_size_is_one_line(
     status, seen = download_and_filter(sandbox, place)
 
     assert status == 1
-    assert seen.startswith(f"{place}: {line}; put a COCO instances JSON there, or:")
+    way_out = " of one channel, named as" if what == "a folder" else "; put a COCO instances JSON there, or:"
+    assert seen.startswith(f"{place}: {line}{way_out}")
     sandbox.tell("JSON", what, seen)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cocoseg.coco.categories import map_categories
-from cocoseg.coco.format import Category, Instances
+from cocoseg.coco.format import Annotation, Category, Image, Instances
 from cocoseg.core.errors import CocosegError
 from cocoseg.mask.gather import Masks
 from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
@@ -35,13 +35,16 @@ LEFT = [[0, 0, 2, 0, 2, 4, 0, 4]]  # the left half of an image of 4×4: 8 pixels
 MIDDLE = [[1, 0, 3, 0, 3, 4, 1, 4]]  # 8 pixels, 4 of them in LEFT
 
 
-def annotation(annotation_id: int, image_id: int, segmentation: Any, category_id: int = 17, iscrowd: int = 0) -> Any:
+def annotation(
+    annotation_id: int, image_id: int, segmentation: Any, category_id: int = 17, iscrowd: int = 0, **fields: Any
+) -> Any:
     return {
         "id": annotation_id,
         "image_id": image_id,
         "category_id": category_id,
         "iscrowd": iscrowd,
         "segmentation": segmentation,
+        **fields,
     }
 
 
@@ -50,6 +53,7 @@ def write(
     annotations: list[Any],
     images: int = 1,
     status: dict[int, str] | None = None,
+    lost_objects: tuple[Any, ...] = (),
     regions: tuple[Any, ...] = (),
     **changes: Any,
 ) -> Masks:
@@ -59,6 +63,7 @@ def write(
         "annotations": annotations,
         "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
         "ignored_regions": [{"image_id": 1, "segmentation": region} for region in regions],
+        "lost": lost_objects,
     }
     instances = msgspec.json.decode(json.dumps(file).encode(), type=Instances)
     rows = [
@@ -213,3 +218,128 @@ def test_an_ignored_region_is_255_where_nothing_paints_whatever_the_parameters(
 def test_an_ignored_region_that_is_not_of_its_image_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CocosegError, match=r"sub/1\.jpg: an ignored region: rle_of_wrong_size; run: dvc repro -f down"):
         write(tmp_path, [annotation(1, 1, LEFT)], regions=({"size": [4, 5], "counts": [0, 20]},))
+
+
+BOX = [1, 1, 2, 2]  # pixels 1 and 2 of rows 1 and 2
+BROKEN = [[0, 0, 1]]
+
+
+def test_a_lost_object_is_255_in_its_box_where_nothing_else_paints(tmp_path: Path) -> None:
+    here = write(tmp_path / "a", [annotation(1, 1, LEFT), annotation(2, 1, BROKEN, bbox=BOX)])
+    before = write(tmp_path / "b", [annotation(1, 1, LEFT)], lost_objects=({"image_id": 1, "bbox": BOX},))
+    for masks, folder in ((here, "a"), (before, "b")):
+        assert read(tmp_path / folder / "masks/sub/1.png") == [
+            [1, 1, 0, 0],
+            [1, 1, 255, 0],
+            [1, 1, 255, 0],
+            [1, 1, 0, 0],
+        ]
+        assert (masks.metrics["lost_objects"], masks.metrics["lost_without_box"]) == (1, 0)
+        assert masks.metrics["ignored_share"] == 2 / 16
+        assert masks.defects["sub/1.jpg"]["lost"] == 1
+
+
+def test_lost_background_leaves_it_background_and_drop_image_drops_the_image(tmp_path: Path) -> None:
+    entries = [annotation(1, 1, LEFT), annotation(2, 1, BROKEN, bbox=BOX), annotation(3, 2, LEFT)]
+    masks = write(tmp_path / "a", entries, images=2, lost="background")
+    assert read(tmp_path / "a/masks/sub/1.png") == [[1, 1, 0, 0]] * 4
+    assert masks.metrics["lost_objects"] == 1
+    masks = write(tmp_path / "b", entries, images=2, lost="drop_image")
+    assert masks.metrics["images"]["dropped"] == {"lost_object": 1}
+    assert masks.metrics["annotations"]["dropped"] == {"image_lost_object": 1, "odd_polygon": 1}
+    assert masks.mask_of_image == {"sub/2.jpg": "sub/2.png"}
+
+
+def test_a_lost_object_without_a_usable_box_is_counted(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, BROKEN), annotation(3, 1, BROKEN, bbox=[])])
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 0, 0]] * 4
+    assert (masks.metrics["lost_objects"], masks.metrics["lost_without_box"]) == (2, 2)
+
+
+def test_what_lies_outside_of_an_image_is_lost_in_it_only_if_its_box_says_so(tmp_path: Path) -> None:
+    outside = [[9, 9, 12, 9, 12, 12]]
+    entries = [
+        annotation(1, 1, LEFT),
+        annotation(2, 1, outside, bbox=[9, 9, 3, 3]),
+        annotation(3, 1, outside, bbox=BOX),
+    ]
+    masks = write(tmp_path, entries)
+    assert masks.metrics["lost_objects"] == 1
+    assert masks.metrics["annotations"]["dropped"] == {"outside_image": 2}
+
+
+def test_what_out_of_bounds_drops_by_choice_is_no_lost_object(tmp_path: Path) -> None:
+    entries = [annotation(1, 1, LEFT), annotation(2, 1, [[2, 0, 9, 0, 9, 2, 2, 2]], bbox=[2, 0, 7, 2])]
+    masks = write(tmp_path, entries, out_of_bounds="drop", max_defects=0)
+    assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 0, 0]] * 4
+    assert masks.metrics["lost_objects"] == 0
+
+
+def test_too_large_a_share_of_broken_annotations_stops(tmp_path: Path) -> None:
+    entries = [annotation(1, 1, LEFT), annotation(2, 1, MIDDLE), annotation(3, 1, BROKEN)]
+    assert write(tmp_path / "a", entries, max_defects=0.34).metrics["annotations"]["kept"] == 2
+    message = (
+        r"^data/filtered/instances.json: 1 of 3 annotations of the chosen classes are broken: 1 odd_polygon, first: "
+        r"annotation 3 of sub/1.jpg, segmentation is \[\[0, 0, 1\]\]; max_defects allows 0.33; "
+    )
+    with pytest.raises(CocosegError, match=message):
+        write(tmp_path / "b", entries, max_defects=0.33)
+
+
+def test_negatives_keep_writes_a_mask_of_background_and_counts_it(tmp_path: Path) -> None:
+    entries = [annotation(1, 1, LEFT), annotation(2, 3, BROKEN, bbox=BOX)]
+    masks = write(tmp_path, entries, images=3, negatives="keep")
+    assert read(tmp_path / "masks/sub/2.png") == [[0] * 4] * 4
+    assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}  # the third lost its object
+    assert masks.metrics["images"]["negatives"] == 1
+    assert [(row.image_id, row.class_name, row.pixels) for row in masks.rows if row.image_id == 2] == [
+        (2, "background", 16)
+    ]
+
+
+def test_an_image_whose_lost_object_filter_saw_is_no_negative_either(tmp_path: Path) -> None:
+    outside = annotation(2, 2, [[9, 9, 12, 9, 12, 12]])
+    lost = ({"image_id": 2},)
+    for rule in ("ignore", "background"):
+        masks = write(tmp_path / rule, [annotation(1, 1, LEFT), outside], 2, None, lost, negatives="keep", lost=rule)
+        assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}
+
+
+def test_normalized_coordinates_are_refused_whatever_max_defects_allows(tmp_path: Path) -> None:
+    halves = [[0, 0, 0.5, 0, 0.5, 1, 0, 1]]
+    message = (
+        "2 of 3 annotations are normalized, all of their coordinates lie between 0 and 1, first: annotation 1 of "
+        "sub/1.jpg, .*; multiply x by the width and y by the height"
+    )
+    with pytest.raises(CocosegError, match=message):
+        write(tmp_path, [annotation(1, 1, halves), annotation(2, 1, halves), annotation(3, 1, LEFT)])
+
+
+def test_priority_is_read_under_overlap_priority_only(tmp_path: Path) -> None:
+    assert write(tmp_path / "a", [annotation(1, 1, LEFT)], priority=("dgo",)).mask_of_image
+    with pytest.raises(CocosegError, match="priority names 'dgo'"):
+        write(tmp_path / "b", [annotation(1, 1, LEFT)], priority=("dgo",), overlap="priority")
+
+
+def test_hidden_objects_are_counted_by_class(tmp_path: Path) -> None:
+    under = annotation(1, 1, [[1, 0, 2, 0, 2, 1, 1, 1]], 18)
+    masks = write(tmp_path, [under, annotation(2, 1, LEFT)])
+    assert (masks.metrics["hidden"], masks.metrics["mostly_hidden"]) == ({"dog": 1}, {})
+    masks = write(tmp_path, [under, annotation(2, 1, LEFT)], overlap="smallest")
+    assert (masks.metrics["hidden"], masks.metrics["mostly_hidden"]) == ({}, {})
+
+
+def test_converted_forms_are_counted(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT[0]), annotation(2, 1, MIDDLE)])
+    assert masks.metrics["annotations"]["converted"] == {"segmentation": 1}
+
+
+def test_a_size_that_only_the_image_tells_is_taken_from_its_table(tmp_path: Path) -> None:
+    instances = Instances(
+        images=[Image(id=1, file_name="1.jpg")],
+        annotations=msgspec.json.decode(json.dumps([annotation(1, 1, LEFT)]), type=list[Annotation]),
+        categories=CATEGORIES,
+    )
+    rows = [ImageRow(image_id=1, file_name="1.jpg", status="ok", width=4, height=3)]
+    write_masks(instances, rows, map_categories(CATEGORIES, "multiclass"), PARAMS, tmp_path, tmp_path / "instances")
+    assert read(tmp_path / "1.png") == [[1, 1, 0, 0]] * 3

@@ -56,9 +56,11 @@ def ann_to_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
 def test_a_polygon_paints_the_pixels_of_pycocotools(parts: list[list[float]], height: int, width: int) -> None:
     expected = ann_to_mask(parts, height, width)
     if not expected.any():
-        with pytest.raises(SegmentationDefect, match="outside_image|zero_area|paints_nothing"):
+        with pytest.raises(SegmentationDefect, match="outside_image|zero_area|paints_nothing|normalized_coordinates"):
             shape(parts, height, width)
         return
+    if all(0 <= number <= 1 for part in parts for number in part):
+        return  # one pixel of pycocotools' at most, see the test of normalized coordinates
     painted = shape(parts, height, width)
     np.testing.assert_array_equal(pixels(painted, height, width), expected)
     assert painted.span.size == expected.sum()
@@ -112,7 +114,8 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ([[]], "polygon_under_three_points"),
         ([[0, 0, 4, 0, 4, 4, 0]], "odd_polygon"),
         ([[0, 0, 4, 0, 4, 4], [1, 1, 2]], "odd_polygon"),
-        ([0, 0, 4, 0, 4, 4], "flat_polygon"),
+        ([0, 0, 4, 0, 4], "flat_polygon"),
+        ([0, 0, 4, 0, 4, 4, 1], "flat_polygon"),
         ([["0", 0, 4, 0, 4, 4]], "polygon_of_non_numbers"),
         ([[None, 0, 4, 0, 4, 4]], "polygon_of_non_numbers"),
         ([[True, 0, 4, 0, 4, 4]], "polygon_of_non_numbers"),
@@ -124,7 +127,9 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ([[9, 9, 12, 9, 12, 12]], "outside_image"),
         ([[-9, 0, -5, 0, -5, 4]], "outside_image"),
         ([[1, 1, 3, 1, 1, 1]], "zero_area"),
-        ([[0.1, 0.3, 0.7, 0.9, 0.4, 0.6]], "zero_area"),
+        ([[1.1, 1.3, 1.7, 1.9, 1.4, 1.6]], "zero_area"),
+        ([[0.1, 0.3, 0.7, 0.9, 0.4, 0.6]], "normalized_coordinates"),
+        ([[0, 0, 0.9, 0, 1, 1, 0, 0.8]], "normalized_coordinates"),
         ([[10**400, 0, 4, 0, 4, 4]], "absurd_coordinates"),
         ([True, False], "polygon_of_non_numbers"),
         ([], "empty_segmentation"),
@@ -148,6 +153,48 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
 )
 def test_a_broken_segmentation_is_named(segmentation: Any, reason: str) -> None:
     with pytest.raises(SegmentationDefect, match=f"^{reason}$"):
+        shape(segmentation, height=4, width=4)
+
+
+def test_an_object_of_one_pixel_in_the_corner_is_not_normalized() -> None:
+    assert shape([[0, 0, 1, 0, 1, 1, 0, 1]], height=4, width=4).span.size == 1
+
+
+SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        SQUARE,
+        [[1, 1], [3, 1], [3, 3], [1, 3]],
+        [[[1, 1], [3, 1], [3, 3], [1, 3]]],
+        [{"size": [4, 4], "counts": [5, 2, 2, 2, 5]}],
+    ],
+)
+def test_a_form_that_means_one_thing_only_is_converted(segmentation: Any) -> None:
+    painted = shape(segmentation, height=4, width=4)
+    assert painted.converted
+    np.testing.assert_array_equal(pixels(painted, 4, 4), ann_to_mask([SQUARE], 4, 4))
+
+
+def test_coco_s_own_form_is_not_counted_as_converted() -> None:
+    assert not shape([SQUARE], height=4, width=4).converted
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 1], [3, 1]],
+        [[1, 1, 9], [3, 1, 9], [3, 3, 9]],
+        [[[1, 1], [3, 1]]],
+        [{"size": [4, 4], "counts": [5, 2, 2, 2, 5]}] * 2,
+        ["1", "1", "3", "1", "3", "3"],
+        json.dumps([SQUARE]),
+    ],
+)
+def test_a_form_that_could_mean_more_than_one_thing_is_not_converted(segmentation: Any) -> None:
+    with pytest.raises(SegmentationDefect):
         shape(segmentation, height=4, width=4)
 
 

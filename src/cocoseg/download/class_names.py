@@ -27,7 +27,7 @@ def read_classes(folder: Path, held: str) -> tuple[str, dict[int, str]]:
     """
     there = [name for name in CLASSES if (folder / name).exists()]
     if not there:
-        raise CocosegError(f"{folder}: {held}, without classes.json; {_FORM} there, for its label maps")
+        raise CocosegError(f"{folder}: {held}, without classes.json; {_FORM} in it, or a COCO instances JSON")
     path = folder / there[0]
     if len(there) > 1:
         raise CocosegError(f"{path}: {CLASSES[1]} is there too; keep one of them")

@@ -22,7 +22,7 @@ from cocoseg.coco.categories import IGNORE
 from cocoseg.coco.file_names import mask_name, own_numbers, same_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
-from cocoseg.download.class_names import read_classes
+from cocoseg.download.class_names import CLASSES, read_classes
 from cocoseg.images.decode import MOST_PIXELS, most_bytes
 from cocoseg.images.headers import ImageDefect, read_header
 from cocoseg.images.png import as_gray
@@ -62,13 +62,15 @@ def instances_of_maps(folder: Path, images: Path) -> bytes:
     Raises `CocosegError` if a value has no name, a file is no label map, or no image fits.
     """
     files = list(_files(folder))
-    classes, names = read_classes(folder, _held(files))
     maps = [name for name in files if _is_png(name)]
     if not maps:
+        others = [name for name in files if name.lower().endswith(".json") and name not in CLASSES]
+        meant = f"; did you mean {folder / others[0]}?" if others else ""
         raise CocosegError(
-            f"{folder}: {_held(files)}, but no PNG; expected label maps: PNG files of one channel, named as their "
-            "images; docs/your-own-data.md says how to convert other formats"
+            f"{folder}: {_held(files)}, without label maps; expected PNG files of one channel, named as their images, "
+            f"or the name of a COCO instances JSON{meant}; docs/your-own-data.md says how to convert other formats"
         )
+    classes, names = read_classes(folder, _held(files))
     image_of, without = _images_of(maps, folder, images)
     work = [(folder / name, images / image_of[name] if name in image_of else None) for name in maps]
     found = dict(zip(maps, _read_all(work), strict=True))

@@ -51,11 +51,10 @@ class Numbers(dict[Key, int]):
 
     def of(self, id_: Scalar, noun: str, ledger: Ledger) -> int | None:
         """Return the number behind an id that an annotation names; `None` if nothing bears that id."""
-        if type(id_) is int:
-            return self.get(id_)
-        found = self.get(key_of(id_))
-        if found is not None:
-            ledger.converted[noun] += 1
+        found = self.get(id_) if type(id_) is int else None
+        if found is None:
+            found = self.get(key_of(id_))
+            ledger.converted[noun] += found is not None
         return found
 
 
@@ -82,7 +81,8 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
         image, reason = _tidy_image(entry, key, names, ledger)
         if image is None:
             ledger.count_defect(reason, f"at position {position}", _shown(entry, reason))
-            found.defective.setdefault(key, reason)
+            if key is not None:
+                found.defective.setdefault(key, reason)
             continue
         first = images.get(image.file_name)
         if name_of_key.setdefault(key, image.file_name) != image.file_name:
@@ -223,7 +223,8 @@ def tidy_categories(
         if key is None or isinstance(entry.name, bool) or not is_plain(name):
             reason = "bad_id" if key is None else "bad_name"
             ledger.count_defect(reason, f"at position {position}", f"id is {entry.id!r}, name is {entry.name!r}"[:200])
-            defective.setdefault(key, reason)
+            if key is not None:
+                defective.setdefault(key, reason)
             continue
         known = listed.setdefault(key, Category(id=0, name=name, supercategory=entry.supercategory))
         if known.name != name or known.supercategory != entry.supercategory:

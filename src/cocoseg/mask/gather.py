@@ -198,11 +198,11 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line where more annotations than usual paint what they do not say."""
     own, kept = metrics["annotations"], max(1, metrics["annotations"]["kept"])
-    for key, what in (("box_disagrees", "bbox"), ("area_disagrees", "area")):
+    for key, noun, field in (("box_disagrees", "box", "bbox"), ("area_disagrees", "area", "area")):
         if own[key] > _MOST_DISAGREEING * kept:
             worst = sorted(
                 ((-one.off, image.file_name, one.what) for image, outcome in painted for one in outcome.disagreements)
             )[:_EXAMPLES]
             examples = "; ".join(f"{name}: {said}" for _, name, said in worst)
-            yield f"{own[key]} of {kept} annotations paint another area than their {what} says: {examples}; {_OFTEN}"
+            yield f"{own[key]} of {kept} annotations paint another {noun} than their {field} says: {examples}; {_OFTEN}"
             return

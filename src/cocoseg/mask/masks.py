@@ -102,7 +102,6 @@ def write_masks(
         for image in sized
     ]
     masks.mkdir(parents=True, exist_ok=True)
-    instance_masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
     converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
@@ -173,7 +172,7 @@ def paint_image(
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, boxes, params.overlap),
+        visibility=visibility(checked.paints, maps.labels, params.overlap),
         disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
         lost=len(checked.lost),
         lost_without_box=without_box,

@@ -1,8 +1,10 @@
 """What becomes of objects in a mask: the lost ones, those that others hide, and those that paint what nobody said."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from math import ceil, floor
 
+import cv2
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
@@ -16,7 +18,6 @@ MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
 MOST_AREA_SHARE = 0.1
 """How far a painted area may lie from `area`."""
-_BLOCK = 512  # objects that are held against all others at a time
 _MOSTLY = 0.1  # of its pixels: who keeps fewer is mostly hidden
 _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 
@@ -72,51 +73,26 @@ def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) ->
     return without
 
 
-def visibility(paints: Sequence[Paint], boxes: NDArray[np.int64], overlap: Overlap) -> Visibility:
-    """Return which objects the others hide. `boxes`: what each paints, as `painted_boxes` gives it."""
+def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8], overlap: Overlap) -> Visibility:
+    """Return which objects the others hide; under `ignore`, whose pixels are given to none. `labels`: (H, W)."""
     order = [index for index in painting_order(paints, overlap) if not paints[index].ignored]
-    if len(order) < 2:
-        return Visibility()
-    hidden: dict[int, int] = {}
-    mostly: dict[int, int] = {}
-    own_boxes = boxes[order]
-    classes = np.array([paints[index].class_index for index in order])
-    sizes = np.array([paints[index].span.size for index in order])
-    for place, above in _perhaps_hidden(own_boxes, classes, sizes, overlap):
-        span = paints[order[place]].span
-        rest = span.covered.copy()
-        for other in above:
-            cover = paints[order[other]].span
-            start, stop = max(span.start, cover.start), min(span.stop, cover.stop)
-            if start < stop:
-                rest[start - span.start : stop - span.start] &= ~cover.covered[start - cover.start : stop - cover.start]
-        left_px = int(np.count_nonzero(rest))
-        if left_px < _MOSTLY * span.size:
-            counted = mostly if left_px else hidden
-            counted[int(classes[place])] = counted.get(int(classes[place]), 0) + 1
-    return Visibility(hidden, mostly)
-
-
-def _perhaps_hidden(
-    boxes: NDArray[np.int64], classes: NDArray[np.int64], sizes: NDArray[np.int64], overlap: Overlap
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield who may lose nine tenths of its pixels, and the objects whose boxes meet it from above.
-
-    All are in painting order. Under the default rule that is hardly any object.
-    """
-    left, top, right, bottom = boxes.T
-    for start in range(0, len(boxes), _BLOCK):
-        own = slice(start, start + _BLOCK)
-        above = (left[own, None] < right) & (left < right[own, None])
-        above &= (top[own, None] < bottom) & (top < bottom[own, None])
-        # Under `ignore`, objects of two classes take the pixels from each other; else the later takes them.
-        above &= classes[own, None] != classes if overlap == "ignore" else _later(start, above.shape)
-        for row in (above @ sizes >= (1 - _MOSTLY) * sizes[own]).nonzero()[0].tolist():
-            yield start + row, above[row].nonzero()[0].tolist()
-
-
-def _later(start: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.arange(shape[1]) > np.arange(start, start + shape[0])[:, None]
+    hidden: Counter[int] = Counter()
+    mostly: Counter[int] = Counter()
+    if len(order) > 1:
+        free = np.full(labels.size, 255, np.uint8)
+        columns = labels.T.ravel() if overlap == "ignore" else free
+        for index in reversed(order):
+            span, class_index = paints[index].span, paints[index].class_index
+            pixels = slice(span.start, span.stop)
+            if overlap == "ignore":
+                left = int(np.count_nonzero((columns[pixels] == class_index) & (span.covered != 0)))
+            else:
+                own = free[pixels] & span.covered
+                free[pixels] ^= own
+                left = cv2.countNonZero(own)
+            if left < _MOSTLY * span.size:
+                (mostly if left else hidden)[class_index] += 1
+    return Visibility(dict(hidden), dict(mostly))
 
 
 def disagreements(
