@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.coco.format import UNREADABLE, Annotation
-from cocoseg.mask.painting import Overlap, Paint, painting_order
+from cocoseg.mask.painting import Paint
 
 MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
@@ -23,7 +23,7 @@ _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 
 
 class Visibility(msgspec.Struct, frozen=True):
-    """How many objects of each class index keep no pixel, and how many under a tenth."""
+    """How many objects of each class index keep no pixel of their class, and how many under a tenth or none."""
 
     hidden: dict[int, int] = {}
     mostly_hidden: dict[int, int] = {}
@@ -73,26 +73,22 @@ def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) ->
     return without
 
 
-def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8], overlap: Overlap) -> Visibility:
-    """Return which objects the others hide; under `ignore`, whose pixels are given to none. `labels`: (H, W)."""
-    order = [index for index in painting_order(paints, overlap) if not paints[index].ignored]
+def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8]) -> Visibility:
+    """Return which objects others hide: those of whose pixels few or none bear their class. `labels`: (H, W)."""
     hidden: Counter[int] = Counter()
     mostly: Counter[int] = Counter()
-    if len(order) > 1:
-        free = np.full(labels.size, 255, np.uint8)
-        columns = labels.T.ravel() if overlap == "ignore" else free
-        for index in reversed(order):
-            span, class_index = paints[index].span, paints[index].class_index
-            pixels = slice(span.start, span.stop)
-            if overlap == "ignore":
-                left = int(np.count_nonzero((columns[pixels] == class_index) & (span.covered != 0)))
-            else:
-                own = free[pixels] & span.covered
-                free[pixels] ^= own
-                left = cv2.countNonZero(own)
-            if left < _MOSTLY * span.size:
-                (mostly if left else hidden)[class_index] += 1
-    return Visibility(dict(hidden), dict(mostly))
+    columns = cv2.transpose(labels).ravel()
+    for entry in paints:
+        if entry.ignored:
+            continue
+        span = entry.span
+        own = (columns[span.start : span.stop] == entry.class_index).view(np.uint8)
+        own &= span.covered
+        left = cv2.countNonZero(own)
+        if left < _MOSTLY * span.size:
+            mostly[entry.class_index] += 1
+            hidden[entry.class_index] += not left
+    return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))
 
 
 def disagreements(
