@@ -57,7 +57,8 @@ def paints(*entries: tuple[list[list[int]], int]) -> list[Paint]:
 
 def seen(overlap: Overlap, *entries: tuple[list[list[int]], int]) -> tuple[dict[int, int], dict[int, int]]:
     own = paints(*entries)
-    found = visibility(own, paint(own, 20, 20, overlap, instance_map=False).labels)
+    boxes = painted_boxes(shapes(*(segmentation for segmentation, _ in entries)), 20, 20)
+    found = visibility(own, boxes, paint(own, 20, 20, overlap, instance_map=False).labels)
     return found.hidden, found.mostly_hidden
 
 

@@ -145,7 +145,7 @@ def paint_image(
     height, width = image.sides()
     maps = paint(checked.paints, height, width, params.overlap, instance_map=params.instance_masks)
     without_box = ignore_boxes(maps.labels, checked.lost) if params.lost == "ignore" else 0
-    pixels = label_pixels(maps.labels)
+    pixels = label_pixels(maps.labels, {BACKGROUND, IGNORE, *(entry.class_index for entry in checked.paints)})
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
@@ -162,7 +162,7 @@ def paint_image(
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, maps.labels) if maps.contested else Visibility(),
+        visibility=visibility(checked.paints, boxes, maps.labels) if maps.contested else Visibility(),
         disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
         lost=len(checked.lost),
         lost_without_box=without_box,

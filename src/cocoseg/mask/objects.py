@@ -1,7 +1,7 @@
 """What becomes of objects in a mask: the lost ones, those that others hide, and those that paint what nobody said."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, floor
 
 import cv2
@@ -18,6 +18,7 @@ MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
 MOST_AREA_SHARE = 0.1
 """How far a painted area may lie from `area`."""
+_MOST_COMPARED = 512  # objects of an image, each with each
 _MOSTLY = 0.1  # of its pixels: who keeps fewer is mostly hidden
 _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 
@@ -73,12 +74,16 @@ def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) ->
     return without
 
 
-def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8]) -> Visibility:
-    """Return which objects others hide: those of whose pixels few or none bear their class. `labels`: (H, W)."""
+def visibility(paints: Sequence[Paint], boxes: NDArray[np.int64], labels: NDArray[np.uint8]) -> Visibility:
+    """Return which objects others hide: those of whose pixels few or none bear their class.
+
+    `boxes`: what each paints, as `painted_boxes` gives it. `labels`: (height, width).
+    """
     hidden: Counter[int] = Counter()
     mostly: Counter[int] = Counter()
     columns = cv2.transpose(labels).ravel()
-    for entry in paints:
+    for index in _perhaps_hidden(paints, boxes):
+        entry = paints[index]
         if entry.ignored:
             continue
         span = entry.span
@@ -89,6 +94,19 @@ def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8]) -> Visibility
             mostly[entry.class_index] += 1
             hidden[entry.class_index] += not left
     return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))
+
+
+def _perhaps_hidden(paints: Sequence[Paint], boxes: NDArray[np.int64]) -> Iterable[int]:
+    """Return the objects whose boxes others of another class meet that have nine tenths of their pixels together."""
+    if len(paints) > _MOST_COMPARED:
+        return range(len(paints))
+    left, top, right, bottom = boxes.T
+    classes = np.array([entry.class_index for entry in paints])
+    sizes = np.array([entry.span.size for entry in paints])
+    meet = (left[:, None] < right) & (top[:, None] < bottom)
+    meet &= meet.T & (classes[:, None] != classes)
+    found: list[int] = (meet @ sizes >= (1 - _MOSTLY) * sizes).nonzero()[0].tolist()
+    return found
 
 
 def disagreements(
