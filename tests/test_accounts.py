@@ -43,14 +43,14 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
         "annotations": {"input": 5, "kept": 5, "dropped": {}},
         "images": {"input": 2, "kept": 2, "dropped": {}},
         "hidden": {"cat": 1, "dog": 2},
-        "mostly_hidden": {"dog": 1},
+        "mostly_hidden": {"cat": 1, "dog": 3},
         "lost_objects": 2,
         "lost_without_box": 1,
     }
     assert closing_line(metrics) == (
         "5 of 5 annotations kept; 2 of 2 images kept; "
         "2 objects lost with their annotations, 1 of them without a usable bbox; "
-        "3 objects hidden by others, 1 mostly (see overlap)"
+        "3 objects hidden by others, 4 keep under a tenth of their pixels (see overlap)"
     )
 
 

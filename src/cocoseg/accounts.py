@@ -80,4 +80,4 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
     if hidden or mostly:
-        yield f"{hidden:,} objects hidden by others, {mostly:,} mostly (see overlap)"
+        yield f"{hidden:,} objects hidden by others, {mostly:,} keep under a tenth of their pixels (see overlap)"

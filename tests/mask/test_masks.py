@@ -324,7 +324,7 @@ def test_priority_is_read_under_overlap_priority_only(tmp_path: Path) -> None:
 def test_hidden_objects_are_counted_by_class(tmp_path: Path) -> None:
     under = annotation(1, 1, [[1, 0, 2, 0, 2, 1, 1, 1]], 18)
     masks = write(tmp_path, [under, annotation(2, 1, LEFT)])
-    assert (masks.metrics["hidden"], masks.metrics["mostly_hidden"]) == ({"dog": 1}, {})
+    assert (masks.metrics["hidden"], masks.metrics["mostly_hidden"]) == ({"dog": 1}, {"dog": 1})
     masks = write(tmp_path, [under, annotation(2, 1, LEFT)], overlap="smallest")
     assert (masks.metrics["hidden"], masks.metrics["mostly_hidden"]) == ({}, {})
 

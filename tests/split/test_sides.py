@@ -53,6 +53,28 @@ def test_a_stable_image_never_changes_sides_when_others_come_or_go() -> None:
     assert all(set(few[side]) <= set(many[side]) for side in SIDES)
 
 
+@pytest.mark.parametrize("rule", ["stable", "exact"])
+def test_images_that_show_no_class_are_split_as_the_others(rule: str) -> None:
+    classes = {image_id: {0, 1} if image_id % 2 else {0} for image_id in range(1, 41)}
+    sides = split(classes, split_rule=rule)
+    assert sorted(image_id for ids in sides.values() for image_id in ids) == sorted(classes)
+    if rule == "exact":  # 28, 4 and 8 images, half of each without a class
+        empty = {side: sum(classes[image_id] == {0} for image_id in ids) for side, ids in sides.items()}
+        assert empty == {"train": 14, "val": 2, "test": 4}
+
+
+def test_official_takes_images_that_show_no_class_by_their_origin() -> None:
+    images, rows = tables({1: {0}, 2: {0}, 3: {1}, 4: {0, 1}})
+    images = [
+        msgspec.structs.replace(row, origin=origin)
+        for row, origin in zip(images, ("val2017", "train2017", "val2017", "train2017"), strict=True)
+    ]
+    sides = split_images(
+        images, rows, SplitParams(data_seed=0, split_rule="official", train_share=0.8, val_share=0, test_share=0.2)
+    )
+    assert sides == {"train": [2, 4], "val": [], "test": [1, 3]}
+
+
 def test_stable_counts_come_near_the_shares() -> None:
     counts: Counter[str] = Counter()
     for data_seed in range(10):

@@ -36,7 +36,16 @@ from cocoseg.filter.entries import (
     readable_or_null,
     region_entries,
 )
-from cocoseg.filter.tidy import AnnotationIds, Numbers, TidyImages, key_of, tidy_categories, tidy_crowd, tidy_images
+from cocoseg.filter.tidy import (
+    AnnotationIds,
+    Numbers,
+    TidyImages,
+    UsedCategories,
+    key_of,
+    tidy_categories,
+    tidy_crowd,
+    tidy_images,
+)
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
@@ -87,9 +96,9 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     file = read_entries(raw, place)
     ledgers = _ledgers(file, params, place)
     images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
-    keys = list(annotation_keys(file.annotations))
-    categories = _chosen(file.categories, {key_of(category_id) for _, category_id in keys}, params, ledgers, place)
-    ids = AnnotationIds(key_of(id_) for id_, _ in keys)
+    keys = annotation_keys(file.annotations)
+    categories = _chosen(file.categories, UsedCategories(keys), params, ledgers, place)
+    ids = AnnotationIds([one.id for one in keys])
     del keys
     found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
     refuse_many_defects(ledgers.annotations, found.of_chosen_classes, params.max_defects, str(place))
@@ -146,7 +155,7 @@ class _Categories(NamedTuple):
 
 
 def _chosen(
-    entries: list[CategoryEntry] | list[Raw], used: set[Any], params: FilterParams, ledgers: _Ledgers, place: Path
+    entries: list[CategoryEntry] | list[Raw], used: UsedCategories, params: FilterParams, ledgers: _Ledgers, place: Path
 ) -> _Categories:
     every, numbers, defective = tidy_categories(
         entries_of(entries, CategoryEntry, ledgers.categories), used, ledgers.categories, place
@@ -184,14 +193,21 @@ def _sorted_annotations(
     name_of = {image.id: image.file_name for image in images.images}
     annotated: set[int] = set()
     lost: list[LostObject] = []
-    relevant = 0
+    relevant = others = 0
+    chooses = params.crowd == "drop" or params.min_area_px is not None
+    image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
     for position, entry in entries_of(entries, AnnotationEntry, ledger):
-        image_id = images.numbers.of(entry.image_id, "image_id", ledger)
-        category_id = categories.numbers.of(entry.category_id, "category_id", ledger)
-        if category_id is not None and category_id not in categories.ids:
+        # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
+        image_id = image_numbers.get(entry.image_id) if type(entry.image_id) is int else None
+        if image_id is None:
+            image_id = image_numbers.of(entry.image_id, "image_id", ledger)
+        category_id = category_numbers.get(entry.category_id) if type(entry.category_id) is int else None
+        if category_id is None:
+            category_id = category_numbers.of(entry.category_id, "category_id", ledger)
+        if category_id is not None and category_id not in chosen_ids:
             if image_id is not None:
                 annotated.add(image_id)
-            ledger.dropped["class_not_chosen"] += 1
+            others += 1
             continue
         relevant += 1
         if image_id is None:
@@ -205,8 +221,7 @@ def _sorted_annotations(
         if ids.shared and ids.is_repeated(entry):
             ledger.dropped["duplicate"] += 1
             continue
-        choice = _choice(entry, params)
-        if choice:
+        if chooses and (choice := _choice(entry, params)):
             ledger.dropped[choice] += 1
             continue
         defect = _category_defect(entry, categories) if category_id is None else _defect(entry, params)
@@ -218,8 +233,12 @@ def _sorted_annotations(
         if type(entry.iscrowd) is not int:
             entry.iscrowd = tidy_crowd(entry.iscrowd)
             ledger.converted["iscrowd"] += 1
-        entry.id, entry.image_id, entry.category_id = ids.of(entry, ledger), image_id, category_id
+        if not ids.sound:
+            entry.id = ids.of(entry, ledger)
+        entry.image_id, entry.category_id = image_id, category_id
         kept[image_id].append(entry)
+    if others:
+        ledger.dropped["class_not_chosen"] += others
     relevant += ledger.dropped["not_an_object"]
     return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
 

@@ -4,7 +4,7 @@ A bad entry costs itself and nothing else of the file.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -170,25 +170,25 @@ def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledge
                 yield position, entry
 
 
-class _Keys(msgspec.Struct):
+class AnnotationKeys(msgspec.Struct):
+    """The ids of an annotation and of its category."""
+
     id: Scalar = None
     category_id: Scalar = None
 
 
-def annotation_keys(list_: list[AnnotationEntry] | list[Raw]) -> Iterator[tuple[Scalar, Scalar]]:
-    """Yield the id of each annotation, and that of its category; `None` for one that cannot be read."""
-    decode = msgspec.json.Decoder(_Keys).decode
+def annotation_keys(list_: list[AnnotationEntry] | list[Raw]) -> Sequence[AnnotationEntry | AnnotationKeys]:
+    """Return the ids of each annotation and of its category; `None` for one that cannot be read."""
+    decode = msgspec.json.Decoder(AnnotationKeys).decode
+    keys: list[Any] = []
     for entry in list_:
-        if isinstance(entry, Raw):
-            try:
-                keys = decode(entry)
-            except UNREADABLE:
-                salvaged = _salvaged(entry, AnnotationEntry)
-                yield (None, None) if salvaged is None else (salvaged.id, salvaged.category_id)
-                continue
-            yield keys.id, keys.category_id
-        else:
-            yield entry.id, entry.category_id
+        if not isinstance(entry, Raw):  # then none of them is
+            return [*list_]
+        try:
+            keys.append(decode(entry))
+        except UNREADABLE:
+            keys.append(_salvaged(entry, AnnotationEntry) or AnnotationKeys())
+    return keys
 
 
 def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:

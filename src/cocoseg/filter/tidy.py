@@ -7,9 +7,9 @@ but the text, so that selection and split do not change when other images come o
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from cocoseg.coco.file_names import is_plain, is_safe
 from cocoseg.coco.format import Category, Image
 from cocoseg.core.errors import CocosegError
-from cocoseg.filter.entries import AnnotationEntry, CategoryEntry, ImageEntry, Ledger, Scalar
+from cocoseg.filter.entries import AnnotationEntry, AnnotationKeys, CategoryEntry, ImageEntry, Ledger, Scalar
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
 _LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
@@ -30,13 +30,15 @@ Key = int | str | None
 
 def key_of(id_: Scalar) -> Key:
     """Return the number or text that an id means; `None` for one that is missing or cannot be an id."""
+    if type(id_) is int and -_LARGEST_ID < id_ < _LARGEST_ID:
+        return id_
     if isinstance(id_, str):
         text = id_.strip()
         return int(text) if _WHOLE.fullmatch(text) else text or None
     if isinstance(id_, bool) or id_ is None or (isinstance(id_, float) and not id_.is_integer()):
         return None
     number = int(id_)
-    return number if -_LARGEST_ID < number < _LARGEST_ID else f"{number}"
+    return number if isinstance(id_, float) and -_LARGEST_ID < number < _LARGEST_ID else f"{number}"
 
 
 def number_of(key: int | str) -> int:
@@ -50,11 +52,10 @@ class Numbers(dict[Key, int]):
     """The number behind each key of a list of images or categories."""
 
     def of(self, id_: Scalar, noun: str, ledger: Ledger) -> int | None:
-        """Return the number behind an id that an annotation names; `None` if nothing bears that id."""
-        found = self.get(id_) if type(id_) is int else None
-        if found is None:
-            found = self.get(key_of(id_))
-            ledger.converted[noun] += found is not None
+        """Return the number behind an id in another form than a whole number; `None` if nothing bears that id."""
+        found = self.get(key_of(id_))
+        if found is not None:
+            ledger.converted[noun] += 1
         return found
 
 
@@ -112,8 +113,6 @@ class FileNames:
 
     def tidy(self, name: str) -> str:
         """Return a file name relative to the image folder; one that leads elsewhere is no safe name afterwards."""
-        if is_safe(name):
-            return name
         name = name.replace("\\", "/")
         if name.startswith("file:///"):
             name = unquote(name.removeprefix("file://"))
@@ -147,9 +146,11 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
         ledger.converted["name_from_coco_url"] += bool(name)
     if not name:
         return None, "bad_file_name"
-    tidy = names.tidy(name)
-    if not is_safe(tidy):
-        return None, "unsafe_file_name"
+    tidy = name
+    if not is_safe(name):
+        tidy = names.tidy(name)
+        if not is_safe(tidy):
+            return None, "unsafe_file_name"
     width, height = _side(entry.width), _side(entry.height)
     if width == -1 or height == -1:
         return None, "bad_size"
@@ -158,8 +159,10 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
         ledger.converted["size_from_image"] += 1
     elif type(entry.width) is not int or type(entry.height) is not int:
         ledger.converted["size"] += 1
-    ledger.converted["id"] += type(entry.id) is not int
-    ledger.converted["file_name"] += tidy != name
+    if type(entry.id) is not int:
+        ledger.converted["id"] += 1
+    if tidy != name:
+        ledger.converted["file_name"] += 1
     image = Image(
         id=number_of(key),
         file_name=tidy,
@@ -177,6 +180,8 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
 
 def _side(value: Scalar) -> int | None:
     """Return a side in pixels; `None` where the image has to tell it, and -1 for what no image has."""
+    if type(value) is int:
+        return value if 0 < value <= LONGEST_SIDE_PX else -1
     if value is None:
         return None
     if isinstance(value, str):
@@ -186,7 +191,9 @@ def _side(value: Scalar) -> int | None:
     return int(value) if value == int(value) else None
 
 
-def _refuse_shared_numbers(images: Iterable[Image], place: Path) -> None:
+def _refuse_shared_numbers(images: Sequence[Image], place: Path) -> None:
+    if len({image.id for image in images}) == len(images):
+        return
     seen: dict[int, Image] = {}
     for image in images:
         other = seen.setdefault(image.id, image)
@@ -205,6 +212,19 @@ def _shown(entry: ImageEntry, reason: str) -> str:
             return f"file_name {entry.file_name!r} leaves the folder images or is not a valid name"
         case _:
             return f"file_name is {entry.file_name!r}"
+
+
+class UsedCategories:
+    """The categories that annotations name, looked for only where it matters."""
+
+    def __init__(self, annotations: Iterable[AnnotationEntry | AnnotationKeys]) -> None:
+        self._annotations = annotations
+        self._keys: set[Key] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        if self._keys is None:
+            self._keys = {key_of(id_) for id_ in {one.category_id for one in self._annotations}}
+        return key in self._keys
 
 
 def tidy_categories(
@@ -280,8 +300,12 @@ def duplicate_keys(keys: Iterable[Key]) -> set[Key]:
 class AnnotationIds:
     """Give each annotation an id of its own, for a mask needs none; find those that are identical in every field."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
-        listed = list(keys)
+    def __init__(self, ids: Sequence[Scalar]) -> None:
+        unique = {*ids}
+        largest = max(cast(set[int], unique)) if {*map(type, unique)} == {int} else _LARGEST_ID
+        self.sound = len(unique) == len(ids) and largest < _LARGEST_ID
+        """All are whole numbers that can be written, and no two are equal."""
+        listed = [] if self.sound else [key_of(id_) for id_ in ids]
         self.shared = duplicate_keys(listed)
         self._following = max((key for key in listed if isinstance(key, int)), default=0)
         self._taken: set[Key] = set()

@@ -19,7 +19,7 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import disagreements, ignore_boxes, pixels_of, visibility
+from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
 from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
@@ -155,7 +155,7 @@ def paint_image(
     paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
     maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
     without_box = ignore_boxes(maps.labels, checked.lost) if params.lost == "ignore" else 0
-    pixels = label_pixels(maps.labels)
+    pixels = label_pixels(maps.labels, {BACKGROUND, IGNORE, *(entry.class_index for entry in checked.paints)})
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
@@ -172,7 +172,7 @@ def paint_image(
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, maps.labels, params.overlap),
+        visibility=visibility(checked.paints, boxes, maps.labels) if maps.contested else Visibility(),
         disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
         lost=len(checked.lost),
         lost_without_box=without_box,

@@ -1,7 +1,7 @@
 """What becomes of objects in a mask: the lost ones, those that others hide, and those that paint what nobody said."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, floor
 
 import cv2
@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.coco.format import UNREADABLE, Annotation
-from cocoseg.mask.painting import Overlap, Paint, painting_order
+from cocoseg.mask.painting import Paint
 
 MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
 MOST_AREA_SHARE = 0.1
 """How far a painted area may lie from `area`."""
+_MOST_COMPARED = 512  # objects of an image, each with each
 _MOSTLY = 0.1  # of its pixels: who keeps fewer is mostly hidden
 _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 
 
 class Visibility(msgspec.Struct, frozen=True):
-    """How many objects of each class index keep no pixel, and how many under a tenth."""
+    """How many objects of each class index keep no pixel of their class, and how many under a tenth or none."""
 
     hidden: dict[int, int] = {}
     mostly_hidden: dict[int, int] = {}
@@ -73,26 +74,39 @@ def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) ->
     return without
 
 
-def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8], overlap: Overlap) -> Visibility:
-    """Return which objects the others hide; under `ignore`, whose pixels are given to none. `labels`: (H, W)."""
-    order = [index for index in painting_order(paints, overlap) if not paints[index].ignored]
+def visibility(paints: Sequence[Paint], boxes: NDArray[np.int64], labels: NDArray[np.uint8]) -> Visibility:
+    """Return which objects others hide: those of whose pixels few or none bear their class.
+
+    `boxes`: what each paints, as `painted_boxes` gives it. `labels`: (height, width).
+    """
     hidden: Counter[int] = Counter()
     mostly: Counter[int] = Counter()
-    if len(order) > 1:
-        free = np.full(labels.size, 255, np.uint8)
-        columns = labels.T.ravel() if overlap == "ignore" else free
-        for index in reversed(order):
-            span, class_index = paints[index].span, paints[index].class_index
-            pixels = slice(span.start, span.stop)
-            if overlap == "ignore":
-                left = int(np.count_nonzero((columns[pixels] == class_index) & (span.covered != 0)))
-            else:
-                own = free[pixels] & span.covered
-                free[pixels] ^= own
-                left = cv2.countNonZero(own)
-            if left < _MOSTLY * span.size:
-                (mostly if left else hidden)[class_index] += 1
-    return Visibility(dict(hidden), dict(mostly))
+    columns = cv2.transpose(labels).ravel()
+    for index in _perhaps_hidden(paints, boxes):
+        entry = paints[index]
+        if entry.ignored:
+            continue
+        span = entry.span
+        own = (columns[span.start : span.stop] == entry.class_index).view(np.uint8)
+        own &= span.covered
+        left = cv2.countNonZero(own)
+        if left < _MOSTLY * span.size:
+            mostly[entry.class_index] += 1
+            hidden[entry.class_index] += not left
+    return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))
+
+
+def _perhaps_hidden(paints: Sequence[Paint], boxes: NDArray[np.int64]) -> Iterable[int]:
+    """Return the objects whose boxes others of another class meet that have nine tenths of their pixels together."""
+    if len(paints) > _MOST_COMPARED:
+        return range(len(paints))
+    left, top, right, bottom = boxes.T
+    classes = np.array([entry.class_index for entry in paints])
+    sizes = np.array([entry.span.size for entry in paints])
+    meet = (left[:, None] < right) & (top[:, None] < bottom)
+    meet &= meet.T & (classes[:, None] != classes)
+    found: list[int] = (meet @ sizes >= (1 - _MOSTLY) * sizes).nonzero()[0].tolist()
+    return found
 
 
 def disagreements(

@@ -4,7 +4,7 @@ The rules of `overlap` differ in nothing but the order in which annotations are 
 `ignore`, which gives pixels that differing classes claim to none of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeVar
 
 import cv2
@@ -92,14 +92,11 @@ def paint(paints: Sequence[Paint], height: int, width: int, overlap: Overlap, *,
     )
 
 
-def label_pixels(labels: NDArray[np.uint8]) -> dict[int, int]:
-    """How many pixels each value has; values of none are left out."""
-    # OpenCV's histogram takes a fifth of np.bincount's time; its float32 is exact up to 2^24 pixels a strip.
-    rows = max(1, 2**24 // labels.shape[1])
-    counts = np.zeros(256, np.int64)
-    for top in range(0, len(labels), rows):
-        counts += cv2.calcHist([labels[top : top + rows]], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    return {value: int(counts[value]) for value in counts.nonzero()[0].tolist()}
+def label_pixels(labels: NDArray[np.uint8], values: Iterable[int]) -> dict[int, int]:
+    """Return how many pixels each of the values has, which are all that there are; those of none are left out."""
+    # An image shows a few classes: as many passes over its bytes take a fraction of the time of a histogram.
+    counts = {value: cv2.countNonZero((labels == value).view(np.uint8)) for value in sorted(values)}
+    return {value: count for value, count in counts.items() if count}
 
 
 def _row_major(columns: NDArray[Number], height: int) -> NDArray[Number]:

@@ -153,6 +153,7 @@ def test_an_unknown_protocol_is_one_line() -> None:
 
 def test_a_location_is_local_unless_it_is_a_url() -> None:
     assert local_path("data/custom") == Path("data/custom")
+    assert local_path("~/custom") == Path.home() / "custom"
     assert local_path("file:///data/custom") == Path("/data/custom")
     assert local_path("s3://bucket/custom") is None
 
