@@ -95,13 +95,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     """
     file = read_entries(raw, place)
     ledgers = _ledgers(file, params, place)
-    images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
-    keys = annotation_keys(file.annotations)
-    categories = _chosen(file.categories, UsedCategories(keys), params, ledgers, place)
-    ids = AnnotationIds([one.id for one in keys])
-    del keys
-    found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
-    refuse_many_defects(ledgers.annotations, found.of_chosen_classes, params.max_defects, str(place))
+    images, categories, found = _sound_entries(file, ledgers, params, place)
     available = _available_images(images.images, found, ledgers, params)
     chosen = _first_images(available, found.kept, ledgers, params)
     if not chosen:
@@ -132,6 +126,20 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         "classes": _class_counts(categories.chosen, kept),
     }
     return instances, metrics
+
+
+def _sound_entries(
+    file: Entries, ledgers: "_Ledgers", params: FilterParams, place: Path
+) -> tuple[TidyImages, "_Categories", "_Sorted"]:
+    """Return what can be used of the file, in COCO's form. Raises `CocosegError` if too many annotations are broken."""
+    images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
+    keys = annotation_keys(file.annotations)
+    categories = _chosen(file.categories, UsedCategories(keys), params, ledgers, place)
+    ids = AnnotationIds([one.id for one in keys])
+    del keys
+    found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
+    refuse_many_defects(ledgers.annotations, found.of_chosen_classes, params.max_defects, str(place))
+    return images, categories, found
 
 
 class _Ledgers(NamedTuple):
@@ -189,13 +197,11 @@ def _sorted_annotations(
     params: FilterParams,
 ) -> _Sorted:
     """Sort the annotations out by image; count those that go."""
-    ledger, kept = ledgers.annotations, dict[int, list[Any]]((image.id, []) for image in images.images)
-    name_of = {image.id: image.file_name for image in images.images}
-    annotated: set[int] = set()
-    lost: list[LostObject] = []
-    relevant = others = 0
-    chooses = params.crowd == "drop" or params.min_area_px is not None
+    ledger = ledgers.annotations
+    judge = _Judge(images, categories, ids, ledger, params)
+    kept: dict[int, list[Any]] = {image.id: [] for image in images.images}
     image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
+    relevant = others = 0
     for position, entry in entries_of(entries, AnnotationEntry, ledger):
         # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
         image_id = image_numbers.get(entry.image_id) if type(entry.image_id) is int else None
@@ -204,43 +210,68 @@ def _sorted_annotations(
         category_id = category_numbers.get(entry.category_id) if type(entry.category_id) is int else None
         if category_id is None:
             category_id = category_numbers.of(entry.category_id, "category_id", ledger)
+        if image_id is not None:
+            judge.annotated.add(image_id)
         if category_id is not None and category_id not in chosen_ids:
-            if image_id is not None:
-                annotated.add(image_id)
             others += 1
             continue
         relevant += 1
-        if image_id is None:
-            gone = images.defective.get(key_of(entry.image_id))
-            if gone:
-                ledger.dropped[f"image_{gone}"] += 1
-            else:
-                ledger.count_defect("unknown_image", _named(entry, position), f"image_id is {entry.image_id!r}")
-            continue
-        annotated.add(image_id)
-        if ids.shared and ids.is_repeated(entry):
-            ledger.dropped["duplicate"] += 1
-            continue
-        if chooses and (choice := _choice(entry, params)):
-            ledger.dropped[choice] += 1
-            continue
-        defect = _category_defect(entry, categories) if category_id is None else _defect(entry, params)
-        if defect is not None:
-            reason, value = defect
-            ledger.count_defect(reason, f"{_named(entry, position)} of {name_of[image_id]}", value)
-            lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
-            continue
-        if type(entry.iscrowd) is not int:
-            entry.iscrowd = tidy_crowd(entry.iscrowd)
-            ledger.converted["iscrowd"] += 1
-        if not ids.sound:
-            entry.id = ids.of(entry, ledger)
-        entry.image_id, entry.category_id = image_id, category_id
-        kept[image_id].append(entry)
+        if image_id is not None and judge.keeps(position, entry, image_id, category_id):
+            entry.image_id, entry.category_id = image_id, category_id
+            kept[image_id].append(entry)
+        elif image_id is None:
+            judge.count_without_image(position, entry)
     if others:
         ledger.dropped["class_not_chosen"] += others
     relevant += ledger.dropped["not_an_object"]
-    return _Sorted(kept, annotated, lost, {one.image_id for one in lost}, relevant)
+    return _Sorted(kept, judge.annotated, judge.lost, {one.image_id for one in judge.lost}, relevant)
+
+
+class _Judge:
+    """Judge the annotations that may be of a chosen class, and count those that go."""
+
+    def __init__(
+        self, images: TidyImages, categories: _Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
+    ) -> None:
+        self.annotated: set[int] = set()
+        self.lost: list[LostObject] = []
+        self._images = images
+        self._categories = categories
+        self._ids = ids
+        self._ledger = ledger
+        self._params = params
+        self._chooses = params.crowd == "drop" or params.min_area_px is not None
+        self._name_of = {image.id: image.file_name for image in images.images}
+
+    def keeps(self, position: int, entry: AnnotationEntry, image_id: int, category_id: int | None) -> bool:
+        """Return whether an annotation of a known image stays, then in COCO's form but for its two ids."""
+        ledger = self._ledger
+        if self._ids.shared and self._ids.is_repeated(entry):
+            ledger.dropped["duplicate"] += 1
+            return False
+        if self._chooses and (choice := _choice(entry, self._params)):
+            ledger.dropped[choice] += 1
+            return False
+        defect = _category_defect(entry, self._categories) if category_id is None else _defect(entry, self._params)
+        if defect is not None:
+            reason, value = defect
+            ledger.count_defect(reason, f"{_named(entry, position)} of {self._name_of[image_id]}", value)
+            self.lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
+            return False
+        if type(entry.iscrowd) is not int:
+            entry.iscrowd = tidy_crowd(entry.iscrowd)
+            ledger.converted["iscrowd"] += 1
+        if not self._ids.sound:
+            entry.id = self._ids.of(entry, ledger)
+        return True
+
+    def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
+        """Count an annotation whose image went, or never was."""
+        gone = self._images.defective.get(key_of(entry.image_id))
+        if gone:
+            self._ledger.dropped[f"image_{gone}"] += 1
+        else:
+            self._ledger.count_defect("unknown_image", _named(entry, position), f"image_id is {entry.image_id!r}")
 
 
 def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:

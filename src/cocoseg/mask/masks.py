@@ -20,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
 from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Overlap, Paint, label_pixels, paint
+from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow
@@ -159,10 +159,7 @@ def paint_image(
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
-    name = mask_name(image.file_name)
-    write_bytes(painter.masks / name, encode_png(maps.labels))
-    if maps.instances is not None:
-        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+    _write_maps(painter, mask_name(image.file_name), maps)
     boxes = painted_boxes(checked.shapes, height, width) if checked.shapes else np.empty((0, 4), np.int64)
     return PaintedImage(
         dropped=None,
@@ -178,6 +175,12 @@ def paint_image(
         lost_without_box=without_box,
         **checked.notes(),
     )
+
+
+def _write_maps(painter: Painter, name: str, maps: Maps) -> None:
+    write_bytes(painter.masks / name, encode_png(maps.labels))
+    if maps.instances is not None:
+        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
 
 
 def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
