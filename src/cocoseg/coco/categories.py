@@ -1,4 +1,4 @@
-"""Which class index a COCO category gets in a mask."""
+"""Map COCO categories to the class indices of masks."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -32,9 +32,9 @@ class CategoryMapping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def class_difference(before: Sequence[str], after: Sequence[str], gone: str, came: str) -> str:
-    """How two unequal lists of classes differ, in words: «1 left (dog) and 2 came (car, bus)», or «in their order».
+    """Return how two unequal lists of classes differ: "1 left (dog) and 2 came (car, bus)", or "in their order".
 
-    `gone` and `came` are the words for those in the one list alone, here «left» and «came». Each is named up to five.
+    `gone` and `came` are the words for those in one list alone, here "left" and "came". At most five of each are named.
     """
     only_before = [name for name in before if name not in after]
     only_after = [name for name in after if name not in before]
@@ -47,7 +47,7 @@ def class_difference(before: Sequence[str], after: Sequence[str], gone: str, cam
 
 
 def map_categories(categories: Sequence[Category], task: Task) -> CategoryMapping:
-    """Class indices 1 to K in the order of `categories`; in `binary`, 1 for all of them."""
+    """Return class indices 1 to K in the order of `categories`; in `binary`, 1 for all of them."""
     binary = task == "binary"
     return CategoryMapping(
         task=task,

@@ -27,7 +27,7 @@ _LONGEST_PART_BYTES = 200  # file systems allow 255; the rest is for a temporary
 
 
 def is_safe(file_name: str) -> bool:
-    """Whether a `file_name` names a place below the image folder, on every system, in one line of text.
+    """Return whether a `file_name` names a place below the image folder, on every system, in one line of text.
 
     Sub-folders, spaces and Unicode are fine, and a colon but on Windows; climbing, absolute paths, drives, device names
     and control characters are not.
@@ -49,17 +49,17 @@ def is_safe(file_name: str) -> bool:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text, such as the name of a class, can stand in one line of a table, a picture or a message."""
+    """Return whether a text, such as the name of a class, can stand in one line of a table, a picture or a message."""
     return 0 < len(text) <= _LONGEST_LABEL and not _UNREADABLE.search(text)
 
 
 def same_name(file_name: str) -> str:
-    """What is equal for names that are one file on macOS or Windows: in other case, or other code points."""
+    """Return a key that is equal for names that are one file on macOS or Windows: case and code points aside."""
     return (file_name if file_name.isascii() else unicodedata.normalize("NFC", file_name)).casefold()
 
 
 def mask_name(file_name: str) -> str:
-    """The mask of an image, relative to the mask folder: the same name with the extension `.png`."""
+    """Return the mask of an image, relative to the mask folder: the same name with the extension `.png`."""
     folder, slash, name = file_name.rpartition("/")
     return f"{folder}{slash}{name.rpartition('.')[0] or name}.png"
 

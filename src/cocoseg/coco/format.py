@@ -82,7 +82,7 @@ class Instances(msgspec.Struct, kw_only=True):
 
 
 def encoded(instances: Instances) -> Iterator[bytes]:
-    """The JSON of an annotations file in pieces, so that its hundreds of megabytes are never there at once."""
+    """Yield the JSON of an annotations file in pieces: its hundreds of megabytes are never in memory at once."""
     encode = msgspec.json.encode
     yield b'{"info":%b,"licenses":%b,' % (encode(instances.info), encode(instances.licenses))
     yield b'"images":%b,"annotations":[' % encode(instances.images)
@@ -100,5 +100,5 @@ _NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)'
 
 
 def without_non_finite(raw: Mapped) -> bytes:
-    """The JSON with a number beyond all floats where Python's json wrote NaN or Infinity, which are no JSON."""
+    """Return the JSON with a number beyond all floats in place of NaN and Infinity, which Python writes."""
     return _NON_FINITE.sub(rb"\g<1>1e999", raw)

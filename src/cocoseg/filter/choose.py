@@ -359,7 +359,7 @@ def _first_images(
 
 
 def chosen_categories(categories: Sequence[Category], classes: Sequence[str], place: Path) -> list[Category]:
-    """The categories named by `classes`, in that order; all of them in the order of their ids for an empty list."""
+    """Return the categories that `classes` names, in that order; for an empty list all of them, in id order."""
     by_name: dict[str, Category] = {}
     for category in categories:
         if category.name in by_name:

@@ -1,4 +1,4 @@
-"""From what an annotations file holds to what is painted, as a picture: every entry that went, by its reason."""
+"""Draw what became of every entry of an annotations file: dropped, by reason, or painted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _GONE = (226, 228, 232)
 
 
 def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixels:
-    """Bars from the input of the first account to what the last one kept; `accounts`: of each stage in turn.
+    """Draw bars from the input of the first account to what the last one kept; `accounts`: of each stage in turn.
 
     A dropped bar spans what its reason took away of what was left: the bars make a staircase down to the kept.
     """
@@ -40,7 +40,7 @@ def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixe
 
 
 def _bar(start: int, stop: int, total: int, color: tuple[int, int, int]) -> Pixels:
-    """`start` to `stop` of `total` in color, what lies before it in light gray; at least one pixel if not empty."""
+    """Draw `start` to `stop` of `total` in color, what lies before in light gray; one pixel or more if not empty."""
     first, last = (_BAR_PX * count // total if total else 0 for count in (start, stop))
     if stop > start and last == first:
         first, last = min(first, _BAR_PX - 1), min(first, _BAR_PX - 1) + 1

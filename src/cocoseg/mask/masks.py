@@ -59,7 +59,7 @@ class Painter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def priority_ranks(mapping: CategoryMapping, priority: Sequence[str]) -> dict[int, int]:
-    """The rank of each category id: its place in `priority`, 0 the highest; all that are not listed come last."""
+    """Return the rank of each category id: its place in `priority`, 0 the highest; those not listed come last."""
     names = [category.name for category in mapping.categories]
     for name in priority:
         if name not in names:

@@ -42,7 +42,7 @@ class Maps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def painting_order(paints: Sequence[Paint], overlap: Overlap) -> list[int]:
-    """The indices of `paints` in the order in which they are painted: a later one covers an earlier one.
+    """Return the indices of `paints` in the order of painting: a later one covers an earlier one.
 
     Equal sizes keep the order of the file, so a tie goes to the later annotation.
     """
@@ -100,5 +100,5 @@ def label_pixels(labels: NDArray[np.uint8], values: Iterable[int]) -> dict[int, 
 
 
 def _row_major(columns: NDArray[Number], height: int) -> NDArray[Number]:
-    """Pixels in column order as (height, width)."""
+    """Return pixels in column order as (height, width)."""
     return cv2.transpose(columns.reshape(-1, height)).astype(columns.dtype, copy=False)

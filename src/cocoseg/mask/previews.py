@@ -1,4 +1,4 @@
-"""A look at the masks: some images with their color maps, and how often each class comes."""
+"""Show masks to people: some images with their color maps, and how often each class comes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def preview(
     class_names: Sequence[str],
     title: str,
 ) -> Pixels:
-    """The images that have captions, in that order: input, color map and overlay."""
+    """Draw the images that have captions, in that order: input, color map and overlay."""
     shown = []
     for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
         image, mask = read_pair(pair, len(class_names))
@@ -37,7 +37,7 @@ def preview(
 
 
 def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict[str, str]:
-    """Captions of the `count` images with the most defects; what is only clipped comes after what was lost."""
+    """Return captions of the `count` images with the most defects; what is only clipped comes after what was lost."""
 
     def lost(name: str) -> int:
         return sum(count for reason, count in defects[name].items() if reason != "clipped")
@@ -50,7 +50,7 @@ def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict
 
 
 def class_shares(rows: Sequence[MaskRow]) -> list[ClassShare]:
-    """Images, instances and share of pixels of each class that a mask has, in the order of class indices."""
+    """Return images, instances and share of pixels of each class that a mask has, in the order of class indices."""
     names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
     totals = class_counts(rows, names)
     pixels = sum(own["pixels"] for own in totals.values())

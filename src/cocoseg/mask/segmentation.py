@@ -71,7 +71,7 @@ class Outline(msgspec.Struct, frozen=True):
     converted: bool
 
     def if_empty(self) -> str:
-        """The reason to name if no pixel is painted."""
+        """Return the reason to name if no pixel is painted."""
         zero_area = all(abs(_twice_area(part)) < 1e-6 for part in self.parts)  # but for rounding
         return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
 
@@ -90,7 +90,7 @@ _RUN_LENGTHS = msgspec.json.Decoder(RunLengths)
 def shapes_of(
     segmentations: Sequence[Raw], height: int, width: int, *, drop_out_of_bounds: bool
 ) -> list[Shape | SegmentationDefect]:
-    """The pixels of each segmentation of one image, equal to pycocotools' `annToMask`, or why it has none.
+    """Return the pixels of each segmentation of one image, equal to pycocotools' `annToMask`, or why it has none.
 
     A defect is a segmentation that is malformed, lies outside the image or paints nothing, and a polygon that leaves
     the image if `drop_out_of_bounds`. All of an image at once: what numpy costs a call is shared.
@@ -108,7 +108,7 @@ def shapes_of(
 
 
 def decompress(texts: Sequence[bytes]) -> list[NDArray[np.int64]]:
-    """The run lengths behind each of COCO's compressed RLE texts.
+    """Return the run lengths behind each of COCO's compressed RLE texts.
 
     Each number is cut into groups of five bits, lowest first, one character of code 48 to 111 a group; bit 5 says that
     more follow, bit 4 of the last is the sign; from the fourth number on it is the difference to the one two before
@@ -327,7 +327,7 @@ def _why_no_run_lengths(segmentation: Raw) -> str:
 
 
 def _outline_px(part: Sequence[float]) -> float:
-    """The length of an outline in pixels, diagonals counted as one: what `rleFrPoly` takes memory for."""
+    """Return the length of an outline in pixels, a diagonal counted as one: `rleFrPoly` allocates that much."""
     points = np.asarray(part).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, -1, axis=0)).max(axis=1).sum()) if len(points) else 0.0
 
