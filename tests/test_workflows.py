@@ -191,7 +191,7 @@ def test_a_fork_without_secrets_is_reviewed_in_the_summary_which_says_why_nothin
     assert "remote 'store' was not checked: there are no credentials here" in gate
     assert re.fullmatch(
         r"cocoseg compare: origin/main: data/evaluation/per_image\.csv is neither in the cache nor on the "
-        r"remote \(\w+\); where it was made run dvc push, or here dvc repro at that commit\n",
+        r"remote \(\w+\); run dvc push where it was made, or dvc repro at that commit here\n",
         said,
     )
     assert "comment: the token may not write comments" in finished.output
@@ -250,7 +250,7 @@ def test_a_later_push_changes_the_comment_and_is_red_where_nothing_was_run(revie
 
 def test_why_scores_cannot_be_compared_is_said_once(reviews: dict[str, Reviewed]) -> None:
     finished = reviews["later"].finished
-    refusal = "the classes differ, 1 left (dog) and 1 came (horse): their scores do not speak of the same thing"
+    refusal = "the classes differ, 1 removed (dog) and 1 added (horse): their scores do not measure the same thing"
     assert finished.summary.count(refusal) == 1
     assert (finished.artifact, "[The pictures]" in finished.summary) == ([], False)
 

@@ -13,6 +13,7 @@ Lost = Literal["ignore", "background", "drop_image"]
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
 
 _LISTED = 4  # reasons in a line
+_ONE = {"annotations": "annotation", "images": "image", "categories": "category"}
 
 
 class Defects(Protocol):
@@ -59,14 +60,17 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
         if reasons:
             listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:_LISTED])
             part += f" (dropped: {listed}{', …' if len(reasons) > _LISTED else ''})"
-        parts.append(part)
-        for reason, example in own.get("first", {}).items():
-            count = own["dropped"][reason]
-            parts.append(f"{count:,} {noun if count > 1 else noun[:-1]} dropped as {reason}, first: {example}")
-        if own.get("converted"):
-            counts = ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
-            parts.append(f"{noun} converted: {counts}")
-    return "; ".join([*parts, *_of_objects(metrics)])
+        parts += [part, *_examples(noun, own)]
+    return "; ".join([*parts, *_examples("categories", metrics.get("categories", {})), *_of_objects(metrics)])
+
+
+def _examples(noun: str, own: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the first example of each defect, and what was converted."""
+    for reason, example in own.get("first", {}).items():
+        count = own["dropped"][reason]
+        yield f"{count:,} {noun if count > 1 else _ONE[noun]} dropped as {reason}, first: {example}"
+    if own.get("converted"):
+        yield f"{noun} converted: " + ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
 
 
 def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -22,17 +22,24 @@ FILTER = {
     "classes": [],
     "crowd": "ignore",
     "data_seed": 0,
+    "images": "images",
     "licenses": None,
+    "lost": "ignore",
+    "max_defects": 1,
     "max_images": None,
     "max_instances": None,
     "min_area_px": 0,
+    "negatives": "drop",
     "on_defect": "count",
 }
 MASK = {
     "crowd": "ignore",
     "gallery_images": 0,
     "instance_masks": True,
+    "lost": "ignore",
+    "max_defects": 1,
     "max_skipped": 0.9,
+    "negatives": "drop",
     "on_defect": "count",
     "out_of_bounds": "clip",
     "overlap": "last",
@@ -68,6 +75,11 @@ def with_image(**fields: Any) -> bytes:
     )
 
 
+def of_two(**fields: Any) -> bytes:
+    """A second category, which has an annotation."""
+    return instances((), (ANNOTATION | {"id": 2, "category_id": 2, "area": 40},), ({"id": 2} | fields,))
+
+
 def zip_of(name: str, content: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -98,18 +110,19 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("a git-LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "is a git-LFS pointer"),
     ("the key images twice, once empty", b'{"images":[1],' + instances()[1:-1] + b',"images":[]}', "contains no im"),
     ("two categories of one id", instances(categories=({"id": 1, "name": "dog"},)), "two categories have the id 1"),
-    ("two categories of one name", instances(categories=({"id": 2, "name": "cat"},)), "two categories are named 'cat'"),
-    ("a class named background", instances(categories=({"id": 2, "name": "background"},)), "is named 'background', as"),
+    ("two categories of one name", of_two(name="cat"), "two categories are named 'cat'"),
+    ("a class named background", of_two(name="background"), "is named 'background', as"),
     ("300,000 categories",
      instances(categories=tuple({"id": n, "name": f"c{n}"} for n in range(2, 300_002))),
      "300001 categories; a mask holds 1 to 254"),
 ]  # fmt: skip
 
 COUNTED: list[tuple[str, bytes, str]] = [
-    ("an id of a million digits", instances(annotations=(b'{"id":' + b"9" * 1_000_000 + b"}",)), "annotations bad_id"),
-    ("an id of 1e30", with_annotation(id=1e30), "annotations bad_id"),
-    ("an id that is true", with_annotation(id=True), "annotations bad_id"),
-    ("an image_id of 1.5", with_annotation(image_id=1.5), "annotations bad_image_id"),
+    ("an id of a million digits", instances(annotations=(b'{"id":' + b"9" * 1_000_000 + b"}",)),
+     "annotations unknown_image"),
+    ("an image_id of 1e30", with_annotation(image_id=1e30), "annotations unknown_image"),
+    ("an image_id that is true", with_annotation(image_id=True), "annotations unknown_image"),
+    ("an image_id of 1.5", with_annotation(image_id=1.5), "annotations unknown_image"),
     ("an image_id of nowhere", with_annotation(image_id=-(2**63)), "annotations unknown_image"),
     ("an area of NaN", with_annotation(area=float("nan")), "annotations no_usable_area"),
     ("an area of 1e999", instances(annotations=(json.dumps(ANNOTATION | {"id": 2})[:-1].encode() + b',"area":1e999}',)),
@@ -133,6 +146,12 @@ def download_and_filter(sandbox: Sandbox, annotations: Path, *, process: bool = 
     params = {"dataset": "custom", "annotations": str(annotations), "images": ""}
     status, line = sandbox.stage("download", params, process=process)
     return (status, line) if status else sandbox.stage("filter", FILTER, process=process)
+
+
+def ends_well(result: tuple[int, str]) -> bool:
+    """Return whether a stage ended with its account alone: one line of text that no terminal obeys."""
+    status, line = result
+    return status == 0 and " kept" in line and line.isprintable() and len(line) < 1000
 
 
 def counted(sandbox: Sandbox) -> str:
@@ -166,9 +185,7 @@ def test_an_entry_that_is_none_costs_itself_alone(sandbox: Sandbox, what: str, c
     place = sandbox.strange / "strange.json"
     place.write_bytes(content)
 
-    status, seen = download_and_filter(sandbox, place, process=what == "an id of 1e30")
-
-    assert (status, seen) == (0, "")
+    assert ends_well(download_and_filter(sandbox, place, process=what == "an image_id of 1e30"))
     assert reason in counted(sandbox)
     sandbox.tell("JSON", what, f"counted: {counted(sandbox)}")
 
@@ -217,7 +234,7 @@ FILE_NAMES = {
     "a drive without a path": "C:a.jpg",
     "a share": "\\\\server\\share\\a.jpg",
     "backslashes": "..\\canary\\photo.jpg",
-    "a home": "a/./b.jpg",
+    "a home": "~/../b.jpg",
     "an address": "https://example.org/a.jpg",
     "a file: address": "file:///etc/passwd",
     "a chain of addresses": "zip://a.jpg::http://169.254.169.254/",
@@ -228,7 +245,7 @@ FILE_NAMES = {
     "a device with an extension": "sub/nul.tar.gz",
     "a numbered device": "COM¹.png",
     "a device of the console": "CONOUT$.jpg",
-    "a stream of another file": "a.jpg:stream",
+    "a stream of a drive": "a:stream.jpg",
     "a dot at the end": "a.jpg.",
     "a space at the end": "a.jpg ",
     "300 letters": "x" * 300 + ".jpg",
@@ -236,7 +253,6 @@ FILE_NAMES = {
     "a shell's wildcard": "*.jpg",
     "a pipe of the shell": "a|b.jpg",
     "letters turned round": "a\u202egpj.exe",
-    "nothing": "",
 }
 
 
@@ -245,7 +261,7 @@ def test_a_name_that_is_no_place_in_the_image_folder_is_counted(sandbox: Sandbox
     place = sandbox.strange / "strange.json"
     place.write_bytes(with_image(file_name=name))
 
-    assert download_and_filter(sandbox, place, process=what == "climbing") == (0, "")
+    assert ends_well(download_and_filter(sandbox, place, process=what == "climbing"))
     assert counted(sandbox) == "images unsafe_file_name: 1, annotations image_unsafe_file_name: 1"
     sandbox.tell("file_name", f"{what}: {ascii(name)[1:-1][:40]}", f"counted: {counted(sandbox)}")
 
@@ -276,7 +292,7 @@ def test_unicode_and_spaces_in_a_name_are_fine(sandbox: Sandbox) -> None:
     place = sandbox.strange / "strange.json"
     place.write_bytes(with_image(file_name="mon été/写真 1.jpg"))
 
-    assert download_and_filter(sandbox, place) == (0, "")
+    assert ends_well(download_and_filter(sandbox, place))
     assert counted(sandbox) == ""
 
 
@@ -299,11 +315,11 @@ def test_segmentations_that_lie_are_counted_and_paint_nothing(sandbox: Sandbox) 
         for number, (segmentation, _) in enumerate(SEGMENTATIONS.values(), 2)
     ]
     place.write_bytes(instances(annotations=tuple(entries)))
-    assert download_and_filter(sandbox, place) == (0, "")
+    assert download_and_filter(sandbox, place)[0] == 0
     row = ImageRow(image_id=1, file_name="good.jpg", status="ok", width=24, height=16)
     write_table(sandbox.work / "data/images.csv", [row], ImageRow)
 
-    assert sandbox.stage("mask", MASK, process=True) == (0, "")
+    assert sandbox.stage("mask", MASK, process=True)[0] == 0
     dropped = json.loads((sandbox.work / "metrics/mask.json").read_bytes())["annotations"]["dropped"]
     for what, (_, reason) in SEGMENTATIONS.items():
         assert dropped[reason] == 1

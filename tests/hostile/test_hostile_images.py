@@ -154,8 +154,8 @@ def test_an_annotated_size_beyond_all_memory_is_not_believed(sandbox: Sandbox) -
     assert side * side > MOST_PIXELS
     (sandbox.strange / "strange.png").write_bytes(png(side, side, bytes(1000)))
 
-    assert statuses(sandbox, {"strange.png": (side, side)}) == {"strange.png": "wrong_size"}
-    sandbox.tell("image", "a PNG bomb that is annotated as one", "status in data/images.csv: wrong_size")
+    assert statuses(sandbox, {"strange.png": (side, side)}) == {"strange.png": "too_large"}
+    sandbox.tell("image", "a PNG bomb that is annotated as one", "status in data/images.csv: too_large")
 
 
 def test_a_file_may_have_eight_bytes_a_pixel_and_16_mib_beside_them() -> None:

@@ -301,7 +301,7 @@ def test_a_bomb_is_refused_by_what_it_declares() -> None:
     )
 
     assert defect(bomb, 30, 20) == "wrong_size"
-    assert defect(bomb, 60_000, 60_000) == "wrong_size"  # even where the annotations agree
+    assert defect(bomb, 60_000, 60_000) == "too_large"  # even where the annotations agree
 
 
 @given(

@@ -16,6 +16,7 @@ from cocoseg.coco.format import UNREADABLE, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
 
+_LONGEST_EXAMPLE = 200  # letters: a stranger's file may hold names of thousands
 OnDefect = Literal["count", "fail"]
 Scalar = int | float | str | bool | None
 
@@ -111,7 +112,7 @@ class Ledger:
         """Count a broken entry. Raises `CocosegError`, which calls it by its `name`, if `on_defect` is "fail"."""
         self.dropped[reason] += 1
         self.defects += 1
-        example = f"{self._noun} {name}, {found}" if found else f"{self._noun} {name}"
+        example = (f"{self._noun} {name}, {found}" if found else f"{self._noun} {name}")[:_LONGEST_EXAMPLE]
         self.first.setdefault(reason, example)
         if self._on_defect == "fail":
             raise CocosegError(f"{self._place}: {example}: {reason}; fix it, or set on_defect: count")
