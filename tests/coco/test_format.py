@@ -1,8 +1,10 @@
 """COCO's format, as it is written."""
 
+import json
+
 import msgspec
 
-from cocoseg.coco.format import Annotation, Category, Image, Instances, encoded
+from cocoseg.coco.format import Annotation, Category, Image, Instances, encoded, without_non_finite
 
 
 def test_the_pieces_of_an_annotations_file_make_the_whole() -> None:
@@ -18,3 +20,15 @@ def test_the_pieces_of_an_annotations_file_make_the_whole() -> None:
             categories=[Category(id=17, name="cat")],
         )
         assert b"".join(encoded(instances)) == msgspec.json.encode(instances)
+
+
+def test_words_that_are_no_numbers_become_one_beyond_all_floats_and_strings_stay() -> None:
+    text = b'{"NaN": NaN, "name": "photo NaN.jpg \\" Infinity", "b": [-Infinity, Infinity]}'
+    assert without_non_finite(text) == b'{"NaN": 1e999, "name": "photo NaN.jpg \\" Infinity", "b": [-1e999, 1e999]}'
+
+
+def test_a_file_that_breaks_off_is_read_once_however_long_it_is() -> None:
+    # Twice as long took four times as long, and a megabyte a quarter of an hour.
+    text = json.dumps([{"file_name": "a NaN.jpg", "x": number} for number in range(100_000)]).encode()
+    for end in (len(text) - 1, len(text) - 20, len(text) - 9):
+        assert without_non_finite(text[:end]) == text[:end]

@@ -418,3 +418,27 @@ def test_ignored_regions_of_another_form_are_one_line() -> None:
         CocosegError, match=r"instances\.json: ignored_regions: Expected .*; expected a list of image_id"
     ):
         filter_instances(json.dumps(file).encode(), PARAMS, PLACE)
+
+
+def test_one_file_name_of_two_sizes_is_refused_and_of_one_size_is_one_image() -> None:
+    twice = [image(1), image(2, file_name="1.jpg")]
+    instances, metrics = run(twice, [annotation(1, 1), annotation(2, 2)])
+    assert [entry.image_id for entry in instances.annotations] == [1, 1]
+    assert metrics["images"]["dropped"] == {"listed_twice": 1}
+    with pytest.raises(CocosegError, match=r"the file_name '1\.jpg', of 8×6 and 80×60 pixels; give each a name"):
+        run([image(1), image(2, file_name="1.jpg", width=80, height=60)], [annotation(1, 1)])
+
+
+def test_a_category_of_a_reserved_name_is_refused_by_its_own_id_if_annotations_use_it() -> None:
+    def chosen(category_id: Any) -> Instances:
+        file = {
+            "images": [image(1)],
+            "annotations": [annotation(1, 1), annotation(2, 1, category_id)],
+            "categories": [{"id": 17, "name": "cat"}, {"id": "bg", "name": "background"}],
+        }
+        params = msgspec.structs.replace(PARAMS, classes=())
+        return filter_instances(json.dumps(file).encode(), params, PLACE)[0]
+
+    assert [entry.name for entry in chosen(17).categories] == ["cat"]
+    with pytest.raises(CocosegError, match="a category is named 'background'"):
+        chosen("bg")

@@ -95,10 +95,16 @@ def encoded(instances: Instances) -> Iterator[bytes]:
 
 # What msgspec raises for an entry that is not of its type, or holds bytes that are no text.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# The words that Python's json writes for what JSON has no number for, after anything but them: strings are passed over.
-_NON_FINITE = re.compile(rb'((?:[^"NI]++|"(?:[^"\\]++|\\.)*+")*+)(NaN|Infinity)', re.DOTALL)
+# A string, or a word that Python's json writes for what JSON has no number for. Strings are matched to be passed over,
+# also one that the end of a file cuts off: each byte is looked at once, whatever the file holds.
+_STRING_OR_NON_FINITE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)?+|NaN|Infinity', re.DOTALL)
 
 
 def without_non_finite(raw: Mapped) -> bytes:
     """Return the JSON with a number beyond all floats in place of NaN and Infinity, which Python writes."""
-    return _NON_FINITE.sub(rb"\g<1>1e999", raw)
+
+    def finite(match: re.Match[bytes]) -> bytes:
+        found = match[0]
+        return found if found.startswith(b'"') else b"1e999"
+
+    return _STRING_OR_NON_FINITE.sub(finite, raw)

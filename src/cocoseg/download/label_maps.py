@@ -101,7 +101,7 @@ def _files(folder: Path) -> Iterator[str]:
         (Path(place) / name).relative_to(folder).as_posix()
         for place, _, names in os.walk(folder, onerror=fail)
         for name in names
-        if not name.startswith(".")
+        if not any(part.startswith(".") for part in (Path(place) / name).relative_to(folder).parts)
     ]
     for name in sorted(found):
         try:
@@ -242,6 +242,8 @@ def _decoded(data: bytes) -> tuple[NDArray[np.uint8], bytes]:
 
 def _stored_size(path: Path) -> tuple[int, int] | None:
     """Return the width and height that an image file declares; `None` for what `download_images` will judge."""
+    if not path.is_file():  # a pipe would make us wait
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(_START_BYTES)
@@ -321,9 +323,14 @@ def _remarks(folder: Path, images: Path, found: Mapping[str, LabelMap], image_of
 
 
 def _instances(found: Mapping[str, LabelMap], names: Mapping[int, str], image_of: Mapping[str, str]) -> bytes:
-    """Return the annotations file. The id of an image is the number that ends its name, else the name."""
-    numbers = own_numbers(list(found))
-    ids = {name: name if number is None else number for name, number in zip(found, numbers, strict=True)}
+    """Return the annotations file. The id of an image is the number that ends its name, else the name.
+
+    In a sub-folder it is always the name: files of other folders have the same numbers, and an id that changed when
+    they come would move the image to another side of the split.
+    """
+    top = [name for name in found if "/" not in name]
+    ids: dict[str, int | str] = {name: name for name in found}
+    ids |= {name: number for name, number in zip(top, own_numbers(top), strict=True) if number is not None}
     suffix = Counter(Path(image).suffix for image in image_of.values()).most_common(1)[0][0]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

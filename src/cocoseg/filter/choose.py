@@ -169,8 +169,12 @@ def _chosen(
         entries_of(entries, CategoryEntry, ledgers.categories), used, ledgers.categories, place
     )
     # Many tools write a category "background" that no annotation names.
-    unused = {name for name in RESERVED_NAMES for one in every if one.name == name and one.id not in used}
-    named = [one for one in every if one.name not in unused or one.name in params.classes]
+    key_of_number = {number: key for key, number in numbers.items()}
+    named = [
+        one
+        for one in every
+        if one.name not in RESERVED_NAMES or one.name in params.classes or key_of_number[one.id] in used
+    ]
     chosen = chosen_categories(named, params.classes, place)
     return _Categories(chosen, {one.id for one in chosen}, numbers, defective)
 

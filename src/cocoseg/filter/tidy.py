@@ -92,6 +92,11 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
                 "id of its own, in the annotations too"
             )
         if first is not None:
+            if (first.width, first.height) != (image.width, image.height):
+                raise CocosegError(
+                    f"{place}: two images have the file_name {image.file_name!r}, of {first.width}×{first.height} and "
+                    f"{image.width}×{image.height} pixels; give each a name of its own, such as with its folder"
+                )
             ledger.dropped["listed_twice"] += 1
             found.numbers[key] = first.id
             continue

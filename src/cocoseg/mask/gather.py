@@ -28,7 +28,7 @@ _OFTEN = (
 class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one image and its annotations. `pixels`: of each value that its mask has; none if dropped.
 
-    `first`: the first annotation of each defect. `worst`: the annotations that paint another box or area than they say.
+    `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
     `lost`: objects whose annotation is broken, here or in `filter`; of them `lost_without_box` have no usable box.
     """
 
@@ -171,8 +171,8 @@ def _metrics(
             "clipped": sum(outcome.clipped for outcome in outcomes),
             "ignored_parts": sum(outcome.ignored_parts for outcome in outcomes),
             "converted": _named({"segmentation": sum(outcome.converted for outcome in outcomes)}),
-            "box_disagrees": sum(one.box for one in disagreeing),
-            "area_disagrees": sum(one.area for one in disagreeing),
+            "box_disagrees": sum(one.kind == "box" for one in disagreeing),
+            "area_disagrees": sum(one.kind == "area" for one in disagreeing),
         },
         "lost_objects": sum(outcome.lost for outcome in outcomes),
         "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
@@ -198,11 +198,14 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line where more annotations than usual paint what they do not say."""
     own, kept = metrics["annotations"], max(1, metrics["annotations"]["kept"])
-    for key, noun, field in (("box_disagrees", "box", "bbox"), ("area_disagrees", "area", "area")):
-        if own[key] > _MOST_DISAGREEING * kept:
+    for noun, field in (("box", "bbox"), ("area", "area")):
+        count = own[f"{noun}_disagrees"]
+        if count > _MOST_DISAGREEING * kept:
             worst = sorted(
-                ((-one.off, image.file_name, one.what) for image, outcome in painted for one in outcome.disagreements)
+                (-one.off, image.file_name, one.what)
+                for image, outcome in painted
+                for one in outcome.disagreements
+                if one.kind == noun
             )[:_EXAMPLES]
             examples = "; ".join(f"{name}: {said}" for _, name, said in worst)
-            yield f"{own[key]} of {kept} annotations paint another {noun} than their {field} says: {examples}; {_OFTEN}"
-            return
+            yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}; {_OFTEN}"

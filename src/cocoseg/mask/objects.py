@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
+from typing import Literal
 
 import cv2
 import msgspec
@@ -31,12 +32,14 @@ class Visibility(msgspec.Struct, frozen=True):
 
 
 class Disagreement(msgspec.Struct, frozen=True):
-    """An annotation that paints another box or area than it says. `off` by how many times what is allowed."""
+    """What one annotation says of itself, its `bbox` or `area`, and does not paint.
 
+    `off`: by how many times what is allowed.
+    """
+
+    kind: Literal["box", "area"]
     off: float
     what: str
-    box: bool
-    area: bool
 
 
 def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
@@ -48,6 +51,9 @@ def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
     except UNREADABLE:
         return None
     usable = width > 0 and height > 0 and max(abs(left), abs(top), width, height) < 1e9
+    # One within a pixel, of numbers that are not whole, is in shares of the image.
+    if left >= 0 and top >= 0 and left + width <= 1 and top + height <= 1 and (width < 1 or height < 1):
+        return None
     return (left, top, width, height) if usable else None
 
 
@@ -122,15 +128,13 @@ def disagreements(
             box_off = max(abs(x - left), abs(y - top), abs(x + width - right), abs(y + height - bottom)) / MOST_BOX_PX
         if area:
             area_off = abs(size - area) / area / MOST_AREA_SHARE
-        if box_off > 1 or area_off > 1:
-            said, painted = f"area {area:g}", f"{size}"
-            if box is not None and box_off >= area_off:
-                said, painted = (
-                    f"bbox {[round(value, 1) for value in box]}",
-                    f"{[left, top, right - left, bottom - top]}",
-                )
-            what = f"annotation {annotation.id} says {said}, but paints {painted}"
-            found.append(Disagreement(max(box_off, area_off), what, box_off > 1, area_off > 1))
+        if box is not None and box_off > 1:
+            painted = [left, top, right - left, bottom - top]
+            said = f"annotation {annotation.id} says bbox {[round(value, 1) for value in box]}, but paints {painted}"
+            found.append(Disagreement("box", box_off, said))
+        if area_off > 1:
+            said = f"annotation {annotation.id} says area {area:g}, but paints {size}"
+            found.append(Disagreement("area", area_off, said))
     return found
 
 

@@ -184,13 +184,18 @@ def _canonical(segmentation: Raw) -> Raw | None:
         content = [content]
     elif len(content) == 1 and isinstance(content[0], dict) and content[0].keys() >= {"size", "counts"}:
         content = content[0]
-    elif len(content) >= 3 and all(map(_is_point, content)):
+    elif _is_ring(content):
         content = [[number for point in content for number in point]]
-    elif all(isinstance(part, list) and len(part) >= 3 and all(map(_is_point, part)) for part in content):
-        content = [[number for point in part for number in point] for part in content]
+    elif len(content) == 1 and _is_ring(content[0]):
+        # One ring only: where tools write points as pairs, a second ring is a hole, and COCO has none.
+        content = [[number for point in content[0] for number in point]]
     else:
         return None
     return Raw(msgspec.json.encode(content))
+
+
+def _is_ring(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 3 and all(map(_is_point, value))
 
 
 def _is_point(value: Any) -> bool:
