@@ -170,7 +170,7 @@ def test_a_repair_believes_no_upload_that_does_not_come_back_as_it_was(fresh: Cl
     proxy.fault = Fault("flip", "down")
     finished = fresh.run("cocoseg", "verify", "--repair", check=False)
     assert finished.returncode == 1
-    assert "was sent, but does not come back as it was; run again" in finished.stdout
+    assert "was sent, but came back changed; run again" in finished.stdout
     proxy.fault = None
     assert has_no_faults(fresh)
 
