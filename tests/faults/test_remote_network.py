@@ -130,7 +130,7 @@ def test_a_list_that_the_network_changes_is_a_line_that_may_give_no_reason(
 ) -> None:
     proxy.fault = Fault(kind, "down")
     finished = fresh.run("dvc", "pull", check=False)
-    # Sometimes «- object ….dir is corrupted»; where bytes were put behind it, what the next step does not find.
+    # Sometimes "- object ….dir is corrupted"; where bytes were put behind it, what the next step does not find.
     assert (finished.returncode, finished.stderr[:23]) in [
         (255, "ERROR: unexpected error"),
         (1, "ERROR: failed to pull d"),
