@@ -20,7 +20,6 @@ def main(params: MaskParams) -> None:
     masks = write_masks(
         instances, read_table(paths.IMAGE_TABLE, ImageRow), mapping, params, paths.MASKS, paths.INSTANCE_MASKS
     )
-    # Without instance masks its header alone: DVC warns of an empty folder.
     write_table(paths.INSTANCE_MASKS / "instances.csv", masks.instance_rows, InstanceRow)
     write_table(paths.MASK_TABLE, masks.rows, MaskRow)
     write_json(paths.CATEGORY_MAPPING, mapping)
