@@ -4,9 +4,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
-from cocoseg.images.headers import ImageDefect, read_header
+from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 
 __all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "most_bytes", "read_image", "read_reduced_image"]
 
@@ -21,6 +22,9 @@ _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
 _JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG"
+# What libjpeg says of pixels it had to make up. It also warns of odd headers, as some phones write them: they lose none.
+_JPEG_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
 # Named for grayscale, these are the bits of the divisor alone; those named for color also say BGR.
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
@@ -70,7 +74,7 @@ def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[n
     A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
     one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder
     sees it, which fills what is missing with gray in some formats, talks on standard error, and would take any memory
-    that a file asks for.
+    that a file asks for. Damage in the middle shows in PNG by its checksums, in JPEG where the codes fall out of step.
     Raises `ImageDefect`.
     """
     header = read_header(data)
@@ -83,7 +87,21 @@ def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[n
         raise ImageDefect("wrong_size")
     if header.width * header.height > MOST_PIXELS:
         raise ImageDefect("too_large")
+    refuse_damaged(data, header)
     return read_image(data, width, height)
+
+
+def refuse_damaged(data: bytes, header: Header) -> None:
+    """Raise `ImageDefect` for a JPEG whose decoder would fill in what is missing, which OpenCV does not tell."""
+    if not data.startswith(_JPEG):
+        return
+    try:
+        # An eighth of the size: all codes are read, and few pixels made of them.
+        space = "CMYK" if "cmyk" in header.converted else "GRAY"
+        simplejpeg.decode_jpeg(data, space, fastdct=True, fastupsample=True, min_height=1, min_width=1)
+    except ValueError as error:
+        if str(error).startswith(_JPEG_DAMAGE):
+            raise ImageDefect("damaged") from None
 
 
 def _decode(data: bytes, flags: int) -> NDArray[np.uint8]:
@@ -92,5 +110,6 @@ def _decode(data: bytes, flags: int) -> NDArray[np.uint8]:
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ImageDefect("not_an_image" if read_header(data).complete else "truncated")
+        broken: Defect = "damaged" if data.startswith(_PNG) else "not_an_image"
+        raise ImageDefect(broken if read_header(data).complete else "truncated")
     return pixels.astype(np.uint8, copy=False)

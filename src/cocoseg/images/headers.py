@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-Defect = Literal["empty", "not_an_image", "too_large", "truncated", "wrong_size"]
+Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each is a pass over all of its pixels
@@ -87,8 +87,10 @@ def _png_header(data: bytes) -> Header:
         if end > len(data):
             return Header(width, height, complete=False, converted=converted)
         checksum = zlib.crc32(memoryview(data)[position + 4 : end - 4])
-        if name == b"acTL" or checksum != int.from_bytes(data[end - 4 : end]):  # an animation, or damaged
+        if name == b"acTL":  # an animation
             raise ImageDefect("not_an_image")
+        if checksum != int.from_bytes(data[end - 4 : end]):
+            raise ImageDefect("damaged")
         position = end
     return Header(width, height, complete=True, converted=converted)
 

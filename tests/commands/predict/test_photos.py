@@ -227,7 +227,7 @@ def _encoded(kind: str) -> bytes:
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC file, as phones make them; expected a still"),
         (_encoded("TIFF"), "a TIFF; expected a still"),
         (_encoded("PNG")[:-20], "its end is missing"),
-        (_encoded("PNG").replace(b"IDAT", b"JUNK"), "no image"),
+        (_encoded("PNG").replace(b"IDAT", b"JUNK"), "damaged"),
         (b"BM" + bytes(16) + (9000).to_bytes(4, "little") * 2 + bytes(8), "9000×9000 pixels; expected at most 64 mega"),
     ],
 )
@@ -253,3 +253,13 @@ def test_a_pipe_that_is_named_like_an_image_is_not_waited_for(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(CocosegError, match=r"pipe\.jpg: cannot be read \(is a pipe or device, not a file\)"):
         read_photo(tmp_path / "pipe.jpg")
+
+
+def test_a_photo_whose_pixels_would_be_filled_in_is_damaged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = save(tmp_path / "a.jpg", rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), quality=90)
+    whole = path.read_bytes()
+    assert read_photo(path).shape == (60, 80, 3)
+    path.write_bytes(whole[: len(whole) // 2] + whole[len(whole) // 2 + 500 :])
+    with pytest.raises(CocosegError, match=r"a\.jpg: damaged, so that a part of its pixels is lost; copy it again"):
+        read_photo(path)

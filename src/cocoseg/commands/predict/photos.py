@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cocoseg.coco.file_names import mask_name, same_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
-from cocoseg.images.decode import MOST_PIXELS, most_bytes
+from cocoseg.images.decode import MOST_PIXELS, most_bytes, refuse_damaged
 from cocoseg.images.headers import Header, ImageDefect, read_header
 
 SMALLEST_SIDE_PX = 2
@@ -131,9 +131,14 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
             f"{path}: {clear:.0%} of its pixels let a background through that it does not have; expected an opaque "
             "image, such as a copy saved as JPEG"
         )
+    damaged = CocosegError(f"{path}: damaged, so that a part of its pixels is lost; copy it again")
+    try:
+        refuse_damaged(data, header)
+    except ImageDefect:
+        raise damaged from None
     pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
     if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
-        raise CocosegError(f"{path}: damaged; expected {READABLE}")
+        raise damaged
     return pixels
 
 
@@ -212,7 +217,7 @@ def _what_it_is(data: bytes, defect: ImageDefect) -> str:
         return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones make them"
     if data[:4] in (b"II*\0", b"MM\0*"):
         return "a TIFF"
-    return "its end is missing" if defect.reason == "truncated" else "no image"
+    return {"truncated": "its end is missing", "damaged": "damaged"}.get(defect.reason, "no image")
 
 
 def _clear_share(data: bytes, header: Header) -> float:
