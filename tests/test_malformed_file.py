@@ -102,6 +102,7 @@ PARAMS = {
     "classes": ["cat", "dog"],
     "crowd": "ignore",
     "data_seed": 0,
+    "exif": "auto",
     "gallery_images": 0,
     "images": "",
     "instance_masks": True,
@@ -118,7 +119,7 @@ PARAMS = {
 }
 STAGE_KEYS = {
     "filter": "classes crowd data_seed licenses max_images max_instances min_area_px on_defect",
-    "download_images": "dataset images",
+    "download_images": "dataset exif images",
     "mask": "crowd gallery_images instance_masks max_skipped on_defect out_of_bounds overlap priority task",
 }
 

@@ -13,7 +13,8 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     """One filtered image in `data/images.csv`: what is there, or in `status` why it is not «ok».
 
     `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` the folder of COCO's own that the image came from,
-    such as `val2017`; `converted` what decoding turned into upright RGB of 8 bits, such as `gray` or `cmyk`.
+    such as `val2017`; `converted` what decoding turned into upright RGB of 8 bits, such as `gray` or `cmyk`: `turned`
+    if an EXIF orientation was followed, `undecided` if it was not, though the annotated size would allow it.
     """
 
     image_id: int
@@ -26,6 +27,15 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     phash: str | None = None
     origin: str | None = None
     converted: str | None = None
+
+    def is_converted(self, word: str) -> bool:
+        """Return whether `converted` has this word."""
+        return word in (self.converted or "").split()
+
+
+def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
+    """Return the file names of images whose EXIF orientation is followed."""
+    return frozenset(row.file_name for row in rows if row.is_converted("turned"))
 
 
 class MaskRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,7 +119,7 @@ def statuses(sandbox: Sandbox, sizes: dict[str, tuple[int, int]], *, process: bo
         for number, (name, (width, height)) in enumerate({"good.jpg": (WIDTH, HEIGHT), **sizes}.items())
     ]
     write_json(sandbox.work / "data/filtered/instances.json", {"images": images, "annotations": [], "categories": []})
-    params = {"dataset": "custom", "images": str(sandbox.strange)}
+    params = {"dataset": "custom", "exif": "auto", "images": str(sandbox.strange)}
     status, line = sandbox.stage("download_images", params, process=process)
     assert status == 0, line
     rows = read_table(sandbox.work / "data/images.csv", ImageRow)

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.images.decode import ImageDefect, check_image, read_image, read_reduced_image
-from cocoseg.images.headers import read_header
+from cocoseg.images.decode import ExifName, check_image, read_image, read_reduced_image, turning
+from cocoseg.images.headers import ImageDefect, read_header
 
+RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
 COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"
 
 Pixels = NDArray[np.uint8]
@@ -146,6 +147,69 @@ def test_an_exif_orientation_is_ignored_when_the_annotated_size_is_the_stored_on
 def test_a_turned_size_without_an_orientation_is_a_wrong_size() -> None:
     assert defect(encoded(".jpg", noise()), 20, 30) == "wrong_size"
     assert defect(oriented_jpeg(3), 20, 30) == "wrong_size"  # upside down explains no other size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_tells_the_orientation_that_the_decoder_follows(kind: str, orientation: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    file, exif = BytesIO(), image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    image.fromarray(photograph(20, 30)).save(file, kind, exif=exif, **lossless)
+    flags = (cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, cv2.IMREAD_COLOR)
+    stored, upright = (np.asarray(cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), flag)) for flag in flags)
+
+    header = read_header(file.getvalue())
+
+    assert (header.width, header.height, header.orientation) == (30, 20, orientation)
+    assert np.array_equal(stored, upright) == (orientation == 1)
+    assert (upright.shape == (30, 20, 3)) == (orientation >= 5)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"Exif\0\0" * 9]
+)
+def test_an_exif_that_makes_no_sense_is_no_orientation(exif: bytes) -> None:
+    jpeg = encoded(".jpg", noise())
+    segment = b"\xff\xe1" + (len(exif) + 8).to_bytes(2) + b"Exif\0\0" + exif
+
+    assert read_header(jpeg[:2] + segment + jpeg[2:]).orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "auto", "follow"),
+    [
+        (1, (30, 20), "", ""),
+        (3, (30, 20), "undecided", "turned"),  # upside down: both ways are 30×20
+        (2, (30, 20), "undecided", "turned"),  # mirrored
+        (6, (None, None), "undecided", "turned"),
+        (6, (30, 20), "", ""),  # the sizes decide
+        (6, (20, 30), "turned", "turned"),
+        (3, (20, 30), "undecided", "turned"),  # explains no such size, which is wrong
+    ],
+)
+def test_sizes_decide_of_an_orientation_where_they_can_and_else_the_parameter_does(
+    orientation: int, size: tuple[int | None, int | None], auto: str, follow: str
+) -> None:
+    header = read_header(oriented_jpeg(orientation))
+    found = {
+        rule: "".join(name for name, holds in turning(header, *size, rule)._asdict().items() if holds) for rule in RULES
+    }
+
+    ignore = "" if auto == "undecided" else auto
+    assert found == {"auto": auto, "follow": follow, "ignore": ignore}
+
+
+def test_an_image_upside_down_is_turned_under_follow_alone() -> None:
+    data = oriented_jpeg(3)
+    stored = check_image(data, 30, 20, "auto")
+
+    assert stored[:, :12].max() < 20  # the left is black
+    np.testing.assert_array_equal(check_image(data, 30, 20, "ignore"), stored)
+    np.testing.assert_array_equal(check_image(data, 30, 20, "follow"), stored[::-1, ::-1])
+    assert check_image(oriented_jpeg(6), None, None, "follow").shape == (30, 20, 3)
+    assert check_image(oriented_jpeg(6), None, None, "auto").shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,14 @@ _NAMES = {
 }
 
 
+_EXIF = {  # what the training images did with an EXIF orientation that their annotated sizes left open
+    "auto": "An EXIF orientation was followed in training where the annotated size showed it (`exif: auto`); "
+            "`cocoseg predict` follows it always.",
+    "follow": "An EXIF orientation was followed in training (`exif: follow`), as `cocoseg predict` does.",
+    "ignore": "An EXIF orientation was ignored in training unless the annotated size showed it (`exif: ignore`); "
+              "`cocoseg predict` ignores it too.",
+}  # fmt: skip
+
 USE_HEADING = "## Use"  # the last: an export has another use
 _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts, and `cocoseg export --format onnx
 --out DIR` leaves PyTorch behind. In Python:
@@ -227,6 +235,8 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
     yield "It knows the classes above; whatever else an image shows is background to it, or mistaken for one of them."
     yield f"It sees an image at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
           "what is small then is lost."  # fmt: skip
+    if exif := _EXIF.get(info.params.get("exif", "")):
+        yield exif
     if str(info.encoder).startswith("mit_"):
         yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
     if info.params.get("pretrained") in ("imagenet", "coco"):

@@ -1,6 +1,7 @@
 """The bytes of an image file, and the pixels that they hold: RGB uint8 (H, W, 3), of the size that annotations say."""
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 
-__all__ = ["MOST_PIXELS", "ImageDefect", "check_image", "most_bytes", "read_image", "read_reduced_image"]
+ExifName = Literal["auto", "follow", "ignore"]
 
 MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb or a mistake
 
@@ -21,9 +22,11 @@ _BESIDE_PIXELS_BYTES = 16 * 2**20
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
+_SIDES_SWAP = 5  # an EXIF orientation of this and more lays the image on its side
+
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG"
-# What libjpeg says of pixels it had to make up. It also warns of odd headers, as some phones write them: they lose none.
+# What libjpeg says of pixels it had to make up. It also warns of odd headers, as some phones do: they lose none.
 _JPEG_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
 # Named for grayscale, these are the bits of the divisor alone; those named for color also say BGR.
 _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
@@ -34,15 +37,37 @@ def most_bytes(width: int | None, height: int | None) -> int:
     return min((width or MOST_PIXELS) * (height or 1), MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
-def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """The pixels of an image file or of its bytes, RGB (height, width, 3).
+class Turning(NamedTuple):
+    """Whether an EXIF orientation is followed, and whether that is not decided: pixels then lie as stored."""
 
-    An EXIF orientation is followed only if it alone explains the annotated `width` and `height`; else the pixels stay
-    as stored, as COCO's annotations take them. Made for files that `check_image` has seen before: it decodes and no
-    more. Raises `ImageDefect`.
+    turned: bool
+    undecided: bool
+
+
+def turning(header: Header, width: int | None, height: int | None, exif: ExifName) -> Turning:
+    """Return what becomes of the orientation of a file whose annotations say this size.
+
+    The sizes decide where they can. An image upside down, mirrored, square or without an annotated size is turned under
+    `follow` alone.
+    """
+    if header.orientation == 1:
+        return Turning(turned=False, undecided=False)
+    stored = (header.width, header.height)
+    upright = stored[::-1] if header.orientation >= _SIDES_SWAP else stored
+    if (width, height) in (stored, upright) and stored != upright:
+        return Turning(turned=(width, height) == upright, undecided=False)
+    return Turning(turned=exif == "follow", undecided=exif == "auto")
+
+
+def read_image(file: Path | bytes, width: int, height: int, *, turned: bool = False) -> NDArray[np.uint8]:
+    """Return the pixels of an image file or of its bytes, RGB (height, width, 3).
+
+    An EXIF orientation is followed if `turned`, or if it alone explains the annotated `width` and `height`; else the
+    pixels stay as stored, as COCO's annotations take them. Made for files that `check_image` has seen before: it
+    decodes and no more. Raises `ImageDefect`.
     """
     data = file.read_bytes() if isinstance(file, Path) else file
-    pixels = _decode(data, _AS_STORED)
+    pixels = _decode(data, _AS_ORIENTED if turned else _AS_STORED)
     if pixels.shape[:2] == (width, height) != (height, width):
         pixels = _decode(data, _AS_ORIENTED)
     if pixels.shape[:2] != (height, width):
@@ -51,25 +76,25 @@ def read_image(file: Path | bytes, width: int, height: int) -> NDArray[np.uint8]
 
 
 def read_reduced_image(
-    file: Path | bytes, width: int, height: int, least_width: int, least_height: int
+    file: Path | bytes, width: int, height: int, least_width: int, least_height: int, *, turned: bool = False
 ) -> tuple[NDArray[np.uint8], int]:
-    """The pixels of a JPEG whose sides the decoder divides by 8, 4 or 2 if that leaves at least the size asked for.
+    """Return the pixels of a JPEG whose sides the decoder divides by 8, 4 or 2 while the size asked for remains.
 
     Returns them, (⌈height / divisor⌉, ⌈width / divisor⌉, 3), and the divisor; it is 1, and the pixels are those of
     `read_image`, for every other file. Raises `ImageDefect`.
     """
     data = file.read_bytes() if isinstance(file, Path) else file
     divisor = next((by for by in _REDUCED if width >= by * least_width and height >= by * least_height), 1)
-    if divisor > 1 and data.startswith(_JPEG):
+    if divisor > 1 and data.startswith(_JPEG) and not turned:
         header = read_header(data)
         # The declared size, for a reduced one is the same for several. The few that EXIF has to turn go the long way.
         if (header.width, header.height) == (width, height):
             return _decode(data, _AS_STORED | _REDUCED[divisor]), divisor
-    return read_image(data, width, height), 1
+    return read_image(data, width, height, turned=turned), 1
 
 
-def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[np.uint8]:
-    """Return the pixels of an image file from outside, as `read_image` gives them.
+def check_image(data: bytes, width: int | None, height: int | None, exif: ExifName = "auto") -> NDArray[np.uint8]:
+    """Return the pixels of an image file from outside, as `read_image` gives them, turned as `turning` says.
 
     A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
     one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder
@@ -81,14 +106,15 @@ def check_image(data: bytes, width: int | None, height: int | None) -> NDArray[n
     if not header.complete:
         raise ImageDefect("truncated")
     stored = (header.width, header.height)
+    turned = turning(header, width, height, exif).turned
     if width is None or height is None:
-        width, height = stored
+        width, height = stored[::-1] if turned and header.orientation >= _SIDES_SWAP else stored
     if stored not in ((width, height), (height, width)):
         raise ImageDefect("wrong_size")
     if header.width * header.height > MOST_PIXELS:
         raise ImageDefect("too_large")
     refuse_damaged(data, header)
-    return read_image(data, width, height)
+    return read_image(data, width, height, turned=turned)
 
 
 def refuse_damaged(data: bytes, header: Header) -> None:

@@ -3,6 +3,7 @@
 import re
 import struct
 import zlib
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
 _MOST_SCANS = 100  # of a JPEG; a progressive one has about ten, and each is a pass over all of its pixels
 # The next marker as decoders find it, over coded data, padding and junk; restarts and 0x01 have no length.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
@@ -27,13 +30,15 @@ class ImageDefect(Exception):
 class Header(msgspec.Struct, frozen=True):
     """What a file says of itself before a pixel is decoded. Sizes in pixels, as stored.
 
-    `converted`: what of it decoding turns into RGB of 8 bits: «gray», «cmyk», «16bit», «alpha».
+    `converted`: what of it decoding turns into RGB of 8 bits: "gray", "cmyk", "16bit", "alpha". `orientation`: EXIF's,
+    1 to 8; 1 is upright, and 5 and more swap the sides.
     """
 
     width: int
     height: int
     complete: bool  # its end is there
     converted: tuple[str, ...] = ()
+    orientation: int = 1
 
 
 def read_header(data: bytes) -> Header:
@@ -52,7 +57,7 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg_header(data: bytes) -> Header:
-    frame = b""
+    frame, orientation = b"", 1
     complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     position, scans = 2, 0
     while found := _JPEG_MARKER.search(data, position):
@@ -61,6 +66,8 @@ def _jpeg_header(data: bytes) -> Header:
         if marker == 0xD9:
             complete = True
             break
+        if marker == 0xE1 and data.startswith(_EXIF, position + 2):
+            orientation = _orientation(data[position + 2 : position + int.from_bytes(data[position : position + 2])])
         if marker in _JPEG_FRAMES and not frame:
             frame = data[position + 3 : position + 8]
         scans += marker == 0xDA
@@ -70,7 +77,7 @@ def _jpeg_header(data: bytes) -> Header:
     if len(frame) < 5:
         raise ImageDefect("not_an_image" if complete else "truncated")
     height, width, components = struct.unpack(">HHB", frame)
-    return Header(width, height, complete, {1: ("gray",), 4: ("cmyk",)}.get(components, ()))
+    return Header(width, height, complete, {1: ("gray",), 4: ("cmyk",)}.get(components, ()), orientation)
 
 
 def _png_header(data: bytes) -> Header:
@@ -80,7 +87,7 @@ def _png_header(data: bytes) -> Header:
         raise ImageDefect("not_an_image")
     width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
     converted = (*("gray",) * (kind in (0, 4)), *("alpha",) * (kind in (4, 6)), *("16bit",) * (depth == 16))
-    position, name = len(_PNG_SIGNATURE), b""
+    position, name, orientation = len(_PNG_SIGNATURE), b"", 1
     while name != b"IEND":
         length, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         end = position + 12 + length
@@ -91,8 +98,10 @@ def _png_header(data: bytes) -> Header:
             raise ImageDefect("not_an_image")
         if checksum != int.from_bytes(data[end - 4 : end]):
             raise ImageDefect("damaged")
+        if name == b"eXIf":
+            orientation = _orientation(data[position + 8 : end - 4])
         position = end
-    return Header(width, height, complete=True, converted=converted)
+    return Header(width, height, complete=True, converted=converted, orientation=orientation)
 
 
 def _webp_header(data: bytes) -> Header:
@@ -109,7 +118,26 @@ def _webp_header(data: bytes) -> Header:
             width, height = int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
         case _:
             raise ImageDefect("not_an_image")
-    return Header(width, height, complete)
+    position = 12
+    while position < len(data) and data[position : position + 4] != b"EXIF":
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return Header(width, height, complete, orientation=_orientation(data[position + 8 :]))
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation that EXIF names, 1 if it names none. https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf"""
+    tiff = exif.removeprefix(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    with suppress(struct.error):
+        if order:
+            (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+            (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+            for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+                tag, value = struct.unpack_from(f"{order}H6xH", tiff, entry)
+                if tag == _ORIENTATION_TAG:
+                    return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _bmp_header(data: bytes) -> Header:

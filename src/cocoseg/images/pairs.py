@@ -1,6 +1,6 @@
 """Images and their masks, as the data stages left them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.files import read_json, read_lines
+from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.images.decode import read_reduced_image
 from cocoseg.images.headers import ImageDefect
+from cocoseg.tables import ImageRow, turned_images
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,10 +22,20 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str
     image: Path
     mask: Path
+    turned: bool = False
+    """The image's EXIF orientation is followed, though its size does not tell."""
 
 
-def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, masks: Path) -> list[Pair]:
-    """The pairs of `file_names`, which are relative to `images`; `mask_map` leads to names relative to `masks`.
+def pairs(
+    file_names: Sequence[str],
+    mask_map: Mapping[str, str],
+    images: Path,
+    masks: Path,
+    turned: Collection[str] = (),
+) -> list[Pair]:
+    """Return the pairs of `file_names`, which are relative to `images`; `mask_map` leads to names relative to `masks`.
+
+    `turned`: the images whose EXIF orientation is followed.
 
     Raises `CocosegError` for an image without its mask.
     """
@@ -32,7 +43,14 @@ def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, 
     for file_name in file_names:
         if file_name not in mask_map:
             raise CocosegError(f"{images / file_name}: has no mask in the map; make the masks with: dvc repro -f mask")
-        found.append(Pair(file_name=file_name, image=images / file_name, mask=masks / mask_map[file_name]))
+        found.append(
+            Pair(
+                file_name=file_name,
+                image=images / file_name,
+                mask=masks / mask_map[file_name],
+                turned=file_name in turned,
+            )
+        )
     return found
 
 
@@ -42,6 +60,7 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
     splits: Path
     mask_map: Path
     images: Path
+    image_table: Path
     masks: Path
 
     def pairs(self, side: str) -> list[Pair]:
@@ -50,7 +69,8 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
 
     def listed(self, file_names: Sequence[str]) -> list[Pair]:
         """Return the pairs of the images that `file_names` names."""
-        return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks)
+        turned = turned_images(read_table(self.image_table, ImageRow))
+        return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks, turned)
 
 
 def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -100,7 +120,7 @@ def read_reduced(
     path = pair.image
     again = "get the images again with: dvc repro -f download_images"
     try:
-        return read_reduced_image(path, width, height, least_width, least_height)
+        return read_reduced_image(path, width, height, least_width, least_height, turned=pair.turned)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not there; {again}") from None
     except ImageDefect as defect:

@@ -1,6 +1,6 @@
 """A look at the masks: some images with their color maps, and how often each class comes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,10 +27,13 @@ def preview(
     masks: Path,
     class_names: Sequence[str],
     title: str,
+    turned: Collection[str] = (),
 ) -> Pixels:
     """The images that have captions, in that order: input, color map and overlay."""
     shown = []
-    for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
+    for pair, caption in zip(
+        pairs(list(captions), mask_of_image, images, masks, turned), captions.values(), strict=True
+    ):
         image, mask = read_pair(pair, len(class_names))
         shown.append(Row(image=image, truth=mask, caption=caption))
     return gallery(shown, class_names, title=title)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cocoseg.commands.predict.photos import find_photos, read_photo
+from cocoseg.commands.predict.photos import decode_photo, find_photos, open_photo
 from cocoseg.core.errors import CocosegError
 
 OUT = Path("out")
@@ -34,6 +34,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(LEFT_WHITE).save(_made(tmp_path / name), "PNG")
     (tmp_path / "a/notes.txt").write_text("no image")
     return tmp_path
+
+
+def read_photo(path: Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    return decode_photo(open_photo(path), upright=upright)
 
 
 def _made(path: Path) -> Path:

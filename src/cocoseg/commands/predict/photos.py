@@ -1,4 +1,4 @@
-"""A user's own image files: found by path, folder or glob, named after where they lie, and read upright."""
+"""A user's own image files: found by path, folder or glob, named after where they lie, and read."""
 
 import glob
 import itertools
@@ -99,10 +99,18 @@ def overlay_name(name: str) -> str:
     return f"{mask_name(name).removesuffix('.png')}.jpg"
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """The pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says.
+class Opened(msgspec.Struct, frozen=True):
+    """An image file whose header is in order: its path, its bytes and what they say of themselves."""
 
-    Raises `CocosegError`, which names the file, for one that is no still, opaque image of a size that can be predicted.
+    path: Path
+    data: bytes
+    header: Header
+
+
+def open_photo(path: Path) -> Opened:
+    """Return an image file, not decoded yet.
+
+    Raises `CocosegError`, which names the file, for one that is no still image of a size that can be predicted.
     """
     try:
         data = read_regular(path, most_bytes(MOST_PIXELS, 1))
@@ -126,6 +134,15 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         raise CocosegError(
             f"{path}: {header.width}×{header.height} pixels; expected at most {MOST_PIXELS // 10**6} megapixels"
         )
+    return Opened(path, data, header)
+
+
+def decode_photo(opened: Opened, *, upright: bool) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says if `upright`.
+
+    Raises `CocosegError`, which names the file, for one that is damaged or not opaque.
+    """
+    path, data, header = opened.path, opened.data, opened.header
     if (clear := _clear_share(data, header)) > 0:
         raise CocosegError(
             f"{path}: {clear:.0%} of its pixels let a background through that it does not have; expected an opaque "
@@ -136,7 +153,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         refuse_damaged(data, header)
     except ImageDefect:
         raise damaged from None
-    pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
+    pixels = _decoded(data, cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
     if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise damaged
     return pixels
