@@ -14,7 +14,8 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` the folder of COCO's own that the image came from,
     such as `val2017`; `converted` what decoding turned into upright RGB of 8 bits, such as `gray` or `cmyk`: `turned`
-    if an EXIF orientation was followed, `undecided` if it was not, though the annotated size would allow it.
+    if an EXIF orientation was followed, `undecided` if it was not, though the annotated size would allow it,
+    `low_range` if 16 bits hold no value of 4,096 or more.
     """
 
     image_id: int

@@ -24,12 +24,13 @@ from cocoseg.download.remote.cache import gigabytes, image_path, require_room
 from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
 from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_image
-from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, most_bytes, turning
+from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow
 from cocoseg.user_cache import cache_folder
-from cocoseg.workers import process_pool, worker_count
+from cocoseg.workers import PixelBudget, process_pool, worker_count
 
+_BUDGET = PixelBudget()
 _AT_ONCE = 24  # requests on their way: enough to hide a server's answer time, few enough not to be told to slow down
 Status = Literal["ok", "missing"] | Defect
 # What a file of the user's own that cannot be read is, if it is that alone and not the disk that fails.
@@ -108,14 +109,14 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
 
 def remarks(rows: Sequence[ImageRow]) -> list[str]:
     """Return what there is to say of the images that are there."""
-    undecided = [row.file_name for row in rows if row.is_converted("undecided")]
-    if not undecided:
-        return []
-    return [
-        f"{len(undecided):,} images, first {undecided[0]}, have an EXIF orientation that their annotated sizes do not "
-        "decide; they lie as stored, as COCO takes them; turn them with: dvc exp run -S exif=follow; or keep them so "
-        "without this line: exif=ignore"
-    ]
+    lines = {
+        "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
+        "takes them; turn them with: dvc exp run -S exif=follow; or keep them so without this line: exif=ignore",
+        "low_range": "have 16 bits and no value of 4,096 or more; of 16 bits the upper 8 are read, so they are nearly "
+        "black; multiply their values, by 16 if the camera has 12 bits",
+    }
+    found = {word: [row.file_name for row in rows if row.is_converted(word)] for word in lines}
+    return [f"{len(names):,} images, first {names[0]}, {lines[word]}" for word, names in found.items() if names]
 
 
 def draw_images(images: Sequence[Image], destination: Destination) -> list[ImageRow]:
@@ -244,11 +245,13 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
 
 
 def _checked(image: Image, data: bytes, exif: ExifName) -> ImageRow:
-    try:
-        pixels = check_image(data, image.width, image.height, exif)
-    except ImageDefect as defect:
-        return _row(image, defect.reason, data)
-    return _row(image, "ok", data, pixels, exif)
+    header = _header(data)
+    with _BUDGET.holding(header.width * header.height if header else 0):
+        try:
+            pixels = check_image(data, image.width, image.height, exif)
+        except ImageDefect as defect:
+            return _row(image, defect.reason, data)
+        return _row(image, "ok", data, pixels, exif)
 
 
 def _row(
@@ -265,6 +268,7 @@ def _row(
         height, width = pixels.shape[:2]
         turned, undecided = turning(header, image.width, image.height, exif)
         converted += ["turned"] * turned + ["undecided"] * undecided
+        converted += ["low_range"] * is_low_range(data or b"", header)
     return ImageRow(
         image_id=image.id,
         file_name=image.file_name,

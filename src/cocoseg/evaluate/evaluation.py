@@ -20,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.prediction import BATCH_SIZE, predict_logits
 from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
-from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.images.pairs import Pair, mask_pixels, read_pair
 from cocoseg.images.png import encode_png
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import GalleryImages
@@ -145,4 +145,6 @@ def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[tuple[tuple[Pair, 
         return (pair, truth), image
 
     with ThreadPoolExecutor(worker_count()) as pool:
-        yield from ahead(pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE)
+        yield from ahead(
+            pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE, mask_pixels
+        )

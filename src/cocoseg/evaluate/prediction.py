@@ -60,9 +60,15 @@ def predict_logits(
             return batch, logits.contiguous()  # by channel, which is enlarged in half the time of channels last
 
     with sharing_cores(passes) as pool:
-        for batch, logits in ahead(pool, forward, _batches(images, info.preprocessing, most // passes), passes):
+        for batch, logits in ahead(
+            pool, forward, _batches(images, info.preprocessing, most // passes), passes, _pixels
+        ):
             for (key, image, place), own in zip(batch, logits, strict=True):
                 yield Predicted(key, image, own, place)
+
+
+def _pixels(batch: _Batch[Key]) -> int:
+    return sum(place.height * place.width for _, _, place in batch)
 
 
 @contextmanager

@@ -8,20 +8,23 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
+from cocoseg.images.headers import Defect, Header, ImageDefect, is_tiff, read_header
+from cocoseg.images.tiff import decode_tiff
 
 ExifName = Literal["auto", "follow", "ignore"]
 
-MOST_PIXELS = 64_000_000  # 192 MB decoded; a file that declares more is a bomb or a mistake
+MOST_PIXELS = 200_000_000  # a phone's 16,320×12,240; 600 MB decoded: a file that declares more is a bomb or a mistake
 
 # The widest pixels there are: four channels of 16 bits. The rest is for previews, profiles and texts.
 _BYTES_PER_PIXEL = 8
+_MOST_STORED_PIXELS = 64_000_000  # at so many bytes: 512 MB, which no packed image needs
 _BESIDE_PIXELS_BYTES = 16 * 2**20
 
 # Color without alpha, 8 bits a channel: grayscale gets three channels, 16 bits lose the lower eight.
 _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
+_LOW_RANGE = 4096  # of 65,536: what 12-bit cameras fill
 _SIDES_SWAP = 5  # an EXIF orientation of this and more lays the image on its side
 
 _JPEG = b"\xff\xd8\xff"
@@ -34,7 +37,7 @@ _REDUCED = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4
 
 def most_bytes(width: int | None, height: int | None) -> int:
     """Return how many bytes a file of so many pixels may have; of an unknown size as many as any may have."""
-    return min((width or MOST_PIXELS) * (height or 1), MOST_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
+    return min((width or MOST_PIXELS) * (height or 1), _MOST_STORED_PIXELS) * _BYTES_PER_PIXEL + _BESIDE_PIXELS_BYTES
 
 
 class Turning(NamedTuple):
@@ -67,9 +70,9 @@ def read_image(file: Path | bytes, width: int, height: int, *, turned: bool = Fa
     decodes and no more. Raises `ImageDefect`.
     """
     data = file.read_bytes() if isinstance(file, Path) else file
-    pixels = _decode(data, _AS_ORIENTED if turned else _AS_STORED)
+    pixels = decode(data, turned=turned)
     if pixels.shape[:2] == (width, height) != (height, width):
-        pixels = _decode(data, _AS_ORIENTED)
+        pixels = decode(data, turned=True)
     if pixels.shape[:2] != (height, width):
         raise ImageDefect("wrong_size")
     return pixels
@@ -96,10 +99,11 @@ def read_reduced_image(
 def check_image(data: bytes, width: int | None, height: int | None, exif: ExifName = "auto") -> NDArray[np.uint8]:
     """Return the pixels of an image file from outside, as `read_image` gives them, turned as `turning` says.
 
-    A still JPEG, PNG, WebP or BMP whose end is there, whose declared size is the annotated one, if the annotations say
-    one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that before the decoder
-    sees it, which fills what is missing with gray in some formats, talks on standard error, and would take any memory
-    that a file asks for. Damage in the middle shows in PNG by its checksums, in JPEG where the codes fall out of step.
+    A still JPEG, PNG, WebP, BMP or TIFF whose end is there, whose declared size is the annotated one, if the
+    annotations say one (also turned on its side, where EXIF explains it), and not beyond `MOST_PIXELS`: all of that
+    before the decoder sees it, which fills what is missing with gray in some formats, talks on standard error, and
+    would take any memory that a file asks for. Damage in the middle shows in PNG by its checksums, in JPEG where the
+    codes fall out of step, in TIFF where a packed strip cannot be unpacked.
     Raises `ImageDefect`.
     """
     header = read_header(data)
@@ -130,7 +134,22 @@ def refuse_damaged(data: bytes, header: Header) -> None:
             raise ImageDefect("damaged") from None
 
 
+def is_low_range(data: bytes, header: Header) -> bool:
+    """Return whether a 16-bit image holds no value of 4,096 or more, so that its upper 8 bits are nearly black."""
+    if "16bit" not in header.converted:
+        return False
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # without alpha
+    return pixels is not None and int(pixels.max()) < _LOW_RANGE
+
+
+def decode(data: bytes, *, turned: bool) -> NDArray[np.uint8]:
+    """Return the pixels of an image, RGB (H, W, 3), as stored or as its EXIF turns it. Raises `ImageDefect`."""
+    return _decode(data, _AS_ORIENTED if turned else _AS_STORED)
+
+
 def _decode(data: bytes, flags: int) -> NDArray[np.uint8]:
+    if is_tiff(data):
+        return decode_tiff(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:

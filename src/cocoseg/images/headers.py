@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "wrong_size"]
+Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "unsupported_tiff", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
@@ -42,7 +42,7 @@ class Header(msgspec.Struct, frozen=True):
 
 
 def read_header(data: bytes) -> Header:
-    """The declared size of a still JPEG, PNG, WebP or BMP, and whether its end is there. Raises `ImageDefect`."""
+    """The declared size of a still JPEG, PNG, WebP, BMP or TIFF, and whether its end is there. Raises `ImageDefect`."""
     if not data:
         raise ImageDefect("empty")
     if data.startswith(b"\xff\xd8\xff"):
@@ -53,7 +53,16 @@ def read_header(data: bytes) -> Header:
         return _webp_header(data)
     if data.startswith(b"BM"):
         return _bmp_header(data)
+    if is_tiff(data):
+        from cocoseg.images.tiff import read_tiff_header  # here: it needs `Header`, and Pillow
+
+        return read_tiff_header(data)
     raise ImageDefect("not_an_image")
+
+
+def is_tiff(data: bytes) -> bool:
+    """Return whether a file begins as a TIFF does."""
+    return data.startswith((b"II*\0", b"MM\0*"))
 
 
 def _jpeg_header(data: bytes) -> Header:

@@ -84,6 +84,16 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
     return image, mask
 
 
+def mask_pixels(pair: Pair) -> int:
+    """Return how many pixels a pair has, as the header of its mask says; 0 if that cannot be read."""
+    try:
+        with pair.mask.open("rb") as file:
+            start = file.read(24)
+    except OSError:  # reading the mask says so
+        return 0
+    return int.from_bytes(start[16:20]) * int.from_bytes(start[20:24])
+
+
 def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:
     """The mask of `read_pair`, or a prediction in its place; `stage` is the one that made it."""
     try:

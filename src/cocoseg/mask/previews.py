@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from cocoseg.images.pairs import pairs, read_pair
-from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.gallery import gallery, row
 from cocoseg.pictures.layout import Pixels
 from cocoseg.tables import MaskRow, class_totals
 
@@ -35,7 +35,7 @@ def preview(
         pairs(list(captions), mask_of_image, images, masks, turned), captions.values(), strict=True
     ):
         image, mask = read_pair(pair, len(class_names))
-        shown.append(Row(image=image, truth=mask, caption=caption))
+        shown.append(row(image, mask, caption=caption))
     return gallery(shown, class_names, title=title)
 
 

@@ -11,7 +11,7 @@ from cocoseg.commands.revisions import Revision
 from cocoseg.core.files import decoded_table, write_bytes
 from cocoseg.images.pairs import Pair, read_mask, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.pictures.gallery import Row, gallery
+from cocoseg.pictures.gallery import Row, gallery, row
 from cocoseg.tables import ImageRow, turned_images
 
 FILE = "changed.png"
@@ -60,5 +60,5 @@ def _rows(
                 Pair(file_name=name, image=predicted, mask=predicted), len(classes), stage="evaluate"
             )
             caption = f"{kind}   IoU {score:.2f}   {name}"
-            rows.append(Row(image=image, truth=truth, prediction=prediction, caption=caption))
+            rows.append(row(image, truth, prediction, caption))
         return rows

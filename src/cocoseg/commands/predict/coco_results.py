@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ def coco_results(
     of the image is yet to come.
     """
     columns = np.ascontiguousarray(labels.T)  # COCO runs down them
-    for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
+    # Not np.bincount, which takes eight bytes a pixel.
+    for class_index in np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])).tolist():
         if class_index == BACKGROUND:
             continue
         encoded = coco_mask.encode((columns == class_index).T)

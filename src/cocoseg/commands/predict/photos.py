@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from cocoseg.coco.file_names import mask_name, same_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
-from cocoseg.images.decode import MOST_PIXELS, most_bytes, refuse_damaged
-from cocoseg.images.headers import Header, ImageDefect, read_header
+from cocoseg.images.decode import MOST_PIXELS, decode, most_bytes, refuse_damaged
+from cocoseg.images.headers import Header, ImageDefect, is_tiff, read_header
 
 SMALLEST_SIDE_PX = 2
 _LONGEST_SIDE_PX = 65_500  # of a JPEG, as the overlay is one
-READABLE = "a still JPEG, PNG, WebP or BMP"
+READABLE = "a still JPEG, PNG, WebP, BMP or TIFF"
 _EXPECTED = "expected a file, a folder or a glob such as 'photos/*.jpg'"
 # What a folder is searched for: also formats that are refused, so that nothing in it vanishes silently.
 _SUFFIXES = {
@@ -153,8 +153,11 @@ def decode_photo(opened: Opened, *, upright: bool) -> NDArray[np.uint8]:
         refuse_damaged(data, header)
     except ImageDefect:
         raise damaged from None
-    pixels = _decoded(data, cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
-    if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
+    try:
+        pixels = decode(data, turned=upright)
+    except ImageDefect:
+        raise damaged from None
+    if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
         raise damaged
     return pixels
 
@@ -232,8 +235,8 @@ def _what_it_is(data: bytes, defect: ImageDefect) -> str:
         return "an animated WebP"
     if data[4:8] == b"ftyp":
         return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones make them"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        return "a TIFF"
+    if is_tiff(data) and defect.reason == "unsupported_tiff":
+        return "a TIFF of several pages, or of another depth than 8 bits a channel"
     return {"truncated": "its end is missing", "damaged": "damaged"}.get(defect.reason, "no image")
 
 

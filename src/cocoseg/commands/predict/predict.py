@@ -31,7 +31,6 @@ from cocoseg.core.files import write_bytes, write_json
 from cocoseg.evaluate.prediction import Predicted, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.hardware import out_of_memory
-from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.model.weights import ModelInfo
@@ -42,6 +41,7 @@ from cocoseg.workers import ahead, worker_count
 Item = TypeVar("Item", Opened, NDArray[np.uint8])
 
 _JPEG_QUALITY = 90
+_MOST_INPUT_PIXELS = 64_000_000  # of the network
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
 _PICTURES = ("masks", "overlays", "legend.png")
 _LISTS = ("results.json", "images.json")
@@ -95,12 +95,12 @@ def predict(
         model, info = load()
         # As in training, but for what its annotated sizes did not decide.
         decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
-        decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers))
+        decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
         fitting = problems.without(_fitting(decoded, info.preprocessing))
         predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
         write = partial(_write_image, out=out, ids=category_ids(info))
         with _writing(out):
-            for one in ahead(writers, write, predicted, 2 * workers):
+            for one in ahead(writers, write, predicted, 2 * workers, _predicted_pixels):
                 written.append(one)
                 progress.update()
             _write_lists(out, written, info)
@@ -176,6 +176,15 @@ def _opened(photo: Photo) -> tuple[Photo, Opened | str]:
         return photo, str(error)
 
 
+def _opened_pixels(entry: tuple[Photo, Opened]) -> int:
+    header = entry[1].header
+    return header.width * header.height
+
+
+def _predicted_pixels(one: Predicted[Photo]) -> int:
+    return one.place.height * one.place.width
+
+
 def _decoded(entry: tuple[Photo, Opened], *, upright: bool) -> tuple[Photo, NDArray[np.uint8] | str]:
     """Return the pixels of a photo, or why there are none."""
     photo, opened = entry
@@ -192,14 +201,14 @@ def _fitting(
     for photo, image in images:
         height, width = image.shape[:2]
         place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        if place.input_height * place.input_width <= MOST_PIXELS:
+        if place.input_height * place.input_width <= _MOST_INPUT_PIXELS:
             yield photo, image
         else:
             yield (
                 photo,
                 (
                     f"{photo.path}: {width}×{height} pixels would be {place.input_width}×{place.input_height} to the "
-                    f"network; expected at most {MOST_PIXELS // 10**6} megapixels"
+                    f"network; expected at most {_MOST_INPUT_PIXELS // 10**6} megapixels"
                 ),
             )
 
