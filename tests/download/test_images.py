@@ -115,6 +115,20 @@ def test_the_stage_counts_orientations_that_no_size_decides_and_names_the_way_ou
     assert len(lines["auto"]) == len(lines["follow"]) + 1 == len(lines["ignore"]) + 1
 
 
+def test_the_stage_says_which_images_of_sixteen_bits_are_nearly_black(tmp_path: Path) -> None:
+    for name, value in (("0000.jpg", 4095), ("0001.jpg", 60_000)):
+        deep = np.full((HEIGHT, WIDTH), value, np.uint16)
+        write_bytes(tmp_path / "mine" / name, cv2.imencode(".png", deep)[1].tobytes())
+    stage_folder(tmp_path, entries(2))
+
+    params = {"dataset": "custom", "exif": "auto", "images": f"{tmp_path}/mine"}
+    _, lines = run_stage(tmp_path, "download_images", params, {})
+
+    assert "1 images, first 0000.jpg, have 16 bits and no value of 4,096 or more" in lines[-1]
+    rows = read_table(tmp_path / "data/images.csv", ImageRow)
+    assert [row.converted for row in rows] == ["gray 16bit low_range", "gray 16bit"]
+
+
 def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     png = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))[1].tobytes()

@@ -10,12 +10,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.images.decode import ExifName, check_image, read_image, read_reduced_image, turning
+from cocoseg.images.decode import ExifName, check_image, is_low_range, read_image, read_reduced_image, turning
 from cocoseg.images.headers import ImageDefect, read_header
 
 RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
@@ -431,6 +432,72 @@ def test_another_format_that_is_cut_is_never_whole(extension: str) -> None:
         assert defect(broken["zeroed"], 64, 64) == "damaged"
 
 
+def tiff(pixels: NDArray[np.integer[Any]], **options: Any) -> bytes:
+    file = BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "TIFF", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_tiff_is_read_whatever_packs_it(compression: str | None, channels: int) -> None:
+    pixels = noise(channels=channels)
+    data = tiff(pixels[..., 0] if channels == 1 else pixels, compression=compression)
+
+    header = read_header(data)
+
+    assert header.converted == {1: ("gray",), 3: (), 4: ("alpha",)}[channels]
+    assert (header.width, header.height, header.complete) == (30, 20, True)
+    expected = np.dstack([pixels] * 3) if channels == 1 else pixels[..., :3]
+    np.testing.assert_array_equal(check_image(data, 30, 20), expected)
+    np.testing.assert_array_equal(read_image(data, 30, 20), expected)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_a_damaged_tiff_is_not_filled_in(compression: str | None) -> None:
+    broken = damages(tiff(photograph(), compression=compression))
+
+    assert all(defect(broken[name], 320, 240) in ("truncated", "damaged") for name in ("cut", "half gone"))
+    if compression:  # else zeros are pixels
+        assert defect(broken["zeroed"], 320, 240) == "damaged"
+
+
+def test_a_tiff_on_its_side_is_upright_for_every_reader() -> None:
+    data = tiff(noise(), tiffinfo={0x0112: 6})
+
+    assert (read_header(data).width, read_header(data).height) == (20, 30)
+    np.testing.assert_array_equal(check_image(data, 20, 30), np.rot90(noise(), -1))
+
+
+def test_a_tiff_of_several_pages_or_another_depth_has_its_name() -> None:
+    page = PIL.Image.fromarray(noise())
+    file = BytesIO()
+    page.save(file, "TIFF", save_all=True, append_images=[page])
+
+    assert defect(file.getvalue()) == "unsupported_tiff"
+    for kind in (np.uint16, np.float32, np.bool_):
+        assert defect(tiff(noise()[..., 0].astype(kind))) == "unsupported_tiff"
+
+
+def test_a_tiff_bomb_is_refused_by_what_it_declares() -> None:
+    data = bytearray(tiff(noise(), compression="tiff_lzw"))
+    for tag, value in ((0x0100, 60_000), (0x0101, 50_000)):  # width and height
+        place = data.index(struct.pack("<H", tag), int.from_bytes(data[4:8], "little"))
+        data[place + 2 : place + 12] = struct.pack("<HII", 4, 1, value)
+
+    assert defect(bytes(data), 60_000, 50_000) == "too_large"
+
+
+@pytest.mark.parametrize(("highest", "low"), [(4095, True), (4096, False), (65_535, False)])
+def test_sixteen_bits_that_fill_only_twelve_are_a_low_range(highest: int, low: bool) -> None:
+    deep = np.zeros((20, 30, 3), np.uint16)
+    deep[3, 4, 1] = highest
+    data = encoded(".png", deep)
+
+    assert is_low_range(data, read_header(data)) == low
+    assert not is_low_range(encoded(".png", noise()), read_header(encoded(".png", noise())))
+
+
 def test_a_damaged_png_is_so_called(capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(encoded(".png", noise()))
     data[len(data) // 2] ^= 0xFF
@@ -451,7 +518,7 @@ def test_a_bomb_is_refused_by_what_it_declares() -> None:
 
 
 @given(
-    extension=st.sampled_from([".jpg", ".png", ".bmp", ".webp"]),
+    extension=st.sampled_from([".jpg", ".png", ".bmp", ".webp", ".tiff"]),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8),
 )
 @settings(max_examples=200, deadline=None)
