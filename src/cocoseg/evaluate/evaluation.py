@@ -58,7 +58,9 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for (pair, truth), _, logits, place in predict_logits(model, info, _decoded(pairs, classes)):
+    for predicted in predict_logits(model, info, _decoded(pairs, classes)):
+        (pair, truth), _, logits, place = predicted
+        del _, predicted  # the image, which may be gigantic, has been of use
         prediction = original_labels(logits, place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
