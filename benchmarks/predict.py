@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from cocoseg.commands.export.onnx import onnx_bytes
-from cocoseg.commands.predict.photos import read_photo
+from cocoseg.commands.predict.photos import decode_photo, open_photo
 from cocoseg.commands.predict.predict import predict
 from cocoseg.evaluate.prediction import BATCH_SIZE
 from cocoseg.evaluate.restore import original_labels
@@ -75,7 +75,7 @@ def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int
         paths = draw_photos(Path(name), count)
         batches: list[tuple[Tensor, list[Placement]]] = []
         for start in range(0, count, BATCH_SIZE):
-            images = [read_photo(path) for path in paths[start : start + BATCH_SIZE]]
+            images = [decode_photo(open_photo(path), upright=True) for path in paths[start : start + BATCH_SIZE]]
             places = [placement(480, 640, preprocessing.image_size_px, preprocessing.resize) for _ in images]
             inputs = [
                 placed_image(torch.from_numpy(image).permute(2, 0, 1), place)

@@ -3,15 +3,18 @@
 from cocoseg import paths
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, write_table
-from cocoseg.core.stage import run
-from cocoseg.download.images import DownloadImagesParams, download_images
+from cocoseg.core.stage import run, say
+from cocoseg.download.images import DownloadImagesParams, download_images, remarks
 from cocoseg.tables import ImageRow
 
 
 def main(params: DownloadImagesParams) -> None:
     """Read the filtered annotations; write the files of their images, and the image table."""
     images = read_json(paths.FILTERED, Instances).images
-    write_table(paths.IMAGE_TABLE, download_images(images, params, paths.IMAGES), ImageRow)
+    rows = download_images(images, params, paths.IMAGES)
+    write_table(paths.IMAGE_TABLE, rows, ImageRow)
+    for line in remarks(rows):
+        say(line)
 
 
 if __name__ == "__main__":

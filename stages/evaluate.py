@@ -16,7 +16,13 @@ from cocoseg.tables import ClassPixels, ImageRow
 
 def main(params: EvaluateParams) -> dict[str, object]:
     """Predict the side, score it, and write metrics, tables and pictures."""
-    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(
+        splits=paths.SPLITS,
+        mask_map=paths.IMAGE_MASK_MAP,
+        images=paths.IMAGES,
+        image_table=paths.IMAGE_TABLE,
+        masks=paths.MASKS,
+    )
     model, info = load_checkpoint(paths.MODEL)
     check_task_and_classes(info, read_json(paths.CATEGORY_MAPPING, CategoryMapping), str(paths.MODEL))
     images = read_table(paths.IMAGE_TABLE, ImageRow)

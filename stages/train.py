@@ -14,7 +14,13 @@ from cocoseg.train.run_data import read_run_data
 
 def main(params: TrainParams) -> Mapping[str, Any]:
     """Read the two sides and train on them."""
-    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(
+        splits=paths.SPLITS,
+        mask_map=paths.IMAGE_MASK_MAP,
+        images=paths.IMAGES,
+        image_table=paths.IMAGE_TABLE,
+        masks=paths.MASKS,
+    )
     data = read_run_data(sides, paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE, params.class_weights)
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, but not the first, which writes

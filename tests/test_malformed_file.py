@@ -101,6 +101,7 @@ PARAMS = {
     "classes": ["cat", "dog"],
     "crowd": "ignore",
     "data_seed": 0,
+    "exif": "auto",
     "gallery_images": 0,
     "images": "",
     "instance_masks": True,

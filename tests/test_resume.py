@@ -29,6 +29,7 @@ PARAMS: dict[str, Any] = {
     "pretrained": "none",
     "image_size_px": 32,
     "resize": "squash",
+    "exif": "auto",
     "augment": "strong",
     "loss": "auto",
     "class_weights": "none",

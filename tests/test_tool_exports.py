@@ -21,6 +21,7 @@ PARAMS: dict[str, Any] = {
     "classes": [],
     "crowd": "ignore",
     "data_seed": 0,
+    "exif": "auto",
     "gallery_images": 1,
     "instance_masks": False,
     "lost": "ignore",

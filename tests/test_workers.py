@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.workers import counted_in, worker_count
+from cocoseg.workers import PixelBudget, ahead, counted_in, worker_count
 
 
 def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +52,37 @@ def test_processes_end_with_the_one_that_started_them_also_when_it_is_killed(tmp
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "workers outlive the process that started them"
         time.sleep(0.05)
+
+
+def test_large_images_are_made_ahead_within_half_the_budget_and_in_order() -> None:
+    started: list[int] = []
+    megapixels = [64, 10, 10, 44, 200, 1]
+
+    def task(number: int) -> int:
+        started.append(number)
+        return number
+
+    with ThreadPoolExecutor(4) as pool:
+        made = ahead(pool, task, range(6), 8, lambda number: megapixels[number] * 1_000_000)
+        assert next(made) == 0
+        assert started == [0]  # 64 of 64
+        assert next(made) == 1  # 10 + 10 + 44 were started, and 200 have to wait
+        assert set(started) <= {0, 1, 2, 3}
+        assert list(made) == [2, 3, 4, 5]
+
+
+def test_who_asks_for_more_pixels_than_are_left_waits() -> None:
+    budget, at_a_time, most = PixelBudget(100), [0], [0]
+
+    def hold(pixels: int) -> None:
+        with budget.holding(pixels):
+            at_a_time[0] += pixels
+            most[0] = max(most[0], at_a_time[0])
+            time.sleep(0.01)
+            at_a_time[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, [40] * 12))
+        assert most[0] == 80
+        list(pool.map(hold, [1000, 30, 1000]))  # more than there is: alone
+    assert most[0] == 1000

@@ -25,7 +25,7 @@ PARAMS: dict[str, Any] = {
 }
 
 STAGES: dict[str, dict[str, Any]] = {
-    "download_images": {"params": ["images", "tint"], "outs": ["data/images"]},
+    "download_images": {"params": ["images", "tint"], "outs": ["data/images", "data/images.csv"]},
     "mask": {
         "params": ["classes", "images", "shift", "width"],
         "deps": ["data/images"],
@@ -54,7 +54,7 @@ from cocoseg.scores.confusion import confusion_matrix, scores
 from cocoseg.core.files import write_json, write_lines, write_table
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.images.png import encode_png
-from cocoseg.tables import ClassPixels
+from cocoseg.tables import ClassPixels, ImageRow
 
 params = YAML(typ="safe", pure=True).load(Path("params.yaml"))
 data = Path("data")
@@ -69,6 +69,8 @@ match sys.argv[1]:
     case "download_images":
         for number, name in enumerate(names):
             save(data / "images" / name, np.full((16, 16, 3), number + number % 2 * params["tint"], np.uint8))
+        rows = [ImageRow(image_id=number, file_name=name, status="ok") for number, name in enumerate(names)]
+        write_table(data / "images.csv", rows, ImageRow)
     case "mask":
         for number, name in enumerate(names):
             mask = np.zeros((16, 16), np.uint8)

@@ -14,7 +14,9 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     """One filtered image in `data/images.csv`. `status` is "ok", or why the image is missing.
 
     `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` is the COCO folder that the image came from, such as
-    `val2017`; `converted` is what decoding turned into upright 8-bit RGB, such as `gray` or `cmyk`.
+    `val2017`; `converted` is what decoding turned into upright 8-bit RGB, such as `gray` or `cmyk`: `turned` if an EXIF
+    orientation was followed, `undecided` if it was not, though the annotated size would allow it, `low_range` if 16
+    bits hold no value of 4,096 or more.
     """
 
     image_id: int
@@ -27,6 +29,15 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     phash: str | None = None
     origin: str | None = None
     converted: str | None = None
+
+    def is_converted(self, word: str) -> bool:
+        """Return whether `converted` has this word."""
+        return word in (self.converted or "").split()
+
+
+def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
+    """Return the file names of images whose EXIF orientation is followed."""
+    return frozenset(row.file_name for row in rows if row.is_converted("turned"))
 
 
 class MaskRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,8 +5,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from threading import Thread
+from threading import Condition, Thread
 from typing import TypeVar
 
 from cocoseg.core.errors import CocosegError
@@ -59,12 +60,56 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(pool: Executor, task: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """Yield the result of `task` for each item, in order, while the pool works on up to `most` of the next ones."""
-    started: deque[Future[Result]] = deque()
+PIXEL_BUDGET = 128_000_000
+"""Pixels of images that are decoded at a time, over all threads; one larger image has it to itself."""
+
+
+def ahead(
+    pool: Executor,
+    task: Callable[[Item], Result],
+    items: Iterable[Item],
+    most: int,
+    pixels: Callable[[Item], int] | None = None,
+) -> Iterator[Result]:
+    """Yield the result of `task` for each item, in order, while the pool works on up to `most` of the next ones.
+
+    `pixels`: how many an item has; together those that are started stay within half of `PIXEL_BUDGET`.
+    """
+    started: deque[tuple[Future[Result], int]] = deque()
+    held = 0
     for item in items:
-        started.append(pool.submit(task, item))
+        own = pixels(item) if pixels else 0
+        # In order, so that no item waits for one after it.
+        while started and held + own > PIXEL_BUDGET // 2:
+            held -= started[0][1]
+            yield started.popleft()[0].result()
+        started.append((pool.submit(task, item), own))
+        held += own
+        del item  # it may be large, and the next may take long
         if len(started) > most:
-            yield started.popleft().result()
+            held -= started[0][1]
+            yield started.popleft()[0].result()
     while started:
-        yield started.popleft().result()
+        yield started.popleft()[0].result()
+
+
+class PixelBudget:
+    """Pixels that threads may hold at a time; who asks for more than there are left waits."""
+
+    def __init__(self, pixels: int = PIXEL_BUDGET) -> None:
+        self._most = self._left = pixels
+        self._changed = Condition()
+
+    @contextmanager
+    def holding(self, pixels: int) -> Iterator[None]:
+        """Hold so many pixels, or all that there are, until the block ends. Never to be nested."""
+        own = min(pixels, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= own)
+            self._left -= own
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += own
+                self._changed.notify_all()

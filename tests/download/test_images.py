@@ -4,11 +4,13 @@ import hashlib
 import json
 import signal
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from loopback import CUT, LoopbackServer
 from stage_runs import run_stage, start_stage
@@ -18,6 +20,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
 from cocoseg.download.images import DownloadImagesParams, download_images
 from cocoseg.download.remote.cache import image_path
+from cocoseg.images.decode import ExifName
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 24, 16
@@ -34,7 +37,7 @@ def image(image_id: int, file_name: str | None = None, coco_url: str | None = No
 
 
 def custom(images: str) -> DownloadImagesParams:
-    return DownloadImagesParams(dataset="custom", images=images)
+    return DownloadImagesParams(dataset="custom", images=images, exif="auto")
 
 
 def cached_image(cache: Path, server: LoopbackServer, name: str) -> Path:
@@ -73,6 +76,57 @@ def test_a_row_tells_what_the_file_is(tmp_path: Path) -> None:
     assert len(row.sha256) == 64
     assert row.phash is not None
     assert len(row.phash) == 16
+
+
+def upside_down(path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.open(BytesIO(jpeg(1))).save(path, exif=exif)
+
+
+@pytest.mark.parametrize(("rule", "converted"), [("auto", "undecided"), ("follow", "turned"), ("ignore", None)])
+def test_an_orientation_that_no_size_decides_is_noted_and_the_file_is_not_touched(
+    tmp_path: Path, rule: ExifName, converted: str | None
+) -> None:
+    upside_down(tmp_path / "mine/a.jpg")
+    params = DownloadImagesParams(dataset="custom", images=f"{tmp_path}/mine", exif=rule)
+
+    (row,) = download_images([image(3, "a.jpg")], params, tmp_path / "images")
+
+    assert row.converted == converted
+    assert (tmp_path / "images/a.jpg").read_bytes() == (tmp_path / "mine/a.jpg").read_bytes()
+
+
+def test_the_stage_counts_orientations_that_no_size_decides_and_names_the_way_out(tmp_path: Path) -> None:
+    for name in ("0000.jpg", "0002.jpg"):
+        upside_down(tmp_path / "mine" / name)
+    write_bytes(tmp_path / "mine/0001.jpg", jpeg(1))
+    stage_folder(tmp_path, entries(3))
+    lines = {
+        rule: run_stage(
+            tmp_path, "download_images", {"dataset": "custom", "exif": rule, "images": f"{tmp_path}/mine"}, {}
+        )[1]
+        for rule in ("auto", "follow", "ignore")
+    }
+
+    assert "2 images, first 0000.jpg, have an EXIF orientation" in lines["auto"][-1]
+    assert "exif=follow" in lines["auto"][-1]
+    assert len(lines["auto"]) == len(lines["follow"]) + 1 == len(lines["ignore"]) + 1
+
+
+def test_the_stage_says_which_images_of_sixteen_bits_are_nearly_black(tmp_path: Path) -> None:
+    for name, value in (("0000.jpg", 4095), ("0001.jpg", 60_000)):
+        deep = np.full((HEIGHT, WIDTH), value, np.uint16)
+        write_bytes(tmp_path / "mine" / name, cv2.imencode(".png", deep)[1].tobytes())
+    stage_folder(tmp_path, entries(2))
+
+    params = {"dataset": "custom", "exif": "auto", "images": f"{tmp_path}/mine"}
+    _, lines = run_stage(tmp_path, "download_images", params, {})
+
+    assert "1 images, first 0000.jpg, have 16 bits and no value of 4,096 or more" in lines[-1]
+    rows = read_table(tmp_path / "data/images.csv", ImageRow)
+    assert [row.converted for row in rows] == ["gray 16bit low_range", "gray 16bit"]
 
 
 def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) -> None:
@@ -137,7 +191,7 @@ def test_images_of_a_named_dataset_lie_under_their_split(tmp_path: Path, monkeyp
     url = "http://images.cocodataset.org/train2017/0001.jpg"
     with LoopbackServer({"coco/train2017/0001.jpg": jpeg(1)}) as server:
         monkeypatch.setenv("COCOSEG_COCO_URL", f"{server.url}/coco")
-        params = DownloadImagesParams(dataset="coco2017", images="")
+        params = DownloadImagesParams(dataset="coco2017", images="", exif="auto")
         (row,) = download_images([image(1, coco_url=url)], params, tmp_path / "images")
 
     assert (row.status, row.origin) == ("ok", "train2017")
@@ -214,7 +268,7 @@ def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Pat
     stage_folder(tmp_path, entries(count))
     environment = {"COCOSEG_CACHE": str(cache)}
     with LoopbackServer(files, delay_s=0.1) as server:
-        params = {"dataset": "custom", "images": server.url}
+        params = {"dataset": "custom", "exif": "auto", "images": server.url}
         with start_stage(tmp_path, "download_images", params, environment) as process:
             server.wait_for_requests(count * 6 // 10)
             process.send_signal(signal.SIGKILL)
@@ -240,7 +294,7 @@ def test_the_stage_draws_the_sample_twice_alike(tmp_path: Path) -> None:
     stage_folder(tmp_path, content["images"][:12])
     outputs = []
     for _ in range(2):
-        status, lines = run_stage(tmp_path, "download_images", {"dataset": "sample", "images": ""}, {})
+        status, lines = run_stage(tmp_path, "download_images", {"dataset": "sample", "exif": "auto", "images": ""}, {})
         assert (status, lines) == (0, ["download_images: 12 images to draw"])
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()})
 

@@ -226,7 +226,7 @@ def test_a_pipe_and_a_map_of_a_trillion_pixels_are_one_line(tmp_path: Path) -> N
     huge[16:24] = struct.pack(">II", 10**6, 10**6)
     huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
     with pytest.raises(
-        CocosegError, match=r"a\.png: has more than 64,000,000 pixels \(1 of 1 label maps\); cut it, and"
+        CocosegError, match=r"a\.png: has more than 200,000,000 pixels \(1 of 1 label maps\); cut it, and"
     ):
         made(tmp_path / "1", {"a.png": bytes(huge)})
     labels, images = place(tmp_path / "2", {"a.png": MAP, "b.png": MAP})

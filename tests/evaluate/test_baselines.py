@@ -77,3 +77,10 @@ def test_a_cell_without_train_pixels_follows_the_commonest_class() -> None:
 
 def test_a_class_without_train_pixels_is_never_predicted() -> None:
     assert predictions(np.array([[0, 0], [0, 5]])).tolist() == [1, 1]
+
+
+def test_cells_by_rows_are_those_of_the_whole_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    parts = [cells(image, rows=slice(top, top + 7)) for top in range(0, 30, 7)]
+
+    np.testing.assert_array_equal(np.concatenate(parts), cells(image))

@@ -78,6 +78,12 @@ def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> N
     )
 
 
+@pytest.mark.parametrize("rule", ["auto", "follow", "ignore"])
+def test_the_card_says_what_training_did_with_orientations(rule: str) -> None:
+    card = model_card(msgspec.structs.replace(INFO, params={**INFO.params, "exif": rule}), COST, RESULTS)
+    assert f"(`exif: {rule}`)" in card
+
+
 def test_source_training_and_cost_are_the_files_own() -> None:
     text = model_card(INFO, COST, RESULTS)
     assert "Source: COCO 2017 Dataset, 2017." in text

@@ -72,7 +72,7 @@ def test_an_image_server_that_sends_us_elsewhere_stops_the_stage(sandbox: Sandbo
     write_json(sandbox.work / "data/filtered/instances.json", {"images": [image], "annotations": [], "categories": []})
     with LoopbackServer({}) as server:
         server.answers["a.jpg"] = redirect(METADATA, 307)
-        params = {"dataset": "custom", "images": server.url}
+        params = {"dataset": "custom", "exif": "auto", "images": server.url}
         status, seen = sandbox.stage("download_images", params, process=True)
         assert status == 1
         assert f"a.jpg: redirects to http://169.254.169.254, {_PLAIN}; if you trust it, name that" in seen
@@ -159,7 +159,7 @@ def test_an_image_without_an_end_is_counted_and_costs_itself_alone(sandbox: Sand
     write_json(sandbox.work / "data/filtered/instances.json", {"images": images, "annotations": [], "categories": []})
     with LoopbackServer({"good.jpg": JPEG}) as server:
         server.answers["strange.jpg"] = endless
-        params = {"dataset": "custom", "images": server.url}
+        params = {"dataset": "custom", "exif": "auto", "images": server.url}
         assert sandbox.stage("download_images", params, process=True)[0] == 0
     rows = read_table(sandbox.work / "data/images.csv", ImageRow)
     assert [row.status for row in rows] == ["ok", "too_large"]

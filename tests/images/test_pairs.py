@@ -2,12 +2,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from small_data import write_pairs
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.images.pairs import decoded_mask, pairs, read_pair
+from cocoseg.core.files import write_bytes, write_json, write_table
+from cocoseg.images.pairs import SplitFiles, decoded_mask, pairs, read_pair, read_reduced
 from cocoseg.images.png import encode_png
+from cocoseg.tables import ImageRow
 
 
 def test_a_pair_is_read_as_rgb_and_class_indices(tmp_path: Path) -> None:
@@ -16,6 +19,37 @@ def test_a_pair_is_read_as_rgb_and_class_indices(tmp_path: Path) -> None:
     image, mask = read_pair(pair, classes=3)
     assert image[0, 0].tolist() == [1, 2, 3]
     assert set(np.unique(mask).tolist()) == {0, 2, 255}
+
+
+def test_an_image_that_the_table_calls_turned_is_read_so_whoever_reads_it(tmp_path: Path) -> None:
+    """Training, evaluation and previews read by way of pairs; 3 is upside down, which no size shows."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16] = 255
+    names = ["stored.jpg", "turned.jpg"]
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        PIL.Image.fromarray(pixels).save(tmp_path / "images" / name, exif=exif, quality=100)
+        write_bytes(tmp_path / "masks" / f"{name}.png", encode_png(np.zeros((32, 32), np.uint8)))
+    rows = [
+        ImageRow(image_id=number, file_name=name, status="ok", converted="gray turned" if number else "undecided")
+        for number, name in enumerate(names)
+    ]
+    write_table(tmp_path / "images.csv", rows, ImageRow)
+    write_json(tmp_path / "map.json", {name: f"{name}.png" for name in names})
+    write_bytes(tmp_path / "splits/train.txt", "\n".join(names).encode())
+    sides = SplitFiles(
+        splits=tmp_path / "splits",
+        mask_map=tmp_path / "map.json",
+        images=tmp_path / "images",
+        image_table=tmp_path / "images.csv",
+        masks=tmp_path / "masks",
+    )
+
+    for pair, top in zip(sides.pairs("train"), (255, 0), strict=True):
+        whole, reduced = read_pair(pair, 2)[0], read_reduced(pair, 32, 32, 8, 8)[0]
+        assert {int(whole[0].mean()), int(reduced[0].mean())} == {top}
 
 
 def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
+import cv2
 import msgspec
 import numpy as np
+import pytest
 from pictures.test_overlay import least_distance
 
 from cocoseg.images.png import encode_png
+from cocoseg.pictures import overlay as overlay_module
 from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, GalleryRow, chosen_images, gallery, resized
+from cocoseg.pictures.gallery import row as gallery_row
 from cocoseg.pictures.layout import Pixels, text_width
 from cocoseg.pictures.overlay import ERRORS, color_map, error_map, outline, overlay, palette
 
@@ -41,6 +45,24 @@ def test_an_outline_is_one_pixel_inside_the_object() -> None:
     assert edge.sum() == 16
     assert not edge[3, 3]
     assert not edge[0, 0]
+
+
+def test_an_overlay_in_strips_is_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(1).choice(np.array([0, 0, 0, 1, 2, 255], np.uint8), (61, 40))
+    labels = cv2.dilate(labels, np.ones((3, 3), np.uint8)).astype(np.uint8)
+    whole = overlay(noise(61, 40), labels)
+    monkeypatch.setattr(overlay_module, "_STRIP_PIXELS", 40 * 17)
+
+    np.testing.assert_array_equal(overlay(noise(61, 40), labels), whole)
+
+
+def test_a_row_keeps_no_more_of_a_gigantic_image_than_a_gallery_shows() -> None:
+    large = gallery_row(noise(4000, 4000), np.zeros((4000, 4000), np.uint8))
+    usual = gallery_row(noise(1200, 1600), np.zeros((1200, 1600), np.uint8))
+
+    assert large.image.shape == (2000, 2000, 3)
+    assert large.truth.shape == (2000, 2000)
+    assert usual.image.shape == (1200, 1600, 3)
 
 
 def test_an_overlay_keeps_the_image_visible_and_tints_objects() -> None:

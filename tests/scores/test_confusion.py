@@ -126,3 +126,13 @@ def test_without_any_pixel_every_score_is_none() -> None:
     scores = c.scores(np.zeros((2, 2), np.int64), ["background", "cat"])
     assert (scores.miou, scores.foreground_dice, scores.pixel_accuracy) == (None, None, None)
     assert scores.classes_averaged == 0
+
+
+def test_a_large_pair_is_counted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    target, prediction = (rng.integers(0, 3, (50, 40), dtype=np.uint8) for _ in range(2))
+    target[::7] = 255
+    whole = c.confusion_matrix(target, prediction, 3)
+    monkeypatch.setattr("cocoseg.scores.confusion._STRIP_PIXELS", 333)
+
+    np.testing.assert_array_equal(c.confusion_matrix(target, prediction, 3), whole)

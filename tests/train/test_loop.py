@@ -29,6 +29,7 @@ PARAMS = TrainParams(
     pretrained="none",
     image_size_px=32,
     resize="squash",
+    exif="auto",
     augment="none",
     loss="auto",
     class_weights="none",

@@ -88,7 +88,13 @@ def _checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
 
 def _side(side: str | None, split: Path | None) -> SideToScore:
     """Return what is to be scored. Raises `CocosegError` for a list that names no image."""
-    sides = SplitFiles(splits=paths.SPLITS, mask_map=paths.IMAGE_MASK_MAP, images=paths.IMAGES, masks=paths.MASKS)
+    sides = SplitFiles(
+        splits=paths.SPLITS,
+        mask_map=paths.IMAGE_MASK_MAP,
+        images=paths.IMAGES,
+        image_table=paths.IMAGE_TABLE,
+        masks=paths.MASKS,
+    )
     if split is None:
         found = SideToScore(side, sides.pairs(side)) if side else side_to_score(sides)
         place = sides.splits / f"{found.name}.txt"

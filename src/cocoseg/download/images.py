@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,12 +24,13 @@ from cocoseg.download.remote.cache import gigabytes, image_path, require_room
 from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
 from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_image
-from cocoseg.images.decode import MOST_PIXELS, check_image, most_bytes
+from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow
 from cocoseg.user_cache import cache_folder
-from cocoseg.workers import process_pool, worker_count
+from cocoseg.workers import PixelBudget, process_pool, worker_count
 
+_BUDGET = PixelBudget()
 _CONCURRENT_REQUESTS = 24  # enough to hide a server's latency, few enough not to be told to slow down
 Status = Literal["ok", "missing"] | Defect
 # The status of a user's file that cannot be read, for errors of the file and not of the disk.
@@ -51,9 +52,17 @@ class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: DatasetName
     images: str
+    exif: ExifName
 
     def __post_init__(self) -> None:
         refuse_secrets("images", self.images)
+
+
+class Destination(NamedTuple):
+    """The folder of the images, and whether an EXIF orientation counts that their sizes do not decide."""
+
+    folder: Path
+    exif: ExifName
 
 
 def download_images(images: Sequence[Image], params: DownloadImagesParams, folder: Path) -> list[ImageRow]:
@@ -69,19 +78,24 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
                 "run: dvc repro -f filter"
             )
     folder.mkdir(parents=True, exist_ok=True)
+    destination = Destination(folder, params.exif)
     match params.dataset:
         case "sample":
-            place, rows = "the drawn sample", draw_images(images, folder)
+            place, rows = "the drawn sample", draw_images(images, destination)
         case "custom":
             place, path = params.images, local_path(params.images)
             rows = (
-                copy_images(images, path, folder)
+                copy_images(images, path, destination)
                 if path is not None
-                else fetch_images(images, params.images, [image.file_name for image in images], folder, changing=True)
+                else fetch_images(
+                    images, params.images, [image.file_name for image in images], destination, changing=True
+                )
             )
         case name:
             place = without_secrets(coco_url())
-            rows = fetch_images(images, coco_url(), [image_url_path(NAMED[name], image) for image in images], folder)
+            rows = fetch_images(
+                images, coco_url(), [image_url_path(NAMED[name], image) for image in images], destination
+            )
     if not any(row.status == "ok" for row in rows):
         first = min(rows, key=lambda row: row.image_id)
         setting = (
@@ -94,14 +108,26 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
     return sorted(rows, key=lambda row: row.image_id)
 
 
-def draw_images(images: Sequence[Image], folder: Path) -> list[ImageRow]:
+def remarks(rows: Sequence[ImageRow]) -> list[str]:
+    """Return what there is to say of the images that are there."""
+    lines = {
+        "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
+        "takes them; turn them with: dvc exp run -S exif=follow; or keep them so without this line: exif=ignore",
+        "low_range": "have 16 bits and no value of 4,096 or more; of 16 bits the upper 8 are read, so they are nearly "
+        "black; multiply their values, by 16 if the camera has 12 bits",
+    }
+    found = {word: [row.file_name for row in rows if row.is_converted(word)] for word in lines}
+    return [f"{len(names):,} images, first {names[0]}, {lines[word]}" for word, names in found.items() if names]
+
+
+def draw_images(images: Sequence[Image], destination: Destination) -> list[ImageRow]:
     """Draw the images of the sample, in as many processes as there are workers."""
     _announce(f"{len(images):,} images to draw")
     with process_pool(len(images)) as pool:
-        return _run(pool, [partial(_draw, image, folder) for image in images])
+        return _run(pool, [partial(_draw, image, destination) for image in images])
 
 
-def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[ImageRow]:
+def copy_images(images: Sequence[Image], source: Path, destination: Destination) -> list[ImageRow]:
     """Copy the images of a local folder. The user's own files are never linked to or changed."""
     if not source.is_dir():
         found = "is a file" if source.exists() else "not found"
@@ -112,13 +138,13 @@ def copy_images(images: Sequence[Image], source: Path, folder: Path) -> list[Ima
     paths = [source / image.file_name for image in images]
     needed = sum(path.stat().st_size for path in paths if path.is_file())
     _announce(f"{len(images):,} images, {gigabytes(needed)}, from {source}")
-    require_room({folder: needed})
+    require_room({destination.folder: needed})
     with ThreadPoolExecutor(worker_count()) as pool:
-        return _run(pool, [partial(_copy, image, path, folder) for image, path in zip(images, paths, strict=True)])
+        return _run(pool, [partial(_copy, image, path, destination) for image, path in zip(images, paths, strict=True)])
 
 
 def fetch_images(
-    images: Sequence[Image], prefix: str, paths: Sequence[str], folder: Path, *, changing: bool = False
+    images: Sequence[Image], prefix: str, paths: Sequence[str], destination: Destination, *, changing: bool = False
 ) -> list[ImageRow]:
     """Fetch images below a URL, many at a time, through the cache: what is in it is not requested again.
 
@@ -137,62 +163,63 @@ def fetch_images(
         else f"{len(images) - len(missing):,} are already in {cache}, about {gigabytes(rest)} to fetch"
     )
     _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
-    require_room({folder: total, cache: rest})
+    require_room({destination.folder: total, cache: rest})
     tasks = [
-        partial(_fetch, image, source, path, cache, changing, folder) for image, path in zip(images, paths, strict=True)
+        partial(_fetch, image, source, path, cache, changing, destination)
+        for image, path in zip(images, paths, strict=True)
     ]
     with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool, source:
         return _run(pool, tasks)
 
 
-def place_image(image: Image, data: bytes, folder: Path) -> ImageRow:
-    """Check the bytes of one image and, if they are good, write them unchanged to `folder`."""
-    row = _checked(image, data)
+def place_image(image: Image, data: bytes, destination: Destination) -> ImageRow:
+    """Check the bytes of one image and, if they are good, write them unchanged to their folder."""
+    row = _checked(image, data, destination.exif)
     if row.status == "ok":
-        write_bytes(folder / image.file_name, data)
+        write_bytes(destination.folder / image.file_name, data)
     return row
 
 
-def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, folder: Path) -> ImageRow:
+def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, destination: Destination) -> ImageRow:
     url, version = source.url(path), source.version(path) if changing else ""
     # Without a version from the server nothing is cached: nobody could tell when it is out of date.
     cached = None if version is None else image_path(cache, f"{url} {version}" if version else url)
     if cached is not None and cached.exists():
-        row = place_image(image, cached.read_bytes(), folder)
+        row = place_image(image, cached.read_bytes(), destination)
         if row.status == "ok":
             return row  # else it was damaged in the cache: fetch it again
-    row = _fetch_anew(image, source, path, cached, folder)
+    row = _fetch_anew(image, source, path, cached, destination)
     if row.status in ("ok", "missing", "too_large"):
         return row
     # Damaged on the way or at the source? Only in the second case will it be damaged again.
-    return _fetch_anew(image, source, path, cached, folder)
+    return _fetch_anew(image, source, path, cached, destination)
 
 
-def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, folder: Path) -> ImageRow:
+def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, destination: Destination) -> ImageRow:
     try:
         data = source.fetch(path, most_bytes=most_bytes(image.width, image.height))
     except AbsentError:
         return _row(image, "missing")
     except TooLargeError:
         return _row(image, "too_large")
-    row = place_image(image, data, folder)
+    row = place_image(image, data, destination)
     if row.status == "ok" and cached is not None:
         write_bytes(cached, data)
     return row
 
 
-def _copy(image: Image, path: Path, folder: Path) -> ImageRow:
+def _copy(image: Image, path: Path, destination: Destination) -> ImageRow:
     try:
         data = read_regular(path, most_bytes(image.width, image.height))
     except OSError as error:
         if error.errno not in _STATUS_OF_ERRNO:
             raise
         return _row(image, _STATUS_OF_ERRNO[error.errno])
-    return place_image(image, data, folder)
+    return place_image(image, data, destination)
 
 
-def _draw(image: Image, folder: Path) -> ImageRow:
-    return place_image(image, draw_image(image.id), folder)
+def _draw(image: Image, destination: Destination) -> ImageRow:
+    return place_image(image, draw_image(image.id), destination)
 
 
 def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageRow]:
@@ -221,19 +248,31 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
     return rows
 
 
-def _checked(image: Image, data: bytes) -> ImageRow:
-    try:
-        pixels = check_image(data, image.width, image.height)
-    except ImageDefect as defect:
-        return _row(image, defect.reason, data)
-    return _row(image, "ok", data, pixels)
-
-
-def _row(image: Image, status: Status, data: bytes | None = None, pixels: NDArray[np.uint8] | None = None) -> ImageRow:
+def _checked(image: Image, data: bytes, exif: ExifName) -> ImageRow:
     header = _header(data)
-    stored = (header.width, header.height) if header else (None, None)
-    width, height = stored if pixels is None else (pixels.shape[1], pixels.shape[0])
-    converted = [*(header.converted if header else ()), *(["turned"] if (width, height) != stored else [])]
+    with _BUDGET.holding(header.width * header.height if header else 0):
+        try:
+            pixels = check_image(data, image.width, image.height, exif)
+        except ImageDefect as defect:
+            return _row(image, defect.reason, data)
+        return _row(image, "ok", data, pixels, exif)
+
+
+def _row(
+    image: Image,
+    status: Status,
+    data: bytes | None = None,
+    pixels: NDArray[np.uint8] | None = None,
+    exif: ExifName = "auto",
+) -> ImageRow:
+    header = _header(data)
+    width, height = (header.width, header.height) if header else (None, None)
+    converted = list(header.converted) if header else []
+    if header and pixels is not None:
+        height, width = pixels.shape[:2]
+        turned, undecided = turning(header, image.width, image.height, exif)
+        converted += ["turned"] * turned + ["undecided"] * undecided
+        converted += ["low_range"] * is_low_range(data or b"", header)
     return ImageRow(
         image_id=image.id,
         file_name=image.file_name,

@@ -20,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.prediction import BATCH_SIZE, predict_logits
 from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
-from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.images.pairs import Pair, mask_pixels, read_pair
 from cocoseg.images.png import encode_png
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import GalleryImages
@@ -58,7 +58,9 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for (pair, truth), _, logits, place in predict_logits(model, info, _decoded(pairs, classes)):
+    for predicted in predict_logits(model, info, _decoded(pairs, classes)):
+        (pair, truth), _, logits, place = predicted
+        del _, predicted  # the image, which may be gigantic, has been of use
         prediction = original_labels(logits, place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
@@ -145,4 +147,6 @@ def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[tuple[tuple[Pair, 
         return (pair, truth), image
 
     with ThreadPoolExecutor(worker_count()) as pool:
-        yield from ahead(pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE)
+        yield from ahead(
+            pool, decode, tqdm(pairs, desc="evaluate", unit="image", disable=None), 2 * BATCH_SIZE, mask_pixels
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.file_names import mask_name
 from cocoseg.images.pairs import Pair, read_mask, read_pair
-from cocoseg.pictures.gallery import GalleryRow, chosen_images, gallery
+from cocoseg.pictures.gallery import GalleryRow, chosen_images, gallery, row
 from cocoseg.pictures.layout import Pixels
 from cocoseg.scores.confusion import iou
 from cocoseg.scores.per_image import image_iou, image_totals
@@ -64,7 +64,7 @@ def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequ
     image, truth = read_pair(pair, len(classes))
     predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
     prediction = read_mask(predicted, len(classes), stage="evaluate")
-    return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption(pair.file_name, totals, classes))
+    return row(image, truth, prediction, caption(pair.file_name, totals, classes))
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):

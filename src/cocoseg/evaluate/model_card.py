@@ -26,6 +26,15 @@ _NAMES = {
     "pixel_accuracy": "pixel accuracy",
 }
 
+
+_EXIF = {  # what the training images did with an EXIF orientation that their annotated sizes left open
+    "auto": "An EXIF orientation was followed in training where the annotated size showed it (`exif: auto`); "
+            "`cocoseg predict` follows it always.",
+    "follow": "An EXIF orientation was followed in training (`exif: follow`), as `cocoseg predict` does.",
+    "ignore": "An EXIF orientation was ignored in training unless the annotated size showed it (`exif: ignore`); "
+              "`cocoseg predict` ignores it too.",
+}  # fmt: skip
+
 USE_HEADING = "## Use"  # the last heading: an export replaces what follows
 _USE = """In the repository that made it, `cocoseg predict PHOTO --out DIR` predicts photographs, and
 `cocoseg export --format onnx --out DIR` writes a model that runs without PyTorch. In Python:
@@ -232,6 +241,8 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
     yield "It knows only the classes above. Anything else in an image is background or mistaken for one of them."
     yield f"It sees images at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
           "objects that are very small at that size are lost."  # fmt: skip
+    if exif := _EXIF.get(info.params.get("exif", "")):
+        yield exif
     if str(info.encoder).startswith("mit_"):
         yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
     if info.params.get("pretrained") in ("imagenet", "coco"):

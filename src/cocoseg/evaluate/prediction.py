@@ -63,9 +63,20 @@ def predict_logits(
             return batch, logits.contiguous()  # channels first, which is resized in half the time of channels last
 
     with sharing_cores(passes) as pool:
-        for batch, logits in ahead(pool, forward, _batches(images, info.preprocessing, most // passes), passes):
-            for (key, image, place), own in zip(batch, logits, strict=True):
-                yield Predicted(key, image, own, place)
+        for batch, logits in ahead(
+            pool, forward, _batches(images, info.preprocessing, most // passes), passes, _pixels
+        ):
+            for own in logits:
+                yield _predicted(batch.pop(0), own)  # so that nothing here holds an image that its user let go
+
+
+def _predicted(entry: tuple[Key, NDArray[np.uint8], Placement], logits: Tensor) -> Predicted[Key]:
+    key, image, place = entry
+    return Predicted(key, image, logits, place)
+
+
+def _pixels(batch: _Batch[Key]) -> int:
+    return sum(place.height * place.width for _, _, place in batch)
 
 
 @contextmanager
@@ -95,5 +106,9 @@ def _batches(
             batch, pixels = [], 0
         batch.append((key, image, place))
         pixels += height * width
+        del image
+        if pixels + height * width > _BATCH_PIXELS:  # not to hold a gigantic one while the next is decoded
+            yield batch
+            batch, pixels = [], 0
     if batch:
         yield batch

@@ -13,6 +13,7 @@ from cocoseg.model.preprocessing import Placement, predicted_labels
 
 # How many logits are enlarged at a time, 256 MB: 48 megapixels times 81 classes would be 16 GB.
 _MOST_VALUES = 2**26
+_STRIP_PIXELS = 2**22
 
 
 def original_logits(logits: Tensor, place: Placement) -> Tensor:
@@ -44,10 +45,13 @@ def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[n
     if len(logits) == 1:
         return (best > 0).astype(np.uint8)
     labels = np.zeros(best.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // place.width)
     for index, plane in enumerate(planes, start=1):
-        # The first of equal logits wins, as in argmax. maximum sets the label, since no label so far is as high.
-        np.maximum(labels, (plane > best) * np.uint8(index), out=labels)
-        np.maximum(best, plane, out=best)
+        for top in range(0, len(best), rows):
+            strip = slice(top, top + rows)
+            # The first of equal logits wins, as in argmax. maximum sets the label, since no label so far is as high.
+            np.maximum(labels[strip], (plane[strip] > best[strip]) * np.uint8(index), out=labels[strip])
+            np.maximum(best[strip], plane[strip], out=best[strip])
     return labels
 
 

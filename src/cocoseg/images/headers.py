@@ -3,13 +3,16 @@
 import re
 import struct
 import zlib
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
-Defect = Literal["empty", "not_an_image", "too_large", "truncated", "wrong_size"]
+Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "unsupported_tiff", "wrong_size"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
 _MOST_SCANS = 100  # in a JPEG; a progressive one has about ten, and each is a pass over all pixels
 # The next marker as decoders find it, past coded data, padding and junk. Restarts and 0x01 have no length.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
@@ -27,17 +30,19 @@ class ImageDefect(Exception):
 class Header(msgspec.Struct, frozen=True):
     """What a file declares before a pixel is decoded. Sizes are in pixels, as stored.
 
-    `converted`: what decoding turns into 8-bit RGB, of "gray", "cmyk", "16bit" and "alpha".
+    `converted`: what decoding turns into 8-bit RGB, of "gray", "cmyk", "16bit" and "alpha". `orientation`: EXIF's, 1
+    to 8; 1 is upright, and 5 and more swap the sides.
     """
 
     width: int
     height: int
     complete: bool  # whether the end of the file is there
     converted: tuple[str, ...] = ()
+    orientation: int = 1
 
 
 def read_header(data: bytes) -> Header:
-    """Return the header of a still JPEG, PNG, WebP or BMP. Raises `ImageDefect`."""
+    """Return the header of a still JPEG, PNG, WebP, BMP or TIFF. Raises `ImageDefect`."""
     if not data:
         raise ImageDefect("empty")
     if data.startswith(b"\xff\xd8\xff"):
@@ -48,11 +53,20 @@ def read_header(data: bytes) -> Header:
         return _webp_header(data)
     if data.startswith(b"BM"):
         return _bmp_header(data)
+    if is_tiff(data):
+        from cocoseg.images.tiff import read_tiff_header  # here: it needs `Header`, and Pillow
+
+        return read_tiff_header(data)
     raise ImageDefect("not_an_image")
 
 
+def is_tiff(data: bytes) -> bool:
+    """Return whether a file begins as a TIFF does."""
+    return data.startswith((b"II*\0", b"MM\0*"))
+
+
 def _jpeg_header(data: bytes) -> Header:
-    frame = b""
+    frame, orientation = b"", 1
     complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     position, scans = 2, 0
     while found := _JPEG_MARKER.search(data, position):
@@ -61,6 +75,8 @@ def _jpeg_header(data: bytes) -> Header:
         if marker == 0xD9:
             complete = True
             break
+        if marker == 0xE1 and data.startswith(_EXIF, position + 2):
+            orientation = _orientation(data[position + 2 : position + int.from_bytes(data[position : position + 2])])
         if marker in _JPEG_FRAMES and not frame:
             frame = data[position + 3 : position + 8]
         scans += marker == 0xDA
@@ -70,7 +86,7 @@ def _jpeg_header(data: bytes) -> Header:
     if len(frame) < 5:
         raise ImageDefect("not_an_image" if complete else "truncated")
     height, width, components = struct.unpack(">HHB", frame)
-    return Header(width, height, complete, {1: ("gray",), 4: ("cmyk",)}.get(components, ()))
+    return Header(width, height, complete, {1: ("gray",), 4: ("cmyk",)}.get(components, ()), orientation)
 
 
 def _png_header(data: bytes) -> Header:
@@ -80,17 +96,21 @@ def _png_header(data: bytes) -> Header:
         raise ImageDefect("not_an_image")
     width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
     converted = (*("gray",) * (kind in (0, 4)), *("alpha",) * (kind in (4, 6)), *("16bit",) * (depth == 16))
-    position, name = len(_PNG_SIGNATURE), b""
+    position, name, orientation = len(_PNG_SIGNATURE), b"", 1
     while name != b"IEND":
         length, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
         end = position + 12 + length
         if end > len(data):
             return Header(width, height, complete=False, converted=converted)
         checksum = zlib.crc32(memoryview(data)[position + 4 : end - 4])
-        if name == b"acTL" or checksum != int.from_bytes(data[end - 4 : end]):  # an animation, or damaged
+        if name == b"acTL":  # an animation
             raise ImageDefect("not_an_image")
+        if checksum != int.from_bytes(data[end - 4 : end]):
+            raise ImageDefect("damaged")
+        if name == b"eXIf":
+            orientation = _orientation(data[position + 8 : end - 4])
         position = end
-    return Header(width, height, complete=True, converted=converted)
+    return Header(width, height, complete=True, converted=converted, orientation=orientation)
 
 
 def _webp_header(data: bytes) -> Header:
@@ -107,7 +127,26 @@ def _webp_header(data: bytes) -> Header:
             width, height = int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
         case _:
             raise ImageDefect("not_an_image")
-    return Header(width, height, complete)
+    position = 12
+    while position < len(data) and data[position : position + 4] != b"EXIF":
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return Header(width, height, complete, orientation=_orientation(data[position + 8 :]))
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation that EXIF names, 1 if it names none. https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf"""
+    tiff = exif.removeprefix(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    with suppress(struct.error):
+        if order:
+            (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+            (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+            for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+                tag, value = struct.unpack_from(f"{order}H6xH", tiff, entry)
+                if tag == _ORIENTATION_TAG:
+                    return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _bmp_header(data: bytes) -> Header:

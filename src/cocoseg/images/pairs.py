@@ -1,6 +1,6 @@
 """Read images and their masks as the data stages wrote them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.files import read_json, read_lines
+from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.images.decode import read_reduced_image
 from cocoseg.images.headers import ImageDefect
+from cocoseg.tables import ImageRow, turned_images
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,10 +22,20 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str
     image: Path
     mask: Path
+    turned: bool = False
+    """The image's EXIF orientation is followed, though its size does not tell."""
 
 
-def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, masks: Path) -> list[Pair]:
+def pairs(
+    file_names: Sequence[str],
+    mask_map: Mapping[str, str],
+    images: Path,
+    masks: Path,
+    turned: Collection[str] = (),
+) -> list[Pair]:
     """Return the pairs of `file_names`, which are relative to `images`; `mask_map` gives names relative to `masks`.
+
+    `turned`: the images whose EXIF orientation is followed.
 
     Raises `CocosegError` for an image without its mask.
     """
@@ -34,7 +45,14 @@ def pairs(file_names: Sequence[str], mask_map: Mapping[str, str], images: Path, 
             raise CocosegError(
                 f"{images / file_name}: has no mask in the map; make the masks again with: dvc repro -f mask"
             )
-        found.append(Pair(file_name=file_name, image=images / file_name, mask=masks / mask_map[file_name]))
+        found.append(
+            Pair(
+                file_name=file_name,
+                image=images / file_name,
+                mask=masks / mask_map[file_name],
+                turned=file_name in turned,
+            )
+        )
     return found
 
 
@@ -44,6 +62,7 @@ class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
     splits: Path
     mask_map: Path
     images: Path
+    image_table: Path
     masks: Path
 
     def pairs(self, side: str) -> list[Pair]:
@@ -52,7 +71,8 @@ class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     def pairs_of(self, file_names: Sequence[str]) -> list[Pair]:
         """Return the pairs of the images named by `file_names`."""
-        return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks)
+        turned = turned_images(read_table(self.image_table, ImageRow))
+        return pairs(file_names, read_json(self.mask_map, dict[str, str]), self.images, self.masks, turned)
 
 
 def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -64,6 +84,16 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
     height, width = mask.shape
     image, _ = read_reduced(pair, height, width, height, width)
     return image, mask
+
+
+def mask_pixels(pair: Pair) -> int:
+    """Return how many pixels a pair has, as the header of its mask says; 0 if that cannot be read."""
+    try:
+        with pair.mask.open("rb") as file:
+            start = file.read(24)
+    except OSError:  # reading the mask says so
+        return 0
+    return int.from_bytes(start[16:20]) * int.from_bytes(start[20:24])
 
 
 def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:
@@ -102,7 +132,7 @@ def read_reduced(
     path = pair.image
     again = "get the images again with: dvc repro -f download_images"
     try:
-        return read_reduced_image(path, width, height, least_width, least_height)
+        return read_reduced_image(path, width, height, least_width, least_height, turned=pair.turned)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not found; {again}") from None
     except ImageDefect as defect:

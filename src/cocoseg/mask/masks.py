@@ -1,5 +1,6 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -280,7 +281,9 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
             return
         with process_pool(len(chunks)) as pool:
             # Packed one by one on their way: all at once would be the whole file again.
-            yield from _counted(ahead(pool, partial(_paint_packed, painter), map(_pack, chunks), 2 * workers), progress)
+            yield from _counted(
+                ahead(pool, partial(_paint_packed, painter), map(_pack, chunks), 2 * workers, _largest), progress
+            )
 
 
 def _counted(chunks: Iterator[list[PaintedImage]], progress: "tqdm[Any]") -> Iterator[PaintedImage]:
@@ -293,12 +296,17 @@ def _paint_chunk(painter: Painter, chunk: Sequence[Work]) -> list[PaintedImage]:
     return [paint_image(painter, *entry) for entry in chunk]
 
 
-def _paint_packed(painter: Painter, packed: bytes) -> list[PaintedImage]:
-    return _paint_chunk(painter, msgspec.json.decode(packed, type=list[Work]))
+def _paint_packed(painter: Painter, packed: tuple[bytes, int]) -> list[PaintedImage]:
+    return _paint_chunk(painter, msgspec.json.decode(packed[0], type=list[Work]))
 
 
-def _pack(chunk: Sequence[Work]) -> bytes:
-    return msgspec.json.encode(chunk)  # segmentations are raw JSON, which does not pickle
+def _pack(chunk: Sequence[Work]) -> tuple[bytes, int]:
+    """Return a chunk as bytes, since its raw JSON does not pickle, and the pixels of its largest image."""
+    return msgspec.json.encode(chunk), max(math.prod(work[0].sides()) for work in chunk)
+
+
+def _largest(packed: tuple[bytes, int]) -> int:
+    return packed[1]
 
 
 def _refuse_many_skipped(images: Sequence[Image], status: dict[int, str], max_skipped: float) -> None:

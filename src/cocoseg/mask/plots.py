@@ -1,6 +1,6 @@
 """The pictures and tables of `plots/mask/`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,16 @@ def write_plots(plots: Path, result: Masks, filter_metrics: Mapping[str, Any]) -
         write_bytes(plots / f"funnel_{noun}.png", encode_png(staircase))
 
 
-def write_previews(plots: Path, result: Masks, mapping: CategoryMapping, images: Path, masks: Path, count: int) -> None:
-    """Draw `count` images of a sample, and the `count` with most defects."""
+def write_previews(
+    plots: Path,
+    result: Masks,
+    mapping: CategoryMapping,
+    images: Path,
+    masks: Path,
+    turned: Collection[str],
+    count: int,
+) -> None:
+    """Draw `count` images of a sample, and the `count` with most defects; those of `turned` as EXIF says."""
     if not count:
         return
     sample = {name: name for name in chosen_images(result.mask_of_image, count)}
@@ -32,5 +40,5 @@ def write_previews(plots: Path, result: Masks, mapping: CategoryMapping, images:
         ("preview", sample, "a sample of the images"),
         ("defects", worst, "the images with most defects"),
     ):
-        shown = preview(captions, result.mask_of_image, images, masks, mapping.classes, title)
+        shown = preview(captions, result.mask_of_image, images, masks, mapping.classes, title, turned)
         write_bytes(plots / f"{name}.png", encode_png(shown))

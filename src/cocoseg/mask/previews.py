@@ -1,12 +1,12 @@
 """Show masks to people: some images with their color maps, and how often each class comes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from cocoseg.images.pairs import pairs, read_pair
-from cocoseg.pictures.gallery import GalleryRow, gallery
+from cocoseg.pictures.gallery import gallery, row
 from cocoseg.pictures.layout import Pixels
 from cocoseg.tables import MaskRow, class_counts
 
@@ -27,12 +27,15 @@ def preview(
     masks: Path,
     class_names: Sequence[str],
     title: str,
+    turned: Collection[str] = (),
 ) -> Pixels:
     """Draw the images that have captions, in that order: input, color map and overlay."""
     shown = []
-    for pair, caption in zip(pairs(list(captions), mask_of_image, images, masks), captions.values(), strict=True):
+    for pair, caption in zip(
+        pairs(list(captions), mask_of_image, images, masks, turned), captions.values(), strict=True
+    ):
         image, mask = read_pair(pair, len(class_names))
-        shown.append(GalleryRow(image=image, truth=mask, caption=caption))
+        shown.append(row(image, mask, caption=caption))
     return gallery(shown, class_names, title=title)
 
 

@@ -1,6 +1,7 @@
 """Galleries of masks: rows of panels with headings, captions and a legend."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from cocoseg.pictures.overlay import ERRORS, RIGHT, color_map, error_map, overla
 
 PANEL_HEIGHT_PX = 172
 _NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel over its height: room for its heading, and for two columns
+_ROW_PIXELS = 4_000_000
 _SWATCH = (14, 20)
 
 _ERROR_LEGEND = {
@@ -44,6 +46,17 @@ class GalleryRow(msgspec.Struct, frozen=True, kw_only=True):
     truth: Pixels
     prediction: Pixels | None = None
     caption: str = ""
+
+
+def row(image: Pixels, truth: Pixels, prediction: Pixels | None = None, caption: str = "") -> GalleryRow:
+    """Return a row that keeps no more of a gigantic image than a gallery could show."""
+    height, width = truth.shape
+    factor = math.isqrt(height * width // _ROW_PIXELS)
+    if factor > 1:
+        size = max(1, height // factor), max(1, width // factor)
+        image, truth = resized(image, *size), resized_labels(truth, *size)
+        prediction = None if prediction is None else resized_labels(prediction, *size)
+    return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption)
 
 
 def gallery(

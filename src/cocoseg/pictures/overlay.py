@@ -39,6 +39,7 @@ def palette() -> NDArray[np.uint8]:
     return colors
 
 
+_STRIP_PIXELS = 2**22  # of an overlay at a time, which takes some twenty bytes a pixel
 _HATCH = (90, 90, 90)
 # Color-blind people can tell them from each other, from gray, and from the first twenty class colors.
 ERRORS = {"missed": (221, 17, 34), "invented": (119, 255, 255), "confused": (204, 0, 255)}
@@ -54,6 +55,18 @@ def color_map(labels: Pixels) -> Pixels:
 
 def overlay(image: Pixels, labels: Pixels) -> Pixels:
     """Return the image in gray with its classes tinted and outlined, the background darker, ignored pixels hatched."""
+    rows = max(8, _STRIP_PIXELS // labels.shape[1] // 8 * 8)  # the hatch starts again every eight rows
+    if len(labels) <= rows:
+        return _overlay(image, labels)
+    pixels = np.empty_like(image)
+    for top in range(0, len(labels), rows):
+        above = max(0, top - 8)  # an outline sees the rows beside its own
+        strip = slice(above, top + rows + 1)
+        pixels[top : top + rows] = _overlay(image[strip], labels[strip])[top - above :][:rows]
+    return pixels
+
+
+def _overlay(image: Pixels, labels: Pixels) -> Pixels:
     gray = _gray(image)
     cells = labels.astype(np.uint16) << np.uint16(8) | gray[..., 0]
     pixels = np.take(_tints(), cells, axis=0)  # ten times as fast as computing each pixel

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import IGNORE
 
+_STRIP_PIXELS = 2**22
+
 Totals = NDArray[np.int64] | NDArray[np.float64]
 ScoreName = Literal[
     "miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy"
@@ -48,11 +50,16 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 def confusion_matrix(target: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
     """Return the matrix of two label maps of the same shape; prediction in [0, classes), target in it or 255."""
-    cells = target.ravel().astype(np.uint16)  # the largest cell is 255 · 256 + 255
-    cells *= classes
-    cells += prediction.ravel()
-    # Row 255 is counted too and cut off after: masking its pixels before would take longer than all the rest.
-    return np.bincount(cells, minlength=(IGNORE + 1) * classes).reshape(-1, classes)[:classes]
+    counts = np.zeros((IGNORE + 1) * classes, np.int64)
+    rows, columns = target.ravel(), prediction.ravel()
+    for start in range(0, len(rows), _STRIP_PIXELS):  # np.bincount takes eight bytes a pixel
+        strip = slice(start, start + _STRIP_PIXELS)
+        cells = rows[strip].astype(np.uint16)  # the largest cell is 255 · 256 + 255
+        cells *= classes
+        cells += columns[strip]
+        # Row 255 is counted too and cut off after: masking its pixels before would take longer than all the rest.
+        counts += np.bincount(cells, minlength=len(counts))
+    return counts.reshape(-1, classes)[:classes]
 
 
 def class_totals(confusion: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from cocoseg.coco.categories import Task
+from cocoseg.images.decode import ExifName
 from cocoseg.model.architectures import PretrainedName
 from cocoseg.model.preprocessing import ImageSize, ResizeName
 from cocoseg.train.augment import AugmentName
@@ -23,6 +24,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     pretrained: PretrainedName
     image_size_px: ImageSize
     resize: ResizeName
+    exif: ExifName
+    """Kept in `model.json` for `cocoseg predict`; training reads from the table of images which were turned."""
     augment: AugmentName
     loss: LossName
     class_weights: ClassWeightsName

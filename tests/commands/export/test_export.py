@@ -27,7 +27,7 @@ from cocoseg.commands.export.huggingface import stride_of
 from cocoseg.commands.export.onnx import adaptive_mean, agreement, onnx_bytes
 from cocoseg.commands.export.readme import huggingface_use, onnx_use
 from cocoseg.commands.model_source import ModelSource
-from cocoseg.commands.predict.photos import read_photo
+from cocoseg.commands.predict.photos import decode_photo, open_photo
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json
 from cocoseg.evaluate.prediction import predict_logits
@@ -121,7 +121,7 @@ def photo_and_its_labels(model: nn.Module, info: ModelInfo) -> NDArray[np.uint8]
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
-    (found,) = predict_logits(model, info, [(None, read_photo(Path("photo.jpg")))])
+    (found,) = predict_logits(model, info, [(None, decode_photo(open_photo(Path("photo.jpg")), upright=True))])
     return predicted_labels(found.logits).numpy()
 
 

@@ -128,6 +128,21 @@ def test_an_image_on_its_side_is_predicted_upright() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rule", "rows"), [("auto", (16, 24)), ("follow", (16, 24)), ("ignore", (40, 48)), (None, (16, 24))]
+)
+def test_a_photo_upside_down_is_turned_unless_training_ignored_that(rule: str | None, rows: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(photo("plain.png")).save("photo.png", exif=exif)
+    info = msgspec.structs.replace(BRIGHT, params={} if rule is None else {"exif": rule})
+
+    predict(lambda: (Bright(), info), ["photo.png"], OUT, None, flips=False)
+
+    found = np.flatnonzero(mask("photo.png").any(axis=1))
+    assert (found[0], found[-1] + 1) == rows
+
+
 def test_with_flips_the_mirror_image_gets_the_mirrored_mask() -> None:
     torch.manual_seed(0)
     network = nn.Conv2d(3, 3, kernel_size=5, padding=2)  # sees left and right differently

@@ -1,16 +1,18 @@
 """The images that changed most between two runs, side by side."""
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from cocoseg.coco.file_names import mask_name
 from cocoseg.commands.compare.compare import Comparison, ImageChange
-from cocoseg.commands.compare.runs import IMAGES, MASKS, PREDICTIONS
+from cocoseg.commands.compare.runs import IMAGE_TABLE, IMAGES, MASKS, PREDICTIONS
 from cocoseg.commands.revisions import Revision
-from cocoseg.core.files import write_bytes
+from cocoseg.core.files import decoded_table, write_bytes
 from cocoseg.images.pairs import Pair, read_mask, read_pair
 from cocoseg.images.png import encode_png
-from cocoseg.pictures.gallery import GalleryRow, gallery
+from cocoseg.pictures.gallery import GalleryRow, gallery, row
+from cocoseg.tables import ImageRow, turned_images
 
 FILE = "changed.png"
 
@@ -21,13 +23,17 @@ def write_changed_images(folder: Path, comparison: Comparison, base: Revision, n
     Only the files of those images are fetched. Raises `CocosegError` for one that is nowhere.
     """
     classes = comparison.classes
-    rows = [row for change in comparison.images_changed for row in _rows(change, classes, base, new)]
+    images = decoded_table(new.cached(IMAGE_TABLE), ImageRow, IMAGE_TABLE) if comparison.images_changed else []
+    turned = turned_images(images)
+    rows = [row for change in comparison.images_changed for row in _rows(change, classes, base, new, turned)]
     path = folder / FILE
     write_bytes(path, encode_png(gallery(rows, classes, columns=2, title=f"left: {base.name}, right: {new.name}")))
     return path.as_posix()
 
 
-def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Revision) -> list[GalleryRow]:
+def _rows(
+    change: ImageChange, classes: tuple[str, ...], base: Revision, new: Revision, turned: Collection[str]
+) -> list[GalleryRow]:
     name = change.file_name
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -39,7 +45,13 @@ def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Re
 
         mask = fetched(new, f"{MASKS}/{mask_name(name)}", "mask")
         image, truth = read_pair(
-            Pair(file_name=name, image=fetched(new, f"{IMAGES}/{name}", "image"), mask=mask), len(classes)
+            Pair(
+                file_name=name,
+                image=fetched(new, f"{IMAGES}/{name}", "image"),
+                mask=mask,
+                turned=name in turned,
+            ),
+            len(classes),
         )
         rows = []
         for revision, score, kind in ((base, change.base, "base"), (new, change.new, "new")):
@@ -48,5 +60,5 @@ def _rows(change: ImageChange, classes: tuple[str, ...], base: Revision, new: Re
                 Pair(file_name=name, image=predicted, mask=predicted), len(classes), stage="evaluate"
             )
             caption = f"{kind}   IoU {score:.2f}   {name}"
-            rows.append(GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption))
+            rows.append(row(image, truth, prediction, caption))
         return rows

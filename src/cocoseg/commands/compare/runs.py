@@ -23,6 +23,7 @@ CURVES = (paths.TRAIN_METRICS / "metrics.json").as_posix()
 MODEL = paths.MODEL.as_posix()
 MASKS = paths.MASKS.as_posix()
 IMAGES = paths.IMAGES.as_posix()
+IMAGE_TABLE = paths.IMAGE_TABLE.as_posix()
 SPLITS = paths.SPLITS.as_posix()
 
 

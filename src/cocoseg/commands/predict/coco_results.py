@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def coco_results(
     The id of the image is added later.
     """
     columns = np.ascontiguousarray(labels.T)  # COCO counts down the columns
-    for class_index in np.bincount(columns.ravel(), minlength=BACKGROUND + 1).nonzero()[0].tolist():
+    # Not np.bincount, which takes eight bytes a pixel.
+    for class_index in np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])).tolist():
         if class_index == BACKGROUND:
             continue
         encoded = coco_mask.encode((columns == class_index).T)

@@ -1,4 +1,4 @@
-"""A user's own image files: found by path, folder or glob, named by their paths, and read upright."""
+"""A user's own image files: found by path, folder or glob, named by their paths, and read."""
 
 import glob
 import itertools
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from cocoseg.coco.file_names import clashes, mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
-from cocoseg.images.decode import MOST_PIXELS, most_bytes
-from cocoseg.images.headers import Header, ImageDefect, read_header
+from cocoseg.images.decode import MOST_PIXELS, decode, most_bytes, refuse_damaged
+from cocoseg.images.headers import Header, ImageDefect, is_tiff, read_header
 
 SMALLEST_SIDE_PX = 2
 _LONGEST_SIDE_PX = 65_500  # of a JPEG, as the overlay is one
-READABLE = "a still JPEG, PNG, WebP or BMP"
+READABLE = "a still JPEG, PNG, WebP, BMP or TIFF"
 _EXPECTED = "expected a file, a folder or a glob such as 'photos/*.jpg'"
 # What a folder is searched for. Formats that are refused are among them, so that no image is skipped silently.
 _SUFFIXES = {
@@ -94,10 +94,18 @@ def overlay_name(name: str) -> str:
     return f"{mask_name(name).removesuffix('.png')}.jpg"
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says.
+class Opened(msgspec.Struct, frozen=True):
+    """An image file whose header is in order: its path, its bytes and what they say of themselves."""
 
-    Raises `CocosegError`, which names the file, unless it is a still, opaque image of a size that can be predicted.
+    path: Path
+    data: bytes
+    header: Header
+
+
+def open_photo(path: Path) -> Opened:
+    """Return an image file, not decoded yet.
+
+    Raises `CocosegError`, which names the file, unless it is a still image of a size that can be predicted.
     """
     try:
         data = read_regular(path, most_bytes(MOST_PIXELS, 1))
@@ -121,13 +129,30 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         raise CocosegError(
             f"{path}: {header.width}×{header.height} pixels; expected at most {MOST_PIXELS // 10**6} megapixels"
         )
+    return Opened(path, data, header)
+
+
+def decode_photo(opened: Opened, *, upright: bool) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, RGB (H, W, 3), turned as its EXIF orientation says if `upright`.
+
+    Raises `CocosegError`, which names the file, for one that is damaged or not opaque.
+    """
+    path, data, header = opened.path, opened.data, opened.header
     if (clear := _clear_share(data, header)) > 0:
         raise CocosegError(
             f"{path}: {clear:.0%} of its pixels are transparent; expected an opaque image, such as a copy saved as JPEG"
         )
-    pixels = _decoded(data, cv2.IMREAD_COLOR_RGB)  # follows EXIF
-    if pixels is None or sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
-        raise CocosegError(f"{path}: corrupt; expected {READABLE}")
+    damaged = CocosegError(f"{path}: damaged, so that a part of its pixels is lost; copy it again")
+    try:
+        refuse_damaged(data, header)
+    except ImageDefect:
+        raise damaged from None
+    try:
+        pixels = decode(data, turned=upright)
+    except ImageDefect:
+        raise damaged from None
+    if sorted(pixels.shape[:2]) != sorted((header.height, header.width)):
+        raise damaged
     return pixels
 
 
@@ -206,9 +231,9 @@ def _what_it_is(data: bytes, defect: ImageDefect) -> str:
         return "an animated WebP"
     if data[4:8] == b"ftyp":
         return f"a {data[8:12].decode('ascii', 'replace').strip().upper()} file, as phones save them"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        return "a TIFF"
-    return "truncated" if defect.reason == "truncated" else "not an image"
+    if is_tiff(data) and defect.reason == "unsupported_tiff":
+        return "a TIFF of several pages, or of another depth than 8 bits a channel"
+    return {"truncated": "truncated", "damaged": "damaged"}.get(defect.reason, "not an image")
 
 
 def _clear_share(data: bytes, header: Header) -> float:

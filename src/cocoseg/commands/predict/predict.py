@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import msgspec
@@ -25,13 +25,12 @@ from cocoseg.commands.predict.coco_results import (
     described_images,
     image_ids,
 )
-from cocoseg.commands.predict.photos import Photo, find_photos, overlay_name, read_photo
+from cocoseg.commands.predict.photos import Opened, Photo, decode_photo, find_photos, open_photo, overlay_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes, write_json
 from cocoseg.evaluate.prediction import Predicted, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.hardware import out_of_memory
-from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.model.weights import ModelInfo
@@ -39,7 +38,10 @@ from cocoseg.pictures.gallery import legend
 from cocoseg.pictures.overlay import overlay
 from cocoseg.workers import ahead, worker_count
 
+Item = TypeVar("Item", Opened, NDArray[np.uint8])
+
 _JPEG_QUALITY = 90
+_MOST_INPUT_PIXELS = 64_000_000  # of the network
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
 _PICTURES = ("masks", "overlays", "legend.png")
 _LISTS = ("results.json", "images.json")
@@ -85,16 +87,19 @@ def predict(
         with _writing(out):
             for name in _LISTS:  # of an earlier run, not to be taken for this one's
                 (out / name).unlink(missing_ok=True)
-        decoded = problems.without(ahead(readers, _attempt, found.photos, 2 * workers))
-        first = next(decoded, None)
+        opened = problems.without(ahead(readers, _opened, found.photos, 2 * workers))
+        first = next(opened, None)
         if first is None:
             return Summary(predicted=0, failed=problems.count)
         model, info = load()
-        fitting = problems.without(_fitting(chain([first], decoded), info.preprocessing))
+        # As in training, but for what its annotated sizes did not decide.
+        decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
+        decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
+        fitting = problems.without(_fitting(decoded, info.preprocessing))
         predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
         write = partial(_write_image, out=out, ids=category_ids(info))
         with _writing(out):
-            for one in ahead(writers, write, predicted, 2 * workers):
+            for one in ahead(writers, write, predicted, 2 * workers, _predicted_pixels):
                 written.append(one)
                 progress.update()
             _write_lists(out, written, info)
@@ -152,22 +157,38 @@ class _Problems:
         self.count += 1
         tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
 
-    def without(
-        self, attempts: Iterable[tuple[Photo, NDArray[np.uint8] | str]]
-    ) -> Iterator[tuple[Photo, NDArray[np.uint8]]]:
-        """Yield the images; tell the lines that are in place of one."""
-        for photo, image in attempts:
-            if isinstance(image, str):
-                self.tell(image)
+    def without(self, attempts: Iterable[tuple[Photo, Item | str]]) -> Iterator[tuple[Photo, Item]]:
+        """Yield what was made of the photos; tell the lines that are in place of it."""
+        for photo, made in attempts:
+            if isinstance(made, str):
+                self.tell(made)
                 self._progress.update()
             else:
-                yield photo, image
+                yield photo, made
 
 
-def _attempt(photo: Photo) -> tuple[Photo, NDArray[np.uint8] | str]:
-    """Return the pixels of a photo, or why there are none."""
+def _opened(photo: Photo) -> tuple[Photo, Opened | str]:
+    """Return a photo's file, or why it cannot be predicted."""
     try:
-        return photo, read_photo(photo.path)
+        return photo, open_photo(photo.path)
+    except CocosegError as error:
+        return photo, str(error)
+
+
+def _opened_pixels(entry: tuple[Photo, Opened]) -> int:
+    header = entry[1].header
+    return header.width * header.height
+
+
+def _predicted_pixels(one: Predicted[Photo]) -> int:
+    return one.place.height * one.place.width
+
+
+def _decoded(entry: tuple[Photo, Opened], *, upright: bool) -> tuple[Photo, NDArray[np.uint8] | str]:
+    """Return the pixels of a photo, or why there are none."""
+    photo, opened = entry
+    try:
+        return photo, decode_photo(opened, upright=upright)
     except CocosegError as error:
         return photo, str(error)
 
@@ -179,14 +200,14 @@ def _fitting(
     for photo, image in images:
         height, width = image.shape[:2]
         place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        if place.input_height * place.input_width <= MOST_PIXELS:
+        if place.input_height * place.input_width <= _MOST_INPUT_PIXELS:
             yield photo, image
         else:
             yield (
                 photo,
                 (
                     f"{photo.path}: {width}×{height} pixels would become {place.input_width}×{place.input_height} in "
-                    f"the network; expected at most {MOST_PIXELS // 10**6} megapixels"
+                    f"the network; expected at most {_MOST_INPUT_PIXELS // 10**6} megapixels"
                 ),
             )
 
