@@ -41,7 +41,10 @@ def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
 
 
 class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of one image in `data/masks.csv`; background and ignored pixels have rows of their own."""
+    """One class of one image in `data/masks.csv`; background and ignored pixels have rows of their own.
+
+    `sha256` is that of the pixels of the mask, row by row; the first row of each image has it.
+    """
 
     image_id: int
     file_name: str
@@ -49,6 +52,7 @@ class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
     class_name: str
     instances: int
     pixels: PixelCount
+    sha256: str | None = None
 
 
 class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -367,7 +367,9 @@ def test_a_filtered_file_that_a_stranger_put_there_is_checked_again(sandbox: San
     content = {"images": [IMAGE | {"file_name": "../../canary/photo.jpg"}], "annotations": [], "categories": []}
     write_bytes(sandbox.work / "data/filtered/instances.json", json.dumps(content).encode())
 
-    status, line = sandbox.stage("download_images", {"dataset": "custom", "exif": "auto", "images": str(sandbox.strange)})
+    status, line = sandbox.stage(
+        "download_images", {"dataset": "custom", "exif": "auto", "images": str(sandbox.strange)}
+    )
 
     assert status == 1
     assert (

@@ -1,5 +1,6 @@
 """From filtered annotations to masks on disk, with every annotation accounted for."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,14 @@ def test_a_mask_holds_class_indices_at_the_images_own_size_and_its_table_counts_
     assert masks.mask_of_image == {"sub/1.jpg": "sub/1.png"}
     assert masks.metrics["contested_share"] == 0.25
     assert masks.metrics["ignored_share"] == 0
+
+
+def test_the_table_tells_masks_of_equal_counts_apart(tmp_path: Path) -> None:
+    left = write(tmp_path, [annotation(1, 1, LEFT)])
+    right = write(tmp_path, [annotation(1, 1, [[2, 0, 4, 0, 4, 4, 2, 4]])])
+    assert [row.pixels for row in left.rows] == [row.pixels for row in right.rows] == [8, 8]
+    assert [row.sha256 for row in left.rows] == [hashlib.sha256(bytes([1, 1, 0, 0] * 4)).hexdigest(), None]
+    assert right.rows[0].sha256 == hashlib.sha256(bytes([0, 0, 1, 1] * 4)).hexdigest()
 
 
 def test_binary_is_the_union_of_all_classes(tmp_path: Path) -> None:

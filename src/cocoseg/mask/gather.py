@@ -28,6 +28,7 @@ _OFTEN = (
 class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one image and its annotations. `pixels`: of each value that its mask has; none if dropped.
 
+    `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
     `lost`: objects whose annotation is broken, here or in `filter`; of them `lost_without_box` have no usable box.
     """
@@ -36,6 +37,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     dropped_annotations: dict[str, int]
     first: dict[str, str] = {}
     pixels: dict[int, int] = {}
+    sha256: str | None = None
     instances: dict[int, int] = {}
     numbered: tuple[int, ...] = ()
     contested: int = 0
@@ -126,7 +128,7 @@ def _refuse_normalized(found: _Defects, annotations: int) -> None:
 
 
 def _mask_rows(image: Image, outcome: PaintedImage, names: Mapping[int, str]) -> Iterator[MaskRow]:
-    for index in sorted(outcome.pixels.keys() | outcome.instances.keys()):
+    for row, index in enumerate(sorted(outcome.pixels.keys() | outcome.instances.keys())):
         yield MaskRow(
             image_id=image.id,
             file_name=image.file_name,
@@ -134,6 +136,7 @@ def _mask_rows(image: Image, outcome: PaintedImage, names: Mapping[int, str]) ->
             class_name=names[index],
             instances=outcome.instances.get(index, 0),
             pixels=outcome.pixels.get(index, 0),
+            sha256=None if row else outcome.sha256,
         )
 
 

@@ -1,5 +1,6 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -167,6 +168,7 @@ def paint_image(
         dropped_annotations=dict(checked.dropped),
         first=checked.first,
         pixels=pixels,
+        sha256=hashlib.sha256(maps.labels.data).hexdigest(),
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
