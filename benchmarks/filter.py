@@ -37,6 +37,7 @@ PARAMS = FilterParams(
     negatives="drop",
     lost="ignore",
     max_defects=1,
+    max_skipped=1,
     classes=("person", "bicycle", "car", "motorcycle", "airplane"),
     max_images=None,
     max_instances=10,

@@ -294,7 +294,7 @@ def test_on_defect_fail_stops_at_any_broken_annotation_and_names_it(tmp_path: Pa
 
 @pytest.mark.parametrize(("fields", "reason"), BAD_IMAGES)
 def test_on_defect_fail_stops_at_any_broken_image_entry(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(CocosegError, match=rf"image at position 1, .*: {reason}; fix it"):
+    with pytest.raises(CocosegError, match=rf"image .*: {reason}; fix it"):
         paint([image(1), image(0) | fields], [annotation(1, 1)], {}, tmp_path)
 
 

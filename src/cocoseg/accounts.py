@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
@@ -41,12 +42,12 @@ def leading_defect(found: Defects) -> str:
     return f"{found.dropped[reasons[0]]} {reasons[0]}, first: {found.first[reasons[0]]}" if reasons else ""
 
 
-def refuse_many_defects(found: Defects, entries: int, max_defects: float, place: str) -> None:
-    """Raise `CocosegError` if more than the share `max_defects` of the annotations of chosen classes are broken."""
-    if found.defects > max_defects * entries:
+def refuse_many_defects(found: Defects, entries: int, share: float, noun: str, key: str, place: Path | str) -> None:
+    """Raise `CocosegError` if more than a share of the entries are broken; the parameter `key` holds the share."""
+    if found.defects > share * entries:
         raise CocosegError(
-            f"{place}: {found.defects} of {entries} annotations of the chosen classes are broken: "
-            f"{leading_defect(found)}; max_defects allows {max_defects:g}; fix them, or raise it in params.yaml"
+            f"{place}: {found.defects} of {entries} {noun} are broken: {leading_defect(found)}; {key} allows "
+            f"{share:g}; fix them, or raise it in params.yaml"
         )
 
 

@@ -66,7 +66,7 @@ def painted(content: dict[str, Any]) -> NDArray[np.uint8]:
     labels = np.zeros((content["images"][0]["height"], content["images"][0]["width"]), np.uint8)
     for entry in content["annotations"]:
         labels[coco_mask.decode(entry["segmentation"]) == 1] = entry["category_id"]
-    for entry in content["ignored_regions"]:
+    for entry in content["cocoseg_ignored_regions"]:
         labels[coco_mask.decode(entry["segmentation"]) == 1] = 255
     return labels
 
@@ -81,7 +81,7 @@ def test_each_class_of_an_image_is_one_annotation_and_255_is_an_ignored_region(t
         "id": 1, "image_id": 139, "category_id": 1, "iscrowd": 0, "area": 3, "bbox": [1, 0, 2, 2],
     }  # fmt: skip
     assert (car["id"], car["area"], car["bbox"]) == (2, 1, [1, 1, 1, 1])
-    assert [entry["image_id"] for entry in content["ignored_regions"]] == [139]
+    assert [entry["image_id"] for entry in content["cocoseg_ignored_regions"]] == [139]
     assert np.array_equal(painted(content), MAP)
 
 

@@ -17,6 +17,7 @@ PARAMS = FilterParams(
     negatives="drop",
     lost="ignore",
     max_defects=1,
+    max_skipped=1,
     classes=("cat", "dog"),
     max_images=None,
     max_instances=None,
@@ -401,7 +402,7 @@ def test_ignored_regions_go_with_their_images_and_no_parameter_touches_them() ->
             annotation(4, 1) | {"image_id": "a text"},
         ],
         "categories": CATEGORIES,
-        "ignored_regions": [{"image_id": id_, "segmentation": region} for id_ in (1, 2, 3, "a text", 9)],
+        "cocoseg_ignored_regions": [{"image_id": id_, "segmentation": region} for id_ in (1, 2, 3, "a text", 9)],
     }
     params = msgspec.structs.replace(PARAMS, crowd="drop", lost="background", max_instances=1)
 
@@ -413,9 +414,14 @@ def test_ignored_regions_go_with_their_images_and_no_parameter_touches_them() ->
 
 
 def test_ignored_regions_of_another_form_are_one_line() -> None:
-    file = {"images": [image(1)], "annotations": [annotation(1, 1)], "categories": CATEGORIES, "ignored_regions": [7]}
+    file = {
+        "images": [image(1)],
+        "annotations": [annotation(1, 1)],
+        "categories": CATEGORIES,
+        "cocoseg_ignored_regions": [7],
+    }
     with pytest.raises(
-        CocosegError, match=r"instances\.json: ignored_regions: Expected .*; expected a list of image_id"
+        CocosegError, match=r"instances\.json: cocoseg_ignored_regions: Expected .*; expected a list of image_id"
     ):
         filter_instances(json.dumps(file).encode(), PARAMS, PLACE)
 

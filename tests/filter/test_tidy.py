@@ -11,7 +11,8 @@ import pytest
 from cocoseg.coco.format import Instances
 from cocoseg.core.errors import CocosegError
 from cocoseg.filter.choose import FilterParams, filter_instances
-from cocoseg.filter.tidy import FileNames, key_of, number_of
+from cocoseg.filter.ids import key_of, number_of
+from cocoseg.filter.tidy import FileNames
 
 PLACE = Path("data/raw/instances.json")
 PARAMS = FilterParams(
@@ -19,6 +20,7 @@ PARAMS = FilterParams(
     negatives="drop",
     lost="ignore",
     max_defects=0,
+    max_skipped=0,
     classes=(),
     max_images=None,
     max_instances=None,

@@ -26,6 +26,7 @@ FILTER = {
     "licenses": None,
     "lost": "ignore",
     "max_defects": 1,
+    "max_skipped": 1,
     "max_images": None,
     "max_instances": None,
     "min_area_px": 0,

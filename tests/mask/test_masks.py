@@ -63,7 +63,7 @@ def write(
         "images": [{"id": n, "file_name": f"sub/{n}.jpg", "width": 4, "height": 4} for n in range(1, images + 1)],
         "annotations": annotations,
         "categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}],
-        "ignored_regions": [{"image_id": 1, "segmentation": region} for region in regions],
+        "cocoseg_ignored_regions": [{"image_id": 1, "segmentation": region} for region in regions],
         "lost": lost_objects,
     }
     instances = msgspec.json.decode(json.dumps(file).encode(), type=Instances)

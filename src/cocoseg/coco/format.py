@@ -9,7 +9,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from cocoseg.core.files import Mapped
 
-_PIECE = 10_000  # annotations
+REGIONS_KEY = "cocoseg_ignored_regions"
+"""Of our own files: a key that no other tool writes, and that a user's file does not have by chance."""
+_PIECE = 1_000  # annotations; a piece of megabytes costs fresh memory each time
 
 
 class Image(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -78,7 +80,7 @@ class Instances(msgspec.Struct, kw_only=True):
     annotations: list[Annotation]
     categories: list[Category]
     lost: list[LostObject] = []
-    ignored_regions: list[IgnoredRegion] = []
+    ignored_regions: list[IgnoredRegion] = msgspec.field(default_factory=list, name=REGIONS_KEY)
 
 
 def encoded(instances: Instances) -> Iterator[bytes]:
@@ -90,7 +92,7 @@ def encoded(instances: Instances) -> Iterator[bytes]:
         piece = encode(instances.annotations[start : start + _PIECE])
         yield b"," * bool(start) + piece[1:-1]
     yield b'],"categories":%b,"lost":%b,' % (encode(instances.categories), encode(instances.lost))
-    yield b'"ignored_regions":%b}' % encode(instances.ignored_regions)
+    yield b'"%b":%b}' % (REGIONS_KEY.encode(), encode(instances.ignored_regions))
 
 
 # What msgspec raises for an entry that is not of its type, or holds bytes that are no text.

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.coco.file_names import mask_name, own_numbers, same_name
+from cocoseg.coco.format import REGIONS_KEY
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.download.class_names import CLASSES, read_classes
@@ -357,5 +358,5 @@ def _instances(found: Mapping[str, LabelMap], names: Mapping[int, str], image_of
             )
     categories = [{"id": index, "name": name} for index, name in sorted(names.items())]
     return msgspec.json.encode(
-        {"images": images, "annotations": annotations, "categories": categories, "ignored_regions": regions}
+        {"images": images, "annotations": annotations, "categories": categories, REGIONS_KEY: regions}
     )

@@ -1,8 +1,8 @@
 """Which annotations and images stay, and under which name each of the others went."""
 
 import gc
-from collections import Counter
 from collections.abc import Container, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,8 +21,9 @@ from cocoseg.coco.format import (
     LostObject,
     encoded,
 )
-from cocoseg.core.errors import CocosegError, did_you_mean
+from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, mapped, release, whole_file
+from cocoseg.filter.categories import Categories, UsedCategories, choose_categories
 from cocoseg.filter.entries import (
     AnnotationEntry,
     CategoryEntry,
@@ -36,22 +37,13 @@ from cocoseg.filter.entries import (
     readable_or_null,
     region_entries,
 )
-from cocoseg.filter.tidy import (
-    AnnotationIds,
-    Numbers,
-    TidyImages,
-    UsedCategories,
-    key_of,
-    tidy_categories,
-    tidy_crowd,
-    tidy_images,
-)
+from cocoseg.filter.ids import AnnotationIds, key_of
+from cocoseg.filter.tidy import TidyImages, tidy_crowd, tidy_images
+from cocoseg.filter.ways_out import nothing_left
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
-_LISTED = 254  # names in a line
-_LEADING = 2  # reasons in the line that says why nothing is left
-RESERVED_NAMES = ("background", "ignore")  # of pixel values 0 and 255 in metrics and tables
+_IS_CROWD = attrgetter("iscrowd")
 
 
 class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +60,7 @@ class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
     images: str
     lost: Lost
     max_defects: Share
+    max_skipped: Share
     on_defect: OnDefect
 
 
@@ -91,7 +84,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
 
     Images come in the order of their ids, annotations in the order of the file, categories in the order of the classes.
     `place` names the file in errors. Raises `CocosegError` if a class is unknown, nothing is left, two images would
-    share an id or a mask, too many annotations are broken, or with `on_defect: fail` at the first bad entry.
+    share an id or a mask, too many annotations or images are broken, or with `on_defect: fail` at the first bad entry.
     """
     file = read_entries(raw, place)
     ledgers = _ledgers(file, params, place)
@@ -99,7 +92,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     available = _available_images(images.images, found, ledgers, params)
     chosen = _first_images(available, found.kept, ledgers, params)
     if not chosen:
-        raise CocosegError(_nothing_left(place, ledgers.images, ledgers.annotations))
+        raise CocosegError(nothing_left(place, ledgers.images, ledgers.annotations))
     _refuse_shared_masks(chosen, place)
     kept = [annotation for image in chosen for annotation in found.kept[image.id]]
     chosen_ids = {image.id for image in chosen}
@@ -123,22 +116,26 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         "annotations": ledgers.annotations.account(),
         "categories": ledgers.categories.account(),
         "lost_objects": len(lost),
-        "classes": _class_counts(categories.chosen, kept),
+        "classes": _class_counts(categories.chosen, kept, params),
     }
     return instances, metrics
 
 
 def _sound_entries(
     file: Entries, ledgers: "_Ledgers", params: FilterParams, place: Path
-) -> tuple[TidyImages, "_Categories", "_Sorted"]:
-    """Return what can be used of the file, in COCO's form. Raises `CocosegError` if too many annotations are broken."""
+) -> tuple[TidyImages, Categories, "_Sorted"]:
+    """Return what can be used of the file, in COCO's form. Raises `CocosegError` if too many entries are broken."""
     images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
+    if images.images:  # else `nothing_left` names the way out
+        refuse_many_defects(ledgers.images, ledgers.images.input, params.max_skipped, "images", "max_skipped", place)
     keys = annotation_keys(file.annotations)
-    categories = _chosen(file.categories, UsedCategories(keys), params, ledgers, place)
-    ids = AnnotationIds([one.id for one in keys])
+    entries = entries_of(file.categories, CategoryEntry, ledgers.categories)
+    categories = choose_categories(entries, UsedCategories(keys), params.classes, ledgers.categories, place)
+    ids = AnnotationIds(keys)
     del keys
     found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
-    refuse_many_defects(ledgers.annotations, found.of_chosen_classes, params.max_defects, str(place))
+    total, noun = found.of_chosen_classes, "annotations of the chosen classes"
+    refuse_many_defects(ledgers.annotations, total, params.max_defects, noun, "max_defects", place)
     return images, categories, found
 
 
@@ -151,32 +148,6 @@ class _Ledgers(NamedTuple):
 def _ledgers(file: Entries, params: FilterParams, place: Path) -> _Ledgers:
     lists = {"category": file.categories, "image": file.images, "annotation": file.annotations}
     return _Ledgers(*(Ledger(place, noun, len(entries), params.on_defect) for noun, entries in lists.items()))
-
-
-class _Categories(NamedTuple):
-    """The chosen categories, their ids, and the numbers behind all ids of the file."""
-
-    chosen: list[Category]
-    ids: set[int]
-    numbers: Numbers
-    defective: dict[Any, str]
-
-
-def _chosen(
-    entries: list[CategoryEntry] | list[Raw], used: UsedCategories, params: FilterParams, ledgers: _Ledgers, place: Path
-) -> _Categories:
-    every, numbers, defective = tidy_categories(
-        entries_of(entries, CategoryEntry, ledgers.categories), used, ledgers.categories, place
-    )
-    # Many tools write a category "background" that no annotation names.
-    key_of_number = {number: key for key, number in numbers.items()}
-    named = [
-        one
-        for one in every
-        if one.name not in RESERVED_NAMES or one.name in params.classes or key_of_number[one.id] in used
-    ]
-    chosen = chosen_categories(named, params.classes, place)
-    return _Categories(chosen, {one.id for one in chosen}, numbers, defective)
 
 
 class _Sorted(NamedTuple):
@@ -195,7 +166,7 @@ class _Sorted(NamedTuple):
 def _sorted_annotations(
     entries: list[AnnotationEntry] | list[Raw],
     images: TidyImages,
-    categories: _Categories,
+    categories: Categories,
     ids: AnnotationIds,
     ledgers: _Ledgers,
     params: FilterParams,
@@ -205,17 +176,18 @@ def _sorted_annotations(
     judge = _Judge(images, categories, ids, ledger, params)
     kept: dict[int, list[Any]] = {image.id: [] for image in images.images}
     image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
+    image_of, category_of, note_annotated = image_numbers.get, category_numbers.get, judge.annotated.add
     relevant = others = 0
     for position, entry in entries_of(entries, AnnotationEntry, ledger):
         # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
-        image_id = image_numbers.get(entry.image_id) if type(entry.image_id) is int else None
+        image_id = image_of(own) if type(own := entry.image_id) is int else None
         if image_id is None:
-            image_id = image_numbers.of(entry.image_id, "image_id", ledger)
-        category_id = category_numbers.get(entry.category_id) if type(entry.category_id) is int else None
+            image_id = image_numbers.of(own, "image_id", ledger)
+        category_id = category_of(own) if type(own := entry.category_id) is int else None
         if category_id is None:
-            category_id = category_numbers.of(entry.category_id, "category_id", ledger)
+            category_id = category_numbers.of(own, "category_id", ledger)
         if image_id is not None:
-            judge.annotated.add(image_id)
+            note_annotated(image_id)
         if category_id is not None and category_id not in chosen_ids:
             others += 1
             continue
@@ -235,7 +207,7 @@ class _Judge:
     """Judge the annotations that may be of a chosen class, and count those that go."""
 
     def __init__(
-        self, images: TidyImages, categories: _Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
+        self, images: TidyImages, categories: Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
     ) -> None:
         self.annotated: set[int] = set()
         self.lost: list[LostObject] = []
@@ -311,7 +283,7 @@ def _area(entry: AnnotationEntry) -> float | None:
         return None
 
 
-def _category_defect(entry: AnnotationEntry, categories: _Categories) -> tuple[str, str]:
+def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
     gone = categories.defective.get(key_of(entry.category_id))
     return f"category_{gone}" if gone else "unknown_category", f"category_id is {entry.category_id!r}"
 
@@ -362,36 +334,6 @@ def _first_images(
     return sorted(ordered[: params.max_images], key=lambda image: image.id)
 
 
-def chosen_categories(categories: Sequence[Category], classes: Sequence[str], place: Path) -> list[Category]:
-    """Return the categories that `classes` names, in that order; for an empty list all of them, in id order."""
-    by_name: dict[str, Category] = {}
-    for category in categories:
-        if category.name in by_name:
-            raise CocosegError(f"{place}: two categories are named {category.name!r}; give each a name of its own")
-        by_name[category.name] = category
-    for name in classes:
-        if name not in by_name:
-            hint = did_you_mean(name, by_name, f"it has: {_listed(sorted(by_name))}")
-            raise CocosegError(f"params.yaml: classes names {name!r}, which is no category of {place}; {hint}")
-    repeated = [name for name, count in Counter(classes).items() if count > 1]
-    if repeated:
-        raise CocosegError(f"params.yaml: classes names {repeated[0]!r} twice; name it once")
-    chosen = [by_name[name] for name in classes] or sorted(categories, key=lambda category: category.id)
-    for category in chosen:
-        if category.name in RESERVED_NAMES:
-            raise CocosegError(
-                f"{place}: a category is named {category.name!r}, as are the pixels of no class; rename it, or "
-                "leave it out of classes in params.yaml"
-            )
-    if not 1 <= len(chosen) <= 254:
-        raise CocosegError(f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255")
-    return chosen
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-
-
 def _image_reason(image: Image, found: _Sorted, params: FilterParams) -> str | None:
     kept = found.kept[image.id]
     if params.licenses is not None and image.license not in params.licenses:
@@ -402,7 +344,7 @@ def _image_reason(image: Image, found: _Sorted, params: FilterParams) -> str | N
     negative = params.negatives == "keep" and image.id not in found.lost_images
     if image.id not in found.annotated:
         return None if negative else "no_annotation"
-    if not negative and not any(annotation.iscrowd == 0 or params.crowd == "keep" for annotation in kept):
+    if not negative and not (kept and (params.crowd == "keep" or not all(map(_IS_CROWD, kept)))):
         return "no_kept_annotation"
     if params.max_instances is not None and len(kept) > params.max_instances:
         return "too_many_instances"
@@ -420,39 +362,15 @@ def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
         raise CocosegError(f"{place}: {found}; rename one of them")
 
 
-# The way out of a reason of choice.
-_WAYS_OUT = {
-    "class_not_chosen": "choose other classes",
-    "crowd": "set crowd: keep",
-    "image_no_kept_annotation": "set crowd: keep",  # what such an image still has are crowds
-    "below_min_area": "lower min_area_px",
-    "license": "allow more licenses",
-    "too_many_instances": "raise max_instances",
-    "lost_object": "set lost: ignore",
-    "no_annotation": "check that annotations name these images, or set negatives: keep",
-}
-
-
-def _nothing_left(place: Path, images: Ledger, annotations: Ledger) -> str:
-    """Return the line that says why no image is left: the leading reasons, and the way out of each."""
-    said: list[str] = []
-    ways_out: dict[str, None] = {}
-    for ledger, noun in ((images, "images"), (annotations, "annotations")):
-        reasons = [one for one in ledger.dropped.most_common() if one[0] in _WAYS_OUT or one[0] in ledger.first]
-        for reason, count in reasons[:_LEADING]:
-            example = f", first: {ledger.first[reason]}" if reason in ledger.first else ""
-            said.append(f"{count} of {ledger.input} {noun}: {reason}{example}")
-            ways_out[_WAYS_OUT.get(reason, "fix what is broken")] = None
-    return f"{place}: no image is left; {'; '.join(said)}; {', or '.join(ways_out)}"
-
-
-def _class_counts(categories: Sequence[Category], annotations: Sequence[Annotation]) -> dict[str, Any]:
-    instances: Counter[int] = Counter()
+def _class_counts(
+    categories: Sequence[Category], annotations: Sequence[Annotation], params: FilterParams
+) -> dict[str, Any]:
+    """Return for each class its instances, the annotations that may paint it, and the images that have any."""
+    instances = {category.id: 0 for category in categories}
     images: dict[int, set[int]] = {category.id: set() for category in categories}
+    keep = params.crowd == "keep"
     for annotation in annotations:
-        instances[annotation.category_id] += 1
-        images[annotation.category_id].add(annotation.image_id)
-    return {
-        category.name: {"images": len(images[category.id]), "instances": instances[category.id]}
-        for category in categories
-    }
+        if keep or not annotation.iscrowd:
+            instances[annotation.category_id] += 1
+            images[annotation.category_id].add(annotation.image_id)
+    return {one.name: {"images": len(images[one.id]), "instances": instances[one.id]} for one in categories}

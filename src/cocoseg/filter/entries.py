@@ -5,20 +5,33 @@ A bad entry costs itself and nothing else of the file.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import repeat, starmap
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from cocoseg.accounts import account
-from cocoseg.coco.format import UNREADABLE, without_non_finite
+from cocoseg.coco.format import REGIONS_KEY, UNREADABLE, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
 
+_START_BYTES = 40
 _LONGEST_EXAMPLE = 200  # letters: a stranger's file may hold names of thousands
 OnDefect = Literal["count", "fail"]
 Scalar = int | float | str | bool | None
+LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
+_AnnotationId = Annotated[int, Meta(gt=-LARGEST_ID, lt=LARGEST_ID)] | float | str | bool | None
+
+
+class Unreadable(msgspec.Struct, frozen=True, gc=False):
+    """What stands in a field where none of its types does; a message shows it as it is in the file."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
@@ -37,7 +50,7 @@ class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
 class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
     """One annotation as tools write it; its fields are in the order of `Annotation`, as which it is written."""
 
-    id: Scalar = None
+    id: _AnnotationId = None
     image_id: Scalar = None
     category_id: Scalar = None
     iscrowd: Scalar = 0
@@ -74,7 +87,7 @@ class _Typed(msgspec.Struct):
     categories: list[CategoryEntry]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
-    ignored_regions: Raw = Raw(b"[]")
+    ignored_regions: Raw = msgspec.field(default=Raw(b"[]"), name=REGIONS_KEY)
 
 
 class _Untyped(msgspec.Struct):
@@ -83,7 +96,7 @@ class _Untyped(msgspec.Struct):
     categories: list[Raw]
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
-    ignored_regions: Raw = Raw(b"[]")
+    ignored_regions: Raw = msgspec.field(default=Raw(b"[]"), name=REGIONS_KEY)
 
 
 class Ledger:
@@ -148,33 +161,34 @@ def _decoded(raw: Mapped | bytes) -> Entries:
 def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[tuple[int, Entry]]:
     """Yield the position and the entry of each that is an object; the others are counted in the ledger.
 
-    A field that is not of its type is read as missing, or as the text "unreadable" where a missing one has a meaning.
-    The list is empty afterwards: what nobody keeps makes room as it goes.
+    A field that is not of its type is `Unreadable`. The list is empty afterwards: what nobody keeps makes room as it
+    goes.
     """
-    decode = msgspec.json.Decoder(type_).decode
     list_.reverse()
-    position = -1
-    while list_:
-        position += 1
-        popped = list_.pop()
-        if not isinstance(popped, Raw):
-            yield position, popped
-            continue
+    entries = starmap(list_.pop, repeat((), len(list_)))
+    if not list_ or not isinstance(list_[0], Raw):  # then none of them is
+        yield from enumerate(cast(Iterator[Entry], entries))
+        return
+    decode = msgspec.json.Decoder(type_).decode
+    for position, raw in enumerate(cast(Iterator[Raw], entries)):
         try:
-            yield position, decode(popped)
+            yield position, decode(raw)
         except UNREADABLE:
-            entry = _salvaged(popped, type_)
+            entry = _salvaged(raw, type_)
             if entry is None:
-                found = bytes(memoryview(popped)[:40]).decode("utf-8", "replace")
-                ledger.count_defect("not_an_object", f"at position {position}", f"found {found}")
+                ledger.count_defect("not_an_object", f"at position {position}", f"found {_start(raw)}")
             else:
                 yield position, entry
+
+
+def _start(raw: Raw) -> str:
+    return bytes(memoryview(raw)[:_START_BYTES]).decode("utf-8", "replace")
 
 
 class AnnotationKeys(msgspec.Struct):
     """The ids of an annotation and of its category."""
 
-    id: Scalar = None
+    id: _AnnotationId = None
     category_id: Scalar = None
 
 
@@ -204,7 +218,7 @@ def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:
             try:
                 value = msgspec.json.decode(fields[field.name], type=field.type)
             except UNREADABLE:
-                value = "unreadable" if field.name == "iscrowd" else field.default
+                value = Unreadable(_start(fields[field.name])) if field.type == Scalar else field.default
             setattr(entry, field.name, value)
     found: Entry = entry
     return found
@@ -220,7 +234,7 @@ def region_entries(raw: Raw, place: Path) -> list[tuple[int | str, Raw]]:
     try:
         return [(one.image_id, one.segmentation) for one in msgspec.json.decode(raw, type=list[_Region])]
     except UNREADABLE as error:
-        raise CocosegError(f"{place}: ignored_regions: {error}; expected a list of image_id and segmentation") from None
+        raise CocosegError(f"{place}: {REGIONS_KEY}: {error}; expected a list of image_id and segmentation") from None
 
 
 def readable_or_null(raw: Raw) -> Raw:

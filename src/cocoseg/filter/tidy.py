@@ -1,62 +1,22 @@
-"""What is unambiguous in an entry is brought into COCO's form, and counted as converted; nothing is guessed.
+"""What is unambiguous in an entry is brought into COCO's form, and counted as converted; nothing is guessed."""
 
-Ids may be integers, integral floats, numbers in quotes, or any text. A text becomes a number that depends on nothing
-but the text, so that selection and split do not change when other images come or go.
-"""
-
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Container, Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
-from cocoseg.coco.file_names import is_plain, is_safe
-from cocoseg.coco.format import Category, Image
+from cocoseg.coco.file_names import is_safe
+from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
-from cocoseg.filter.entries import AnnotationEntry, AnnotationKeys, CategoryEntry, ImageEntry, Ledger, Scalar
+from cocoseg.core.redaction import without_secrets
+from cocoseg.filter.entries import ImageEntry, Ledger, Scalar
+from cocoseg.filter.ids import Key, Numbers, key_of, number_of
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
-_LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
-_WHOLE = re.compile(r"-?\d{1,15}")
-_CROWD: dict[Scalar, int] = {0: 0, 1: 1, None: 0, "0": 0, "1": 1}  # False, True, 0.0 and 1.0 are equal to 0 and 1
-
-Key = int | str | None
-"""An id as it is meant: a number, a text, or none."""
-
-
-def key_of(id_: Scalar) -> Key:
-    """Return the number or text that an id means; `None` for one that is missing or cannot be an id."""
-    if type(id_) is int and -_LARGEST_ID < id_ < _LARGEST_ID:
-        return id_
-    if isinstance(id_, str):
-        text = id_.strip()
-        return int(text) if _WHOLE.fullmatch(text) else text or None
-    if isinstance(id_, bool) or id_ is None or (isinstance(id_, float) and not id_.is_integer()):
-        return None
-    number = int(id_)
-    return number if isinstance(id_, float) and -_LARGEST_ID < number < _LARGEST_ID else f"{number}"
-
-
-def number_of(key: int | str) -> int:
-    """Return the number that stands for an id: itself, or of a text 52 bits of its hash, which JSON keeps exactly."""
-    if isinstance(key, int):
-        return key
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 12
-
-
-class Numbers(dict[Key, int]):
-    """The number behind each key of a list of images or categories."""
-
-    def of(self, id_: Scalar, noun: str, ledger: Ledger) -> int | None:
-        """Return the number behind an id in another form than a whole number; `None` if nothing bears that id."""
-        found = self.get(key_of(id_))
-        if found is not None:
-            ledger.converted[noun] += 1
-        return found
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]*)?")
+# False, True, 0.0 and 1.0 are equal to 0 and 1.
+_CROWD: dict[Scalar, int] = {0: 0, 1: 1, None: 0, "0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 class TidyImages(NamedTuple):
@@ -81,7 +41,7 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
         key = key_of(entry.id)
         image, reason = _tidy_image(entry, key, names, ledger)
         if image is None:
-            ledger.count_defect(reason, f"at position {position}", _shown(entry, reason))
+            ledger.count_defect(reason, _named(entry, position), _shown(entry, reason))
             if key is not None:
                 found.defective.setdefault(key, reason)
             continue
@@ -92,7 +52,9 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
                 "id of its own, in the annotations too"
             )
         if first is not None:
-            if (first.width, first.height) != (image.width, image.height):
+            if first.width is None:
+                first.width, first.height = image.width, image.height
+            elif image.width is not None and (first.width, first.height) != (image.width, image.height):
                 raise CocosegError(
                     f"{place}: two images have the file_name {image.file_name!r}, of {first.width}×{first.height} and "
                     f"{image.width}×{image.height} pixels; give each a name of its own, such as with its folder"
@@ -112,8 +74,13 @@ class FileNames:
 
     def __init__(self, prefix: str) -> None:
         folder = prefix.removeprefix("file://").removeprefix("local://")
-        is_url = "://" in folder
-        self._prefix = f"{(folder if is_url else Path(folder).expanduser().absolute().as_posix()).rstrip('/')}/"
+        if "://" not in folder:
+            folder = Path(folder).expanduser().as_posix()
+        # Not resolved against the current folder, which is another one in a queued run and in a colleague's clone.
+        self._is_relative = "://" not in folder and not PurePath(folder).is_absolute()
+        if self._is_relative:
+            folder = "".join(f"/{part}" for part in folder.split("/") if part not in ("", ".", ".."))
+        self._prefix = f"{folder.rstrip('/')}/"
         self._folder = self._prefix[:-1].rpartition("/")[2]
 
     def tidy(self, name: str) -> str:
@@ -121,12 +88,20 @@ class FileNames:
         name = name.replace("\\", "/")
         if name.startswith("file:///"):
             name = unquote(name.removeprefix("file://"))
-        if name.startswith(self._prefix):
-            rest = name.removeprefix(self._prefix)
+        rest = self._rest(name)
+        if rest is not None:
             name = unquote(rest) if "://" in name else rest
         elif "://" in name or name.startswith("/"):
             return name
         return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+    def _rest(self, name: str) -> str | None:
+        """Return what follows the image folder in a name; `None` where it is not there, or may begin twice."""
+        if not self._is_relative:
+            return name.removeprefix(self._prefix) if name.startswith(self._prefix) else None
+        rest = name.partition(self._prefix)[2]
+        is_absolute = name.startswith("/") or PureWindowsPath(name).is_absolute()
+        return rest if is_absolute and rest and self._prefix not in f"/{rest}" else None
 
     def from_url(self, url: str) -> str:
         """Return the name of an image that only `coco_url` tells, as in LVIS: below the folder of its split.
@@ -168,12 +143,16 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
         ledger.converted["id"] += 1
     if tidy != name:
         ledger.converted["file_name"] += 1
+    license_ = entry.license
+    if type(license_) is not int and isinstance(number := key_of(license_), int):
+        license_ = number
+        ledger.converted["license"] += 1
     image = Image(
         id=number_of(key),
         file_name=tidy,
         width=width,
         height=height,
-        license=entry.license,
+        license=license_,
         coco_url=entry.coco_url,
         flickr_url=entry.flickr_url,
         date_captured=entry.date_captured,
@@ -189,11 +168,11 @@ def _side(value: Scalar) -> int | None:
         return value if 0 < value <= LONGEST_SIDE_PX else -1
     if value is None:
         return None
-    if isinstance(value, str):
-        value = int(value) if _WHOLE.fullmatch(value.strip()) else -1
-    if isinstance(value, bool) or not 0 < value <= LONGEST_SIDE_PX:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+        value = float(value)
+    if not isinstance(value, float) or not 0 < value <= LONGEST_SIDE_PX:
         return -1
-    return int(value) if value == int(value) else None
+    return int(value) if value.is_integer() else None
 
 
 def _refuse_shared_numbers(images: Sequence[Image], place: Path) -> None:
@@ -206,134 +185,27 @@ def _refuse_shared_numbers(images: Sequence[Image], place: Path) -> None:
             raise CocosegError(f"{place}: ids {other.original_id!r} and {image.original_id!r} meet; rename one of them")
 
 
+def _named(entry: ImageEntry, position: int) -> str:
+    name = entry.file_name
+    return name if isinstance(name, str) and is_safe(name) else f"at position {position}"
+
+
 def _shown(entry: ImageEntry, reason: str) -> str:
     """Return the first offending value of an image, in words."""
+    name = repr(entry.file_name)
+    name = without_secrets(name) if "://" in name else name
     match reason:
         case "bad_id":
             return f"id is {entry.id!r}"
         case "bad_size":
             return f"width is {entry.width!r}, height is {entry.height!r}"
         case "unsafe_file_name":
-            return f"file_name {entry.file_name!r} leaves the folder images or is not a valid name"
+            return f"file_name {name} leaves the folder images or is not a valid name"
         case _:
-            return f"file_name is {entry.file_name!r}"
-
-
-class UsedCategories:
-    """The categories that annotations name, looked for only where it matters."""
-
-    def __init__(self, annotations: Iterable[AnnotationEntry | AnnotationKeys]) -> None:
-        self._annotations = annotations
-        self._keys: set[Key] | None = None
-
-    def __contains__(self, key: object) -> bool:
-        if self._keys is None:
-            self._keys = {key_of(id_) for id_ in {one.category_id for one in self._annotations}}
-        return key in self._keys
-
-
-def tidy_categories(
-    entries: Iterable[tuple[int, CategoryEntry]], used: Container[Key], ledger: Ledger, place: Path
-) -> tuple[list[Category], Numbers, dict[Key, str]]:
-    """Return the categories in COCO's form, the number behind each id, and why the category of an id went.
-
-    `used`: the ids that annotations name. A category that nothing uses goes where it shares its name with another.
-    Raises `CocosegError` for two categories of one id, or two used ones of one name.
-    """
-    numbers, defective = Numbers(), dict[Key, str]()
-    listed: dict[Key, Category] = {}
-    for position, entry in entries:
-        key = key_of(entry.id)
-        name = entry.name if isinstance(entry.name, str) else "" if entry.name is None else f"{entry.name}"
-        if key is None or isinstance(entry.name, bool) or not is_plain(name):
-            reason = "bad_id" if key is None else "bad_name"
-            ledger.count_defect(reason, f"at position {position}", f"id is {entry.id!r}, name is {entry.name!r}"[:200])
-            if key is not None:
-                defective.setdefault(key, reason)
-            continue
-        known = listed.setdefault(key, Category(id=0, name=name, supercategory=entry.supercategory))
-        if known.name != name or known.supercategory != entry.supercategory:
-            raise CocosegError(f"{place}: two categories have the id {entry.id}; give each an id of its own")
-        if key in numbers:  # the same one twice is harmless
-            ledger.dropped["listed_twice"] += 1
-            continue
-        numbers[key] = 0
-        ledger.converted["id"] += type(entry.id) is not int
-        ledger.converted["name"] += not isinstance(entry.name, str)
-    _number(listed, numbers)
-    return _of_distinct_names(listed, numbers, used, ledger, place), numbers, defective
-
-
-def _number(listed: dict[Key, Category], numbers: Numbers) -> None:
-    """Give each category its number: its own, or after all of those, in the order of the file, for a text."""
-    following = max([key for key in listed if isinstance(key, int)], default=0)
-    for key, category in listed.items():
-        if not isinstance(key, int):
-            following += 1
-        category.id = numbers[key] = key if isinstance(key, int) else following
-
-
-def _of_distinct_names(
-    listed: dict[Key, Category], numbers: Numbers, used: Container[Key], ledger: Ledger, place: Path
-) -> list[Category]:
-    shared = Counter(category.name for category in listed.values())
-    kept: dict[str, Category] = {}
-    for key, category in listed.items():
-        if shared[category.name] > 1 and key not in used:
-            shared[category.name] -= 1
-            ledger.dropped["unused_of_shared_name"] += 1
-            del numbers[key]
-        elif category.name in kept:
-            raise CocosegError(f"{place}: two categories are named {category.name!r}; give each a name of its own")
-        else:
-            kept[category.name] = category
-    return list(kept.values())
+            return f"file_name is {name}"
 
 
 def tidy_crowd(value: Scalar) -> int | None:
-    """Return 0 or 1; `None` for what is neither. A boolean, null, a float and a number in quotes are clear."""
-    return _CROWD.get(value)
-
-
-def duplicate_keys(keys: Iterable[Key]) -> set[Key]:
-    """Return the keys that come more than once."""
-    seen: set[Key] = set()
-    add = seen.add
-    return {key for key in keys if key in seen or add(key)}
-
-
-class AnnotationIds:
-    """Give each annotation an id of its own, for a mask needs none; find those that are identical in every field."""
-
-    def __init__(self, ids: Sequence[Scalar]) -> None:
-        unique = {*ids}
-        largest = max(cast(set[int], unique)) if {*map(type, unique)} == {int} else _LARGEST_ID
-        self.sound = len(unique) == len(ids) and largest < _LARGEST_ID
-        """All are whole numbers that can be written, and no two are equal."""
-        listed = [] if self.sound else [key_of(id_) for id_ in ids]
-        self.shared = duplicate_keys(listed)
-        self._following = max((key for key in listed if isinstance(key, int)), default=0)
-        self._taken: set[Key] = set()
-        self._contents: set[bytes] = set()
-
-    def is_repeated(self, entry: AnnotationEntry) -> bool:
-        """Return whether an entry is the same as an earlier one in every field."""
-        if key_of(entry.id) not in self.shared:
-            return False
-        content = hashlib.sha256(msgspec.json.encode(entry)).digest()
-        if content in self._contents:
-            return True
-        self._contents.add(content)
-        return False
-
-    def of(self, entry: AnnotationEntry, ledger: Ledger) -> int:
-        """Return the id of an annotation: its own, or one that follows all others."""
-        key = key_of(entry.id)
-        if type(key) is int and key not in self._taken:
-            if key in self.shared:
-                self._taken.add(key)
-            ledger.converted["id"] += type(entry.id) is not int
-            return key
-        ledger.converted["id_renumbered"] += 1
-        self._following += 1
-        return self._following
+    """Return 0 or 1; `None` for what is neither. A boolean, null, a float and one of these in quotes are clear."""
+    found = _CROWD.get(value)
+    return _CROWD.get(value.strip().lower()) if found is None and isinstance(value, str) else found

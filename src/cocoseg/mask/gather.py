@@ -14,6 +14,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.mask.objects import Disagreement, Visibility
 from cocoseg.tables import InstanceRow, MaskRow, class_counts
 
+_OF_CLASSES = "annotations of the chosen classes"
 _PLACE = "data/filtered/instances.json"
 _MOST_DISAGREEING = 0.05  # of the annotations: COCO itself has 1.4 %
 _EXAMPLES = 3
@@ -99,7 +100,7 @@ def gather(
         found.dropped.update(outcome.dropped_annotations)
         found.first = outcome.first | found.first
     _refuse_normalized(found, len(category_of))
-    refuse_many_defects(found, len(category_of), max_defects, _PLACE)
+    refuse_many_defects(found, len(category_of), max_defects, _OF_CLASSES, "max_defects", _PLACE)
     rows = [row for image, outcome in painted for row in _mask_rows(image, outcome, names)]
     if not rows:
         images = Counter(outcome.dropped for outcome in outcomes if outcome.dropped is not None)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from tqdm import tqdm
 
 from cocoseg.accounts import Lost, Share
@@ -46,7 +46,7 @@ class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
     out_of_bounds: Literal["clip", "drop"]
     gallery_images: GalleryImages
     instance_masks: bool
-    max_skipped: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
+    max_skipped: Share
     on_defect: Literal["count", "fail"]
 
 
