@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Raw
 from tqdm import tqdm
 
-from cocoseg.coco.format import without_non_finite
+from cocoseg.coco.file_names import is_plain
+from cocoseg.coco.format import REGIONS_KEY, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
@@ -24,6 +25,8 @@ from cocoseg.download.sample.scenes import draw_annotations
 from cocoseg.user_cache import cache_folder
 
 _LISTS = ("images", "annotations", "categories")
+_OTHER_KEYS = {"info", "licenses", "type", REGIONS_KEY}  # "type": of COCO's first files
+_LISTED = 5  # keys, in one line
 _TEXT_CHUNK_BYTES = 16 * 2**20
 
 _WAY_OUT = (
@@ -91,6 +94,11 @@ def custom_instances(location: str) -> bytes:
     content = verify_instances(raw, location)
     if re.fullmatch(rb"\[\s*\]", content["images"]):
         raise CocosegError(f"{location}: contains no images; {_WAY_OUT}")
+    unread = [key if is_plain(key) else repr(key)[:40] for key in content if key not in {*_LISTS, *_OTHER_KEYS}]
+    if unread:
+        listed = ", ".join(unread[:_LISTED]) + (", …" if len(unread) > _LISTED else "")
+        hint = "; to ignore a region, write an annotation with iscrowd: 1" if "ignore" in listed else ""
+        tqdm.write(f"download: {without_secrets(location)}: not COCO's, and not read: {listed}{hint}", file=sys.stderr)
     return raw
 
 

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Container, Sequence
+from math import nan
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -43,6 +44,7 @@ from cocoseg.filter.ways_out import nothing_left
 from cocoseg.unit_hash import unit_hash
 
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
+_AREA: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float | str)
 _IS_CROWD = attrgetter("iscrowd")
 
 
@@ -270,17 +272,15 @@ def _choice(entry: AnnotationEntry, params: FilterParams) -> str:
     """Return the parameter's reason why an annotation of a chosen class goes; nothing if it stays."""
     if params.crowd == "drop" and tidy_crowd(entry.iscrowd) == 1:
         return "crowd"
-    if params.min_area_px is None:
-        return ""
-    area = _area(entry)
-    return "below_min_area" if area is not None and area < params.min_area_px else ""
+    return "below_min_area" if params.min_area_px is not None and 0 < _area(entry) < params.min_area_px else ""
 
 
-def _area(entry: AnnotationEntry) -> float | None:
+def _area(entry: AnnotationEntry) -> float:
+    """Return the area in pixels; NaN for none that can be read."""
     try:
-        return msgspec.json.decode(entry.area if entry.area is not UNSET else b"null", type=float)
-    except UNREADABLE:
-        return None
+        return float(_AREA.decode(entry.area)) if entry.area is not UNSET else nan
+    except (*UNREADABLE, ValueError):
+        return nan
 
 
 def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
@@ -300,7 +300,8 @@ def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | N
             return "null_segmentation", ""
         if content in (b"[]", b"[[]]", b"{}", b'""'):
             return "empty_segmentation", f"segmentation is {content.decode()}"
-    if params.min_area_px is not None and _area(entry) is None:
+    # One that is too small by choice is gone already: this one is 0 or below, which no object has, or unreadable.
+    if params.min_area_px is not None and not _area(entry) >= params.min_area_px:
         area = "missing" if entry.area is UNSET else bytes(entry.area)[:40].decode("utf-8", "replace")
         return "no_usable_area", f"area is {area}"
     return None

@@ -85,7 +85,7 @@ class FileNames:
 
     def tidy(self, name: str) -> str:
         """Return a file name relative to the image folder; one that leads elsewhere is no safe name afterwards."""
-        name = name.replace("\\", "/")
+        name = name.strip().replace("\\", "/")  # such as the end of a line
         if name.startswith("file:///"):
             name = unquote(name.removeprefix("file://"))
         rest = self._rest(name)

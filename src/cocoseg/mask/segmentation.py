@@ -3,6 +3,7 @@
 Pixels run down the columns, as in COCO's run-length encoding: pixel (row, column) is at `column * height + row`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from cocoseg.coco.format import UNREADABLE
 MOST_ABSURD_PX = 100_000.0
 LONGEST_OUTLINE_PX = 1_000_000.0
 _SMALLEST_PART = 6  # numbers: three points
+_BYTES_LITERAL = re.compile("b'[^']*'|b\"[^\"]*\"")
 
 
 class SegmentationDefect(Exception):
@@ -169,15 +171,31 @@ def _strictly_checked(
 
 
 # The reasons under which another form than COCO's is found.
-_OTHER_FORMS = ("flat_polygon", "polygon_of_non_numbers", "segmentation_of_wrong_type", "polygon_under_three_points")
+_OTHER_FORMS = (
+    "flat_polygon",
+    "polygon_of_non_numbers",
+    "segmentation_of_wrong_type",
+    "polygon_under_three_points",
+    "rle_malformed",
+    "rle_bad_counts",
+    "rle_undecodable",
+)
 
 
 def _canonical(segmentation: Raw) -> Raw | None:
-    """Return COCO's form of what is unambiguous: a flat list of numbers, points as pairs, a list of one RLE."""
+    """Return COCO's form of what is unambiguous: a flat list of numbers, points as pairs, a list of one RLE.
+
+    In an RLE, floats that are whole numbers, and what Python writes for `str(counts)` of bytes.
+    """
     try:
         content: Any = msgspec.json.decode(segmentation)
     except UNREADABLE:
         return None
+    if isinstance(content, dict) and content.keys() >= {"size", "counts"}:
+        size, counts = _whole(content.get("size")), _whole(content.get("counts"))
+        if isinstance(counts, str) and _BYTES_LITERAL.fullmatch(counts):
+            counts = counts[2:-1].replace("\\\\", "\\")  # the one character of RLE texts that Python escapes
+        return Raw(msgspec.json.encode({"size": size, "counts": counts}))
     if not isinstance(content, list) or not content:
         return None
     if all(map(_is_number, content)) and len(content) >= _SMALLEST_PART and len(content) % 2 == 0:
@@ -192,6 +210,13 @@ def _canonical(segmentation: Raw) -> Raw | None:
     else:
         return None
     return Raw(msgspec.json.encode(content))
+
+
+def _whole(value: Any) -> Any:
+    """Return a list with its whole numbers as integers; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    return [int(entry) if isinstance(entry, float) and entry.is_integer() else entry for entry in value]
 
 
 def _is_ring(value: Any) -> bool:
