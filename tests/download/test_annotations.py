@@ -224,3 +224,16 @@ def test_the_stage_refuses_an_unknown_dataset_with_the_known_ones(tmp_path: Path
     assert status == 1
     assert "params.yaml: dataset is 'coco2018'; expected one of " in lines[0]
     assert "coco2017" in lines[0]
+
+
+def test_keys_that_are_not_cocos_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "a.json"
+    place.write_text(json.dumps(instances(1) | {"type": "instances", "licenses": []}))
+    custom_instances(str(place))
+    assert capsys.readouterr().err == ""
+    place.write_text(json.dumps(instances(1) | {"ignored_regions": [], "two\nlines": 3}))
+    assert custom_instances(str(place)) == place.read_bytes()
+    assert capsys.readouterr().err == (
+        f"download: {place}: not COCO's, and not read: ignored_regions, 'two\\nlines'; to ignore a region, write an "
+        "annotation with iscrowd: 1\n"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cocoseg.accounts import closing_line
 from cocoseg.coco.format import Instances
 from cocoseg.core.errors import CocosegError
 from cocoseg.filter.choose import FilterParams, filter_instances
@@ -356,6 +357,61 @@ def test_what_is_no_object_at_all_counts_against_max_defects() -> None:
     with pytest.raises(CocosegError, match="1 of 2 annotations .* 1 not_an_object, first: annotation at position 1"):
         run([image(1)], [annotation(1, 1), 7], max_defects=0.4)
     assert dropped([image(1)], [annotation(1, 1), 7], max_defects=0.5)[1] == {"not_an_object": 1}
+
+
+def test_too_large_a_share_of_broken_images_stops() -> None:
+    images = [image(n) for n in range(1, 20)]
+    entries = [annotation(n, n) for n in range(1, 20)]
+    broken = [image(20, width="x"), image(21, file_name="../a.jpg")]
+    assert dropped([*images, broken[0]], entries, max_skipped=0.05)[0] == {"bad_size": 1}
+    message = (
+        "^data/raw/instances.json: 2 of 21 images are broken: 1 bad_size, first: image 20.jpg, width is 'x', height is "
+        "6; max_skipped allows 0.05; fix them, or raise it in params.yaml$"
+    )
+    with pytest.raises(CocosegError, match=message):
+        run([*images, *broken], entries, max_skipped=0.05)
+    with pytest.raises(CocosegError, match="1 of 2 images are broken: 1 not_an_object, first: image at position 1"):
+        run([image(1), 7], [annotation(1, 1)], max_skipped=0.0)
+
+
+def test_an_image_that_goes_by_choice_or_is_listed_twice_does_not_count_against_max_skipped() -> None:
+    images = [image(1), image(2, license=1), image(3, file_name="1.jpg"), image(4)]
+    assert dropped(images, [annotation(1, 1), annotation(2, 2)], licenses=(4,), max_skipped=0.0)[0] == {
+        "license": 1,
+        "listed_twice": 1,
+        "no_annotation": 1,
+    }
+
+
+def test_the_closing_line_has_the_first_broken_image() -> None:
+    _, metrics = run([image(1), image(2, height=-6)], [annotation(1, 1)])
+    line = closing_line(metrics)
+    assert "1 image dropped as bad_size, first: image 2.jpg, width is 8, height is -6" in line
+
+
+@pytest.mark.parametrize(("crowd", "instances"), [("ignore", 1), ("drop", 1), ("keep", 2)])
+def test_a_crowd_is_an_instance_only_where_it_is_painted_as_one(crowd: str, instances: int) -> None:
+    _, metrics = run([image(1), image(2)], [annotation(1, 1), annotation(2, 1, iscrowd=1)], crowd=crowd)
+    assert metrics["classes"] == {"cat": {"images": 1, "instances": instances}, "dog": {"images": 0, "instances": 0}}
+
+
+@pytest.mark.parametrize("area", [0, -1, "none", None, float("nan")])
+def test_an_area_that_no_object_has_is_a_defect_and_no_choice(area: Any) -> None:
+    entry = annotation(2, 1, area=area, bbox=[1, 2, 3, 4])
+    assert lost_boxes([entry], min_area_px=2.0) == [[1, 2, 3, 4]]
+    assert lost_boxes([entry], min_area_px=None) == []
+
+
+def test_an_area_in_quotes_is_its_number() -> None:
+    entries = [annotation(1, 1, area="4.0"), annotation(2, 1, area="1.5")]
+    assert dropped([image(1)], entries, min_area_px=2.0)[1] == {"below_min_area": 1}
+
+
+def test_a_users_own_ignored_regions_are_neither_read_nor_an_error() -> None:
+    file = {"images": [image(1)], "annotations": [annotation(1, 1)], "categories": CATEGORIES}
+    for theirs in ([{"image_id": 1, "segmentation": {"size": [6, 8], "counts": [0, 48]}}], {"1": [[0, 0, 2, 2]]}, 7):
+        raw = json.dumps(file | {"ignored_regions": theirs}).encode()
+        assert filter_instances(raw, PARAMS, PLACE)[0].ignored_regions == []
 
 
 def test_under_negatives_keep_images_without_a_kept_annotation_stay() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from cocoseg.accounts import closing_line
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Annotation, Category, Image, Instances
 from cocoseg.core.errors import CocosegError
@@ -160,6 +161,8 @@ def test_missing_and_broken_images_go_by_name_up_to_the_share_that_is_allowed(tm
     status = {2: "missing", 3: "truncated"}
     masks = write(tmp_path, annotations, images=4, status=status)
     assert masks.metrics["images"]["dropped"] == {"missing": 1, "truncated": 1}
+    assert masks.metrics["images"]["first"] == {"missing": "image sub/2.jpg", "truncated": "image sub/3.jpg"}
+    assert "1 image dropped as truncated, first: image sub/3.jpg; " in closing_line(masks.metrics) + "; "
     assert masks.metrics["annotations"]["dropped"] == {"image_missing": 1, "image_truncated": 1}
     with pytest.raises(CocosegError, match=r"2 of 4 images are missing or broken, first sub/2.jpg \(missing\)"):
         write(tmp_path, annotations, images=4, status=status, max_skipped=0.4)

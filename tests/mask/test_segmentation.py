@@ -170,12 +170,27 @@ SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]
         [[1, 1], [3, 1], [3, 3], [1, 3]],
         [[[1, 1], [3, 1], [3, 3], [1, 3]]],
         [{"size": [4, 4], "counts": [5, 2, 2, 2, 5]}],
+        {"size": [4.0, 4.0], "counts": [5, 2, 2, 2, 5]},
+        {"size": [4, 4], "counts": [5.0, 2.0, 2.0, 2.0, 5.0]},
+        {"size": [4, 4], "counts": "b'52203'"},
     ],
 )
 def test_a_form_that_means_one_thing_only_is_converted(segmentation: Any) -> None:
     painted = shape(segmentation, height=4, width=4)
     assert painted.converted
     np.testing.assert_array_equal(pixels(painted, 4, 4), ann_to_mask([SQUARE], 4, 4))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(20, 200), st.integers(20, 200))
+@settings(max_examples=100, deadline=None)
+def test_the_text_that_python_writes_of_counts_in_bytes_is_read(seed: int, height: int, width: int) -> None:
+    runs = np.random.default_rng(seed).integers(1, 60, height * width)
+    bits = np.repeat(np.arange(len(runs)) % 2, runs)[: height * width].astype(np.uint8)
+    mask = np.asfortranarray(bits.reshape(width, height).T)
+    counts = str(coco_mask.encode(mask)["counts"])  # a backslash, which many have, is written twice
+    painted = shape({"size": [height, width], "counts": counts}, height, width)
+    assert painted.converted
+    np.testing.assert_array_equal(pixels(painted, height, width), mask)
 
 
 def test_coco_s_own_form_is_not_counted_as_converted() -> None:

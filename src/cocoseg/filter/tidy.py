@@ -192,17 +192,18 @@ def _named(entry: ImageEntry, position: int) -> str:
 
 def _shown(entry: ImageEntry, reason: str) -> str:
     """Return the first offending value of an image, in words."""
-    name = repr(entry.file_name)
-    name = without_secrets(name) if "://" in name else name
+    name = entry.file_name
+    if isinstance(name, str) and "://" in name:
+        name = without_secrets(name)
     match reason:
         case "bad_id":
             return f"id is {entry.id!r}"
         case "bad_size":
             return f"width is {entry.width!r}, height is {entry.height!r}"
         case "unsafe_file_name":
-            return f"file_name {name} leaves the folder images or is not a valid name"
+            return f"file_name {name!r} leaves the folder images or is not a valid name"
         case _:
-            return f"file_name is {name}"
+            return f"file_name is {name!r}"
 
 
 def tidy_crowd(value: Scalar) -> int | None:

@@ -29,6 +29,7 @@ from cocoseg.tables import ImageRow
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
+_LONGEST_EXAMPLE = 200  # letters
 _SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
 
@@ -108,7 +109,15 @@ def write_masks(
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
     converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
     gathered.metrics["images"]["converted"] = dict(sorted(converted.items()))
+    gathered.metrics["images"]["first"] = _first_of_status(instances.images, status)
     return gathered
+
+
+def _first_of_status(images: Sequence[Image], status: dict[int, str]) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for image in images:
+        first.setdefault(status.get(image.id, "missing"), f"image {image.file_name}"[:_LONGEST_EXAMPLE])
+    return {reason: example for reason, example in sorted(first.items()) if reason != "ok"}
 
 
 class _OfImage(Protocol):

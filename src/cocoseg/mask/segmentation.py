@@ -19,7 +19,7 @@ from cocoseg.coco.format import UNREADABLE
 MOST_ABSURD_PX = 100_000.0
 LONGEST_OUTLINE_PX = 1_000_000.0
 _SMALLEST_PART = 6  # numbers: three points
-_BYTES_LITERAL = re.compile("b'[^']*'|b\"[^\"]*\"")
+_BYTES_LITERAL = re.compile("b'[^']*'")
 
 
 class SegmentationDefect(Exception):
