@@ -51,14 +51,21 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
 
     def defects(self) -> dict[str, int]:
         """Return what was wrong with its annotations, by reason."""
-        noted = {"clipped": self.clipped, "ignored_parts": self.ignored_parts, "lost": self.lost}
-        return {**self.dropped_annotations, **{reason: count for reason, count in noted.items() if count}}
+        noted = {
+            "clipped": self.clipped,
+            "ignored_parts": self.ignored_parts,
+            "lost": self.lost,
+            "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
+            "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
+        }
+        return {**self.dropped_annotations, **_named(noted)}
 
 
 class Masks(msgspec.Struct, frozen=True, kw_only=True):
     """The tables and metrics of all images whose masks were written.
 
-    `defects`: of each image that has any, how many by reason: annotations dropped or clipped, parts ignored.
+    `defects`: of each image that has any, how many by reason: annotations dropped, clipped, mostly hidden or painting
+    another box than they say, and parts ignored.
     """
 
     rows: list[MaskRow]
