@@ -30,7 +30,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
 
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
-    `lost`: objects whose annotation is broken, here or in `filter`; of them `lost_without_box` have no usable box.
+    `lost`: objects whose annotation is broken, here or in `filter`; the boxes of `lost_ignored` became 255, and
+    `lost_without_box` have no usable box.
     """
 
     dropped: str | None
@@ -47,6 +48,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visibility = Visibility()
     disagreements: list[Disagreement] = []
     lost: int = 0
+    lost_ignored: int = 0
     lost_without_box: int = 0
 
     def defects(self) -> dict[str, int]:
@@ -185,6 +187,7 @@ def _metrics(
             "area_disagrees": sum(one.kind == "area" for one in disagreeing),
         },
         "lost_objects": sum(outcome.lost for outcome in outcomes),
+        "lost_ignored": sum(outcome.lost_ignored for outcome in outcomes),
         "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
         "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
         "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),
