@@ -32,7 +32,8 @@ def main(params: EvaluateParams) -> dict[str, object]:
     cost = model_cost(model, info.preprocessing.image_size_px)
     write_json(paths.EVALUATE_METRICS, scored.metrics)
     write_table(paths.PER_IMAGE, scored.evaluation.per_image, ClassPixels)
-    write_card(paths.MODEL_CARD, info, cost, scored.metrics, sides, paths.SPLIT_METRICS, paths.FILTERED)
+    stages = {"filter": paths.FILTER_METRICS, "mask": paths.MASK_METRICS, "split": paths.SPLIT_METRICS}
+    write_card(paths.MODEL_CARD, info, cost, scored.metrics, sides, stages, paths.FILTERED)
     write_plots(paths.EVALUATE_PLOTS, scored, paths.PREDICTIONS, params.gallery_images)
     return {"images_per_second": round(len(scored.side.pairs) / scored.evaluation.seconds, 1), **cost}
 

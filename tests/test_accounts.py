@@ -50,7 +50,7 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
     assert closing_line(metrics) == (
         "5 of 5 annotations kept; 2 of 2 images kept; "
         "2 objects lost with their annotations, 1 of them without a usable bbox; "
-        "3 objects hidden by others, 4 keep under a tenth of their pixels (see overlap)"
+        "4 objects mostly hidden by others, 3 of them wholly (overlap says who owns a pixel that several claim)"
     )
 
 

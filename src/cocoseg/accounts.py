@@ -85,4 +85,7 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
     if hidden or mostly:
-        yield f"{hidden:,} objects hidden by others, {mostly:,} keep under a tenth of their pixels (see overlap)"
+        yield (
+            f"{mostly:,} objects mostly hidden by others, {hidden:,} of them wholly "
+            "(overlap says who owns a pixel that several claim)"
+        )

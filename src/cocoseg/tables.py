@@ -34,6 +34,21 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether `converted` has this word."""
         return word in (self.converted or "").split()
 
+    def example(self) -> str:
+        """Return the image in words, as an example of its status."""
+        return (
+            f"{self.file_name}, of {self.width}×{self.height} pixels" if self.status == "wrong_size" else self.file_name
+        )
+
+
+def first_of_status(rows: Iterable[ImageRow]) -> dict[str, str]:
+    """Return the first image of each status but "ok", in words, with the statuses sorted."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.status != "ok":
+            first.setdefault(row.status, row.example())
+    return dict(sorted(first.items()))
+
 
 def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
     """Return the file names of images whose EXIF orientation is followed."""

@@ -18,7 +18,7 @@ from stage_runs import run_stage, start_stage
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
-from cocoseg.download.images import DownloadImagesParams, download_images
+from cocoseg.download.images import DownloadImagesParams, download_images, remarks
 from cocoseg.download.remote.cache import image_path
 from cocoseg.images.decode import ExifName
 from cocoseg.tables import ImageRow
@@ -152,6 +152,13 @@ def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) ->
     ]
     assert [(row.width, row.bytes) for row in rows[4:6]] == [(WIDTH + 1, len(png)), (None, None)]
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["good.jpg"]
+    assert remarks(rows) == [
+        "1 of 7 images empty, first: empty.jpg",
+        "2 of 7 images missing, first: gone.jpg",
+        "1 of 7 images not_an_image, first: text.jpg",
+        "1 of 7 images truncated, first: cut.jpg",
+        "1 of 7 images wrong_size, first: wide.jpg, of 25×16 pixels",
+    ]
 
 
 def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:

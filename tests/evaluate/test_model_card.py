@@ -27,8 +27,34 @@ def side(images: int, persons: int) -> dict[str, Any]:
     return {"images": images, "classes": {"person": {"images": persons}}}
 
 
+FILTERED: dict[str, Any] = {
+    "images": {"input": 1_032, "dropped": {"license": 5}, "converted": {"file_name": 4}, "first": {}},
+    "annotations": {
+        "input": 2_114,
+        "dropped": {"class_not_chosen": 9, "null_segmentation": 7, "bad_iscrowd": 2},
+        "converted": {},
+        "first": {"bad_iscrowd": "annotation 1 of a", "null_segmentation": "annotation 2 of b"},
+    },
+    "classes": {"person": {"images": 3, "instances": 4}},
+}
+MASKS: dict[str, Any] = {
+    "images": {
+        "dropped": {"damaged": 3, "no_painted_class": 1}, "converted": {"gray": 2}, "first": {"damaged": "c"}
+    },
+    "annotations": {
+        "dropped": {"odd_polygon": 5, "zero_area": 3, "out_of_bounds": 6, "image_damaged": 8},
+        "first": {"odd_polygon": "annotation 3 of d", "zero_area": "annotation 4 of d"},
+        "converted": {"segmentation": 1},
+        "box_disagrees": 70,
+    },
+    "lost_ignored": 16,
+    "hidden": {"person": 1},
+    "mostly_hidden": {"person": 1, "car": 2},
+}  # fmt: skip
 RESULTS = Results(
     metrics=METRICS,
+    filtered=FILTERED,
+    masks=MASKS,
     split={
         "sides": {"train": side(20, 11), "val": side(3, 2), "test": side(7, 5)},
         "near_duplicates": {"across_sides": 0},
@@ -65,6 +91,25 @@ def test_images_are_counted_by_side_and_class_and_the_licenses_are_of_what_was_l
     assert ["Attribution, http://example.org/by", "2"] in found
     assert ["not stated", "1"] in found
     assert ["id 9", "1"] not in found
+
+
+def test_the_defects_of_the_data_are_counted_over_both_stages_and_chosen_drops_are_none() -> None:
+    assert (
+        "Dropped as broken: 17 of 2,114 annotations (7 null_segmentation, 5 odd_polygon, 3 zero_area, 2 others) and 3 "
+        "of 1,032 images (3 damaged). Converted: 4 file_name, 2 gray, 1 segmentation. The boxes of 16 objects with "
+        "broken annotations are ignored. 70 annotations paint another box than their `bbox` says (`box_disagrees`). "
+        "3 objects are mostly hidden by others, 1 of them wholly.\n"
+    ) in model_card(INFO, COST, RESULTS)
+
+
+def test_sound_data_has_one_short_sentence() -> None:
+    sound: dict[str, Any] = {
+        noun: {"input": 9, "dropped": {"crowd": 1}, "first": {}} for noun in ("images", "annotations")
+    }
+    masks = sound | {"annotations": sound["annotations"] | {"box_disagrees": 0}, "lost_ignored": 0}
+    masks |= {"hidden": {}, "mostly_hidden": {}}
+    results = msgspec.structs.replace(RESULTS, filtered=sound, masks=masks)
+    assert "\n\nDropped as broken: 0 of 9 annotations and 0 of 9 images.\n\n" in model_card(INFO, COST, results)
 
 
 def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> None:

@@ -23,3 +23,16 @@ def test_each_bar_takes_its_share_from_what_was_left() -> None:
 def test_a_reason_too_rare_for_a_pixel_still_shows() -> None:
     picture = funnel("images", [("filter", {"input": 100_000, "dropped": {"license": 1}})])
     assert (picture == (213, 94, 0)).all(axis=2).any()
+
+
+def test_hidden_objects_go_on_down_from_the_kept_and_rare_classes_share_a_bar() -> None:
+    account = ("mask", {"input": 16, "dropped": {}})
+    hidden = {"hidden": {"pizza": 4}, "mostly": dict.fromkeys("abcdef", 1) | {"g": 2}}
+    picture = funnel("annotations", [account], hidden)
+    bars = (picture == (230, 159, 0)).all(axis=2)
+    widths = [int(width) for width in bars.sum(axis=1) if width]
+    # of 320 pixels for 16: 4 pizzas, 2 of g, four classes with 1 each, and the two others together; each bar 16 rows
+    assert widths == [*[80] * 16, *[40] * 16, *[20] * 64, *[40] * 16]
+    columns = np.flatnonzero(bars.any(axis=0))
+    assert columns[-1] - columns[0] + 1 == 240  # 4 + 8 of 16 follow each other
+    assert (funnel("annotations", [account], {"hidden": {}}) == funnel("annotations", [account])).all()

@@ -48,6 +48,16 @@ def test_the_images_with_most_defects_come_first_and_say_which() -> None:
     assert most_defective(defects, 1) == {"b.png": "b.png: 1 clipped, 2 odd_polygon"}
 
 
+def test_what_disagrees_or_is_hidden_comes_after_what_was_lost_and_before_what_was_clipped() -> None:
+    defects = {
+        "a.png": {"clipped": 9},
+        "b.png": {"mostly_hidden": 3},
+        "c.png": {"box_disagrees": 1, "clipped": 1},
+        "d.png": {"lost": 1},
+    }
+    assert list(most_defective(defects, 4)) == ["d.png", "c.png", "b.png", "a.png"]
+
+
 def test_a_preview_of_nothing_says_so(tmp_path: Path) -> None:
     picture = preview({}, {}, tmp_path, tmp_path, ("background", "cat"), "the images with most defects")
     assert picture.min() < 100  # there is text

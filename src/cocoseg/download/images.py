@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from functools import partial
@@ -26,7 +27,7 @@ from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, T
 from cocoseg.download.sample.scenes import draw_image
 from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
-from cocoseg.tables import ImageRow
+from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, process_pool, worker_count
 
@@ -109,7 +110,7 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
 
 
 def remarks(rows: Sequence[ImageRow]) -> list[str]:
-    """Return what there is to say of the images that are there."""
+    """Return what there is to say of the images: how many cannot be used, and what was done to those that can."""
     lines = {
         "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
         "takes them; turn them with: dvc exp run -S exif=follow; or keep them so without this line: exif=ignore",
@@ -117,7 +118,14 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
         "black; multiply their values, by 16 if the camera has 12 bits",
     }
     found = {word: [row.file_name for row in rows if row.is_converted(word)] for word in lines}
-    return [f"{len(names):,} images, first {names[0]}, {lines[word]}" for word, names in found.items() if names]
+    statuses = Counter(row.status for row in rows)
+    return [
+        *(
+            f"{statuses[status]:,} of {len(rows):,} images {status}, first: {example}"
+            for status, example in first_of_status(rows).items()
+        ),
+        *(f"{len(names):,} images, first {names[0]}, {lines[word]}" for word, names in found.items() if names),
+    ]
 
 
 def draw_images(images: Sequence[Image], destination: Destination) -> list[ImageRow]:

@@ -4,7 +4,7 @@ Every number comes from the file that holds its measurement.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cocoseg.model.weights import ModelInfo
 from cocoseg.scores.formats import UNKNOWN, interval, number
 
 _FORM = ".3f"
+_LEADING = 3  # reasons that are named
 _NAMES = {
     "miou": "mIoU",
     "mean_dice": "mean Dice",
@@ -77,6 +78,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     metrics: Mapping[str, Any]
     """`metrics/evaluate.json`"""
+    filtered: Mapping[str, Any]
+    """`metrics/filter.json`"""
+    masks: Mapping[str, Any]
+    """`metrics/mask.json`"""
     split: Mapping[str, Any]
     """`metrics/split.json`"""
     source: DatasetNotes
@@ -98,13 +103,19 @@ def write_card(
     cost: Mapping[str, Any],
     metrics: Mapping[str, Any],
     sides: SplitFiles,
-    split_metrics: Path,
+    stages: Mapping[str, Path],
     filtered: Path,
 ) -> None:
-    """Write the card of a scored model. `cost` is the result of `model_cost`, `metrics` the scores of the side."""
+    """Write the card of a scored model.
+
+    `cost` is the result of `model_cost`, `metrics` the scores of the side; `stages`: the metrics files of `filter`,
+    `mask` and `split`.
+    """
     results = Results(
         metrics=metrics,
-        split=read_json(split_metrics, dict[str, Any]),
+        filtered=read_json(stages["filter"], dict[str, Any]),
+        masks=read_json(stages["mask"], dict[str, Any]),
+        split=read_json(stages["split"], dict[str, Any]),
         source=read_json(filtered, DatasetNotes),
         learned_from=frozenset(pair.file_name for side in ("train", "val") for pair in sides.pairs(side)),
     )
@@ -173,9 +184,53 @@ def _data(info: ModelInfo, results: Results | None) -> list[str]:
         f"Source: {_source(results.source.info)}. Fingerprint `{info.data.fingerprint[:12]}`.",
         classes,
         _table(["images that show", *sides], rows),
+        " ".join(_defects(results)),
         "Licenses of the training and validation images:",
         _table(["license", "images"], _licenses(results)),
     ]
+
+
+def _defects(results: Results) -> Iterator[str]:
+    """Yield what was wrong with the data and what became of it. A defect is a reason that has a first example."""
+    accounts, masks = (results.filtered, results.masks), results.masks
+    broken = {noun: _total(_broken(own[noun]) for own in accounts) for noun in ("annotations", "images")}
+    said = " and ".join(
+        f"{counts.total():,} of {results.filtered[noun]['input']:,} {noun}"
+        + (f" ({_leading(counts)})" if counts else "")
+        for noun, counts in broken.items()
+    )
+    yield f"Dropped as broken: {said}."
+    converted = _total(
+        entries.get("converted", {}) for own in accounts for entries in own.values() if isinstance(entries, Mapping)
+    )
+    if converted:
+        yield f"Converted: {_leading(converted)}."
+    if boxes := masks["lost_ignored"]:
+        yield f"The boxes of {boxes:,} objects with broken annotations are ignored."
+    if disagreeing := masks["annotations"]["box_disagrees"]:
+        yield f"{disagreeing:,} annotations paint another box than their `bbox` says (`box_disagrees`)."
+    if hidden := sum(masks["mostly_hidden"].values()):
+        yield f"{hidden:,} objects are mostly hidden by others, {sum(masks['hidden'].values()):,} of them wholly."
+
+
+def _broken(account: Mapping[str, Any]) -> dict[str, int]:
+    return {reason: account["dropped"][reason] for reason in account.get("first", {})}
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for own in counts:
+        total.update(own)
+    return total
+
+
+def _leading(counts: Counter[str]) -> str:
+    """Return the commonest of what was counted, and how many all others are."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    said = [f"{count:,} {_plain(name)}" for name, count in ordered[:_LEADING]]
+    if others := sum(count for _, count in ordered[_LEADING:]):
+        said.append(f"{others:,} others")
+    return ", ".join(said)
 
 
 def _source(info: Any) -> str:

@@ -1,6 +1,6 @@
-"""Draw what became of every entry of an annotations file: dropped, by reason, or painted."""
+"""Draw what became of every entry of an annotations file: dropped, by reason, or painted, and of these the hidden."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,18 @@ _BAR_PX = 320
 _BAR_HEIGHT_PX = 16
 _KEPT = (0, 114, 178)
 _DROPPED = (213, 94, 0)
+_HIDDEN = (230, 159, 0)
 _GONE = (226, 228, 232)
+_MOST_CLASSES = 5  # with a bar of their own
 
 
-def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixels:
+def funnel(
+    noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]], hidden: Mapping[str, Mapping[str, int]] | None = None
+) -> Pixels:
     """Draw bars from the input of the first account to what the last one kept; `accounts`: of each stage in turn.
 
     A dropped bar spans what its reason took away of what was left: the bars make a staircase down to the kept.
+    `hidden`: of the kept, those of each class that others hide, under the words for how far; their bars go on down.
     """
     total = accounts[0][1]["input"]
     left = total
@@ -27,6 +32,9 @@ def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixe
             bars.append((f"{stage}: {reason}", f"-{count:,}", left - count, left, _DROPPED))
             left -= count
     bars.append((f"{noun} kept", f"{left:,}", 0, left, _KEPT))
+    for words, count in _hidden_rows(hidden or {}):
+        bars.append((words, f"{count:,}", left - count, left, _HIDDEN))
+        left -= count
     names = max(text_width(name) for name, *_ in bars) + 6
     numbers = max(text_width(number) for _, number, *_ in bars) + 6
     return framed(
@@ -37,6 +45,15 @@ def funnel(noun: str, accounts: Sequence[tuple[str, Mapping[str, Any]]]) -> Pixe
             ]
         )
     )
+
+
+def _hidden_rows(hidden: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, int]]:
+    """Yield the classes that lose most, and what all others lose together."""
+    for words, by_class in hidden.items():
+        ordered = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
+        yield from ((f"{words}: {name}", count) for name, count in ordered[:_MOST_CLASSES])
+        if others := ordered[_MOST_CLASSES:]:
+            yield f"{words}: {len(others)} other classes", sum(count for _, count in others)
 
 
 def _bar(start: int, stop: int, total: int, color: tuple[int, int, int]) -> Pixels:

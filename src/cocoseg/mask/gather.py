@@ -31,7 +31,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
 
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
-    `lost`: objects whose annotation is broken, here or in `filter`; of them `lost_without_box` have no usable box.
+    `lost`: objects whose annotation is broken, here or in `filter`; the boxes of `lost_ignored` became 255, and
+    `lost_without_box` have no usable box.
     """
 
     dropped: str | None
@@ -48,18 +49,26 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     visibility: Visibility = Visibility()
     disagreements: list[Disagreement] = []
     lost: int = 0
+    lost_ignored: int = 0
     lost_without_box: int = 0
 
     def defects(self) -> dict[str, int]:
         """Return what was wrong with its annotations, by reason."""
-        noted = {"clipped": self.clipped, "ignored_parts": self.ignored_parts, "lost": self.lost}
-        return {**self.dropped_annotations, **{reason: count for reason, count in noted.items() if count}}
+        noted = {
+            "clipped": self.clipped,
+            "ignored_parts": self.ignored_parts,
+            "lost": self.lost,
+            "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
+            "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
+        }
+        return {**self.dropped_annotations, **_named(noted)}
 
 
 class Masks(msgspec.Struct, frozen=True, kw_only=True):
     """The tables and metrics of all images whose masks were written.
 
-    `defects`: of each image that has any, how many by reason: annotations dropped or clipped, parts ignored.
+    `defects`: of each image that has any, how many by reason: annotations dropped, clipped, mostly hidden or painting
+    another box than they say, and parts ignored.
     """
 
     rows: list[MaskRow]
@@ -179,6 +188,7 @@ def _metrics(
             "area_disagrees": sum(one.kind == "area" for one in disagreeing),
         },
         "lost_objects": sum(outcome.lost for outcome in outcomes),
+        "lost_ignored": sum(outcome.lost_ignored for outcome in outcomes),
         "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
         "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
         "contested_share": round(sum(outcome.contested for outcome in outcomes) / total, 6),

@@ -25,7 +25,7 @@ from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels
 from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
-from cocoseg.tables import ImageRow
+from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
@@ -93,31 +93,22 @@ def write_masks(
         masks=masks,
         instance_masks=instance_masks,
     )
-    rows = {row.image_id: row for row in images}
-    status = {image_id: row.status for image_id, row in rows.items()}
-    _refuse_many_skipped(instances.images, status, params.max_skipped)
-    sized = [_sized(image, rows.get(image.id)) for image in instances.images]
+    known = {row.image_id: row for row in images}
+    rows = [known.get(image.id) or _missing(image) for image in instances.images]
+    _refuse_many_skipped(rows, params.max_skipped)
     annotations = _by_image(instances.images, instances.annotations)
     lost = _by_image(instances.images, instances.lost)
     regions = _by_image(instances.images, instances.ignored_regions)
     work = [
-        (image, annotations[image.id], lost[image.id], regions[image.id], status.get(image.id, "missing"))
-        for image in sized
+        (_sized(image, row), annotations[image.id], lost[image.id], regions[image.id], row.status)
+        for image, row in zip(instances.images, rows, strict=True)
     ]
     masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
-    converted = Counter(word for row in images if row.status == "ok" for word in (row.converted or "").split())
-    gathered.metrics["images"]["converted"] = dict(sorted(converted.items()))
-    gathered.metrics["images"]["first"] = _first_of_status(instances.images, status)
+    converted = Counter(word for row in rows if row.status == "ok" for word in (row.converted or "").split())
+    gathered.metrics["images"] |= {"converted": dict(sorted(converted.items())), "first": first_of_status(rows)}
     return gathered
-
-
-def _first_of_status(images: Sequence[Image], status: dict[int, str]) -> dict[str, str]:
-    first: dict[str, str] = {}
-    for image in images:
-        first.setdefault(status.get(image.id, "missing"), f"image {image.file_name}"[:_LONGEST_EXAMPLE])
-    return {reason: example for reason, example in sorted(first.items()) if reason != "ok"}
 
 
 class _OfImage(Protocol):
@@ -135,9 +126,13 @@ def _by_image(images: Sequence[Image], entries: Iterable[_Entry]) -> dict[int, l
     return found
 
 
-def _sized(image: Image, row: ImageRow | None) -> Image:
+def _missing(image: Image) -> ImageRow:
+    return ImageRow(image_id=image.id, file_name=image.file_name, status="missing")
+
+
+def _sized(image: Image, row: ImageRow) -> Image:
     """Return an image of a known size: where the annotations say none, that of the file."""
-    if image.width is not None or row is None:
+    if image.width is not None:
         return image
     return msgspec.structs.replace(image, width=row.width, height=row.height)
 
@@ -165,7 +160,8 @@ def paint_image(
     height, width = image.sides()
     paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
     maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
-    without_box = ignore_boxes(maps.labels, checked.lost) if params.lost == "ignore" else 0
+    ignored = checked.lost if params.lost == "ignore" else []
+    without_box = ignore_boxes(maps.labels, ignored)
     pixels = label_pixels(maps.labels, {BACKGROUND, IGNORE, *(entry.class_index for entry in checked.paints)})
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
@@ -184,6 +180,7 @@ def paint_image(
         visibility=visibility(checked.paints, boxes, maps.labels) if maps.contested else Visibility(),
         disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
         lost=len(checked.lost),
+        lost_ignored=len(ignored) - without_box,
         lost_without_box=without_box,
         **checked.notes(),
     )
@@ -320,11 +317,11 @@ def _largest(packed: tuple[bytes, int]) -> int:
     return packed[1]
 
 
-def _refuse_many_skipped(images: Sequence[Image], status: dict[int, str], max_skipped: float) -> None:
-    skipped = [image for image in images if status.get(image.id, "missing") != "ok"]
-    if len(skipped) > max_skipped * len(images):
-        first = ", ".join(f"{image.file_name} ({status.get(image.id, 'missing')})" for image in skipped[:3])
+def _refuse_many_skipped(rows: Sequence[ImageRow], max_skipped: float) -> None:
+    skipped = [row for row in rows if row.status != "ok"]
+    if len(skipped) > max_skipped * len(rows):
+        first = ", ".join(f"{row.file_name} ({row.status})" for row in skipped[:3])
         raise CocosegError(
-            f"data/images.csv: {len(skipped)} of {len(images)} images are missing or broken, first {first}; "
+            f"data/images.csv: {len(skipped)} of {len(rows)} images are missing or broken, first {first}; "
             f"max_skipped allows {max_skipped:g}; fix them and run dvc repro -f download_images, or raise max_skipped"
         )

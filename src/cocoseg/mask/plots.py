@@ -17,9 +17,16 @@ def write_plots(plots: Path, result: Masks, filter_metrics: Mapping[str, Any]) -
     """Write the share of each class and what became of every entry of the annotations file."""
     write_table(plots / "classes.csv", class_shares(result.rows), ClassShare)
     whole_way = [("filter", filter_metrics), ("mask", result.metrics)]
-    for noun in ("annotations", "images"):
-        staircase = funnel(noun, [(stage, metrics[noun]) for stage, metrics in whole_way])
+    for noun, hidden in (("annotations", _hidden(result.metrics)), ("images", None)):
+        staircase = funnel(noun, [(stage, metrics[noun]) for stage, metrics in whole_way], hidden)
         write_bytes(plots / f"funnel_{noun}.png", encode_png(staircase))
+
+
+def _hidden(metrics: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return the objects of each class that others hide, each counted once: wholly hidden, or more than nine tenths."""
+    wholly, mostly = metrics["hidden"], metrics["mostly_hidden"]
+    partly = {name: count - wholly.get(name, 0) for name, count in mostly.items() if count > wholly.get(name, 0)}
+    return {"kept, but hidden": wholly, "kept, but mostly hidden": partly}
 
 
 def write_previews(

@@ -39,13 +39,18 @@ def preview(
     return gallery(shown, class_names, title=title)
 
 
+# What is noted of annotations that stay, the gravest first.
+_NOTED = ("box_disagrees", "mostly_hidden", "clipped")
+
+
 def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict[str, str]:
-    """Return captions of the `count` images with the most defects; what is only clipped comes after what was lost."""
+    """Return captions of the `count` images with the most defects; what is only noted comes after what was lost."""
 
-    def lost(name: str) -> int:
-        return sum(count for reason, count in defects[name].items() if reason != "clipped")
+    def gravity(name: str) -> list[int]:
+        lost = sum(count for reason, count in defects[name].items() if reason not in _NOTED)
+        return [-lost, *(-defects[name].get(reason, 0) for reason in _NOTED)]
 
-    ordered = sorted(defects, key=lambda name: (-lost(name), -defects[name].get("clipped", 0), name))
+    ordered = sorted(defects, key=lambda name: (gravity(name), name))
     return {
         name: f"{name}: " + ", ".join(f"{number} {reason}" for reason, number in sorted(defects[name].items()))
         for name in ordered[:count]
