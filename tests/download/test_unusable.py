@@ -24,6 +24,7 @@ def why(folder: Path | None, file_name: str, status: str) -> str:
         ("a.jpg", "a.JPG", "file_names must be those of the files, letter by letter"),
         ("x/a.jpg", "a.jpg", "file_names must be those of the files, letter by letter"),
         ("caf\u00e9.jpg", "cafe\u0301.jpg", "run: convmv -f utf8 -t utf8 --nfc"),  # packed on macOS
+        ("a%20b%C3%A9.jpg", "a b\u00e9.jpg", "file_names must be those of the files, letter by letter"),
     ],
 )
 def test_of_a_missing_file_that_lies_elsewhere_the_place_and_the_way_out_are_said(

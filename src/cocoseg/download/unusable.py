@@ -4,6 +4,7 @@ import os
 import unicodedata
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from cocoseg.coco.file_names import same_name
 from cocoseg.coco.format import Image
@@ -38,11 +39,12 @@ def why_unusable(row: ImageRow, image: Image, folder: Path | None) -> str:
 
 def _elsewhere(folder: Path, file_name: str) -> str | None:
     """Return the first file below `folder` that has the last part of `file_name`, case and code points aside."""
-    wanted = same_name(PurePosixPath(file_name).name)
+    name = PurePosixPath(file_name).name
+    wanted = {same_name(name), same_name(unquote(name))}  # Label Studio writes é as %C3%A9
     for place, folders, files in islice(os.walk(folder), _MOST_FOLDERS):
         folders.sort()
         for file in sorted(files):
-            if same_name(file) == wanted:
+            if same_name(file) in wanted:
                 return (Path(place) / file).relative_to(folder).as_posix()
     return None
 
