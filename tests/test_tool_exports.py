@@ -1,12 +1,14 @@
-"""What CVAT and Label Studio export as COCO, in `tests/exports/` as they write it, through the stages."""
+"""What CVAT, Label Studio and Roboflow export as COCO, as they write it, through the stages."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from stage_runs import run_stage
+from stage_runs import ROOT, run_stage
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json
@@ -123,3 +125,35 @@ def test_where_cvat_has_masks_only_the_way_out_names_crowd(tmp_path: Path) -> No
     assert "no image is left; 1 of 2 annotations: class_not_chosen; " in line
     assert "1 of 2 annotations: image_no_kept_annotation" in line
     assert "set crowd: keep" in line
+
+
+def test_cvats_folder_default_is_named_where_the_folder_above_was_given(tmp_path: Path) -> None:
+    for name in ("frame_000000.PNG", "frame_000001.PNG"):
+        draw(tmp_path / "images/default" / name, 6, 8)
+    annotations = EXPORTS / "cvat/annotations/instances_default.json"
+    *_, line = run_stages(tmp_path, annotations, tmp_path / "images", crowd="keep")
+    assert "frame_000000.PNG is missing, but default/frame_000000.PNG is there" in line
+    assert f"set images={tmp_path}/images/default " in line
+
+
+def test_roboflows_three_folders_join_with_the_lines_of_the_docs(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    categories = [{"id": 0, "name": "plants"}, {"id": 1, "name": "leaf"}, {"id": 2, "name": "stem"}]
+    for x, side in enumerate(("train", "valid", "test")):
+        draw(export / side / "a_jpg.rf.00.jpg", 6, 8)
+        image = {"id": 0, "file_name": "a_jpg.rf.00.jpg", "width": 8, "height": 6}
+        annotation = {"id": 0, "image_id": 0, "category_id": 2, "bbox": [x, 1, 3, 3], "area": 9, "iscrowd": 0}
+        shape = {"segmentation": [[x, 1, x + 3, 1, x + 3, 4, x, 4]]}
+        content = {"images": [image], "annotations": [annotation | shape], "categories": categories}
+        (export / side / "_annotations.coco.json").write_text(json.dumps(content))
+    (code,) = re.findall(
+        r"## Roboflow\n.*?```python\n(.*?)```", (ROOT / "docs/your-own-data.md").read_text(), re.DOTALL
+    )
+
+    exec(code.replace("/data/export", str(export)), {})
+
+    assert run_stages(tmp_path, export / "merged.json", export, classes=["leaf", "stem"]) == []
+    for x, side in enumerate(("train", "valid", "test")):
+        stem = np.zeros((6, 8), np.uint8)
+        stem[1:4, x : x + 3] = 2
+        assert np.array_equal(mask(tmp_path, f"{side}/a_jpg.rf.00.png"), stem)

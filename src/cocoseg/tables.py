@@ -15,8 +15,8 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
 
     `phash` is a 64-bit perceptual hash in 16 hex digits; `origin` is the COCO folder that the image came from, such as
     `val2017`; `converted` is what decoding turned into upright 8-bit RGB, such as `gray` or `cmyk`: `turned` if an EXIF
-    orientation was followed, `undecided` if it was not, though the annotated size would allow it, `low_range` if 16
-    bits hold no value of 4,096 or more.
+    orientation was followed, `undecided` if it was not, though the annotated size would allow it, `as_stored` if the
+    annotated size forbids it, `low_range` if 16 bits hold no value of 4,096 or more.
     """
 
     image_id: int

@@ -115,6 +115,30 @@ def test_the_stage_counts_orientations_that_no_size_decides_and_names_the_way_ou
     assert len(lines["auto"]) == len(lines["follow"]) + 1 == len(lines["ignore"]) + 1
 
 
+@pytest.mark.parametrize(
+    ("rule", "coco_url", "said"),
+    [
+        ("auto", None, True),
+        ("follow", None, True),
+        ("ignore", None, False),
+        ("auto", "http://images.cocodataset.org/val2017/a.jpg", False),
+    ],
+)
+def test_sizes_that_contradict_an_orientation_are_said_but_of_cocos_own_images(
+    tmp_path: Path, rule: ExifName, coco_url: str | None, said: bool
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "mine").mkdir()
+    PIL.Image.open(BytesIO(jpeg(1))).save(tmp_path / "mine/a.jpg", exif=exif)
+    params = DownloadImagesParams(dataset="custom", images=f"{tmp_path}/mine", exif=rule)
+
+    (row,) = rows = download_images([image(3, "a.jpg", coco_url)], params, tmp_path / "images")
+
+    assert row.is_converted("as_stored") == said
+    assert [line.split(",")[0] for line in remarks(rows)] == ["1 images"] * said
+
+
 def test_the_stage_says_which_images_of_sixteen_bits_are_nearly_black(tmp_path: Path) -> None:
     for name, value in (("0000.jpg", 4095), ("0001.jpg", 60_000)):
         deep = np.full((HEIGHT, WIDTH), value, np.uint16)
@@ -164,7 +188,7 @@ def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) ->
 def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(
-        CocosegError, match="mine: none of the 1 images can be used; 0001.jpg is missing; check the par"
+        CocosegError, match="mine: none of the 1 images can be used; 0001.jpg is missing; check the parameter images"
     ):
         download_images([image(1)], custom(f"{tmp_path}/mine"), tmp_path / "images")
     with pytest.raises(CocosegError, match="other: not found; expected the folder of the images"):

@@ -25,6 +25,7 @@ from cocoseg.download.remote.cache import gigabytes, image_path, require_room
 from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
 from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_image
+from cocoseg.download.unusable import why_unusable
 from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
 from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow, first_of_status
@@ -79,12 +80,12 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
                 "run: dvc repro -f filter"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    destination = Destination(folder, params.exif)
+    destination, path = Destination(folder, params.exif), local_path(params.images)
     match params.dataset:
         case "sample":
             place, rows = "the drawn sample", draw_images(images, destination)
         case "custom":
-            place, path = params.images, local_path(params.images)
+            place = params.images
             rows = (
                 copy_images(images, path, destination)
                 if path is not None
@@ -99,12 +100,12 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
             )
     if not any(row.status == "ok" for row in rows):
         first = min(rows, key=lambda row: row.image_id)
-        setting = (
-            "images, the folder or URL that the file_names are relative to" if params.dataset == "custom" else "dataset"
-        )
+        (image,) = (image for image in images if image.id == first.image_id)
         raise CocosegError(
-            f"{place}: none of the {len(rows)} images can be used; {first.file_name} is {first.status}; "
-            f"check the parameter {setting}"
+            f"{place}: none of the {len(rows)} images can be used; {why_unusable(first, image, path)}"
+            if params.dataset == "custom"
+            else f"{place}: none of the {len(rows)} images can be used; {first.file_name} is {first.status}; "
+            "check the parameter dataset"
         )
     return sorted(rows, key=lambda row: row.image_id)
 
@@ -114,6 +115,9 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
     lines = {
         "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
         "takes them; turn them with: dvc exp run -S exif=follow; or keep them so without this line: exif=ignore",
+        "as_stored": "have an EXIF orientation, but the annotated sizes of the pixels as stored, and so they are read; "
+        "Label Studio exports the polygons of turned photos with these sizes, and they are wrong: look at "
+        "plots/mask/preview.png; if it is right, exif=ignore removes this line",
         "low_range": "have 16 bits and no value of 4,096 or more; of 16 bits the upper 8 are read, so they are nearly "
         "black; multiply their values, by 16 if the camera has 12 bits",
     }
@@ -280,6 +284,9 @@ def _row(
         height, width = pixels.shape[:2]
         turned, undecided = turning(header, image.width, image.height, exif)
         converted += ["turned"] * turned + ["undecided"] * undecided
+        # COCO's own images lie as stored, and its annotations know it.
+        sizes_decide = header.orientation != 1 and not turned and not undecided and exif != "ignore"
+        converted += ["as_stored"] * (sizes_decide and origin(image) is None)
         converted += ["low_range"] * is_low_range(data or b"", header)
     return ImageRow(
         image_id=image.id,

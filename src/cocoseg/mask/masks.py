@@ -29,7 +29,6 @@ from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
-_LONGEST_EXAMPLE = 200  # letters
 _SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
 
