@@ -110,8 +110,9 @@ class OtherRepository(Revision):
 
     @cached_property
     def _files(self) -> TrackedFiles:
+        folder = _git("-C", self.url, "rev-parse", "--show-prefix")  # of a path that lies below the root of git
         try:
-            return files_of_repository(self.url, self.commit)
+            return files_of_run(self.commit, folder, self.url) if folder else files_of_repository(self.url, self.commit)
         except Exception as error:  # of git, of the network, of DVC
             raise CocosegError(
                 f"{self.name}: cannot be opened ({type(error).__name__}); expected the path or URL of a git repository "
