@@ -46,15 +46,18 @@ class Runner:
             shutil.copy2(ROOT / "uv.lock", workspace.folder)
         return workspace
 
-    def run(self, job: Mapping[str, Any], workspace: Clone, expressions: Mapping[str, str], **given: str) -> Finished:
+    def run(
+        self, workflow: Mapping[str, Any], job: str, workspace: Clone, expressions: Mapping[str, str], **given: str
+    ) -> Finished:
         """Run the commands of a job. Actions need GitHub and are skipped; an upload only lists its files."""
+        folder = workspace.folder / workflow["defaults"]["run"].get("working-directory", ".")
         known = {**self.expressions, **expressions}
         failed: list[str] = []
         output = ""
         artifact: list[str] = []
         summary, outputs = self.folder / "summary.md", self.folder / "outputs"
         summary.write_text("")
-        for step in job["steps"]:
+        for step in workflow["jobs"][job]["steps"]:
             if failed and step.get("if") != "${{ !cancelled() }}":
                 continue
             outputs.write_text("")
@@ -66,7 +69,7 @@ class Runner:
                 # One environment for all checkouts: only the link to their code changes.
                 environment["UV_PROJECT_ENVIRONMENT"] = str(self.folder / "environment")
                 environment |= {name: evaluated(text, known) for name, text in step.get("env", {}).items()}
-                finished = bash(step["run"], workspace.folder, self.folder / "python/bin", **environment)
+                finished = bash(step["run"], folder, self.folder / "python/bin", **environment)
                 output += finished.stdout + finished.stderr
                 if finished.returncode:
                     failed.append(step["name"])

@@ -119,7 +119,8 @@ class PullRequest:
     def __init__(self, runner: Runner, github: GitHub, folder: Path) -> None:
         self.runner = runner
         self.github = github
-        author = toy_pipeline(folder / "author")
+        self.workflow = WORKFLOWS["review"]
+        self.author = author = toy_pipeline(folder / "author")
         ignored = shutil.ignore_patterns("__pycache__")
         for name in (".ci", ".github", "src/cocoseg"):
             shutil.copytree(ROOT / name, author.folder / name, ignore=ignored)
@@ -153,7 +154,8 @@ class PullRequest:
         self.workspace.git(*somebody, "merge", "--quiet", "--no-ff", "--no-edit", f"origin/{branch}")
         head = self.workspace.git("rev-parse", f"origin/{branch}").strip()
         finished = self.runner.run(
-            JOBS["review/review"],
+            self.workflow,
+            "review",
             self.workspace,
             {"github.event.pull_request.head.sha": head},
             GITHUB_API_URL=self.github.url,
@@ -178,7 +180,30 @@ def reviews(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         fork = request.review("better", **NOBODY)
         github.refuse = None
         (request.workspace.folder / ".dvc/config.local").unlink()
-        return {"fork": fork, "first": request.review("better"), "later": request.review("horses")}
+        made = {"fork": fork, "first": request.review("better"), "later": request.review("horses")}
+        return made | {"monorepo": below_the_root(request).review("better")}
+
+
+def below_the_root(request: PullRequest) -> PullRequest:
+    """Move the project of a pull request to `team/seg` of another repository, and its workflow as that says."""
+    whole = Clone(request.author.folder.parent / "whole")
+    inner = Clone(whole.folder / "team/seg")
+    whole.folder.mkdir()
+    whole.git("init", "--quiet", "--initial-branch=main")
+    whole.git("config", "user.name", "A. Tester")
+    whole.git("config", "user.email", "tester@example.org")
+    for branch in ("main", "better"):
+        request.author.git("checkout", "--quiet", "--force", branch)
+        shutil.rmtree(inner.folder, ignore_errors=True)
+        shutil.copytree(request.author.folder, inner.folder, ignore=shutil.ignore_patterns(".git", "data", "cache"))
+        whole.git("checkout", "--quiet", "-B", branch)
+        whole.commit(branch)
+    request.github.comments.clear()
+    request.workspace = request.runner.checkout(whole.folder, "monorepo")
+    text = (FOLDER / "review.yml").read_text()
+    assert text.count(" ./") == 3
+    request.workflow = YAML(typ="safe", pure=True).load(text.replace(" ./", " team/seg/"))
+    return request
 
 
 def test_a_fork_without_secrets_is_reviewed_in_the_summary_which_says_why_nothing_is_compared(
@@ -230,6 +255,16 @@ def test_the_images_that_changed_most_are_kept_and_linked(reviews: dict[str, Rev
     assert finished.artifact == ["changed.png"]
     assert "Drawn side by side in comparison/changed.png." in finished.summary
     assert finished.summary.endswith(f"\n\n[The pictures]({ARTIFACT})\n")
+
+
+def test_a_project_below_the_root_of_git_is_reviewed_there(reviews: dict[str, Reviewed]) -> None:
+    finished, head, comments = reviews["monorepo"]
+    assert finished.failed == [], finished.output
+    assert comments == [f"<!-- the comparison of this pull request -->\n{finished.summary}"]
+    assert finished.summary.startswith("**Gate: green**\n\n```\ndvc.lock is up to date, 5 stages\nremote 'store' has")
+    assert {row[0]: row for row in table_rows(finished.summary)}["these checkpoints on these images"][5] == "▲ better"
+    assert f"https://github.com/team/cocoseg/raw/{head}/team/seg/plots/evaluate/gallery.png" in finished.summary
+    assert finished.artifact == ["changed.png"]
 
 
 def test_plots_are_shown_from_a_commit_that_stays(reviews: dict[str, Reviewed]) -> None:
@@ -308,7 +343,7 @@ def test_the_page_of_main_has_every_plot(runner: Runner) -> None:
     # The last commit and not the working tree, whose dvc.lock lags behind the code while someone edits.
     workspace = runner.checkout(ROOT, "pages")
     (workspace.folder / ".dvc/config").write_text("")  # whatever remote is set, a test leaves it alone
-    finished = runner.run(JOBS["pages/build"], workspace, {}, GITHUB_EVENT_NAME="push")
+    finished = runner.run(WORKFLOWS["pages"], "build", workspace, {}, GITHUB_EVENT_NAME="push")
     assert finished.failed == [], finished.output
     page = (workspace.folder / "page/index.html").read_text()
     assert "DVC failed to load some plots" not in finished.output

@@ -176,7 +176,8 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "  cocoseg predict photo.jpg --out predicted\n"
         "  cocoseg predict photos/ 'more/*.png' --out predicted --tta\n"
         "  cocoseg predict photos/ --out predicted --rev ochre-wisp\n"
-        "  cocoseg predict photos/ --out predicted --repo https://example.org/team/repo",
+        "  cocoseg predict photos/ --out predicted --repo https://example.org/team/repo\n"
+        "  cocoseg predict photos/ --out out --repo URL --model team/seg/data/model",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a quoted glob")
@@ -194,7 +195,10 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
         "default: data/model"
     )  # fmt: skip
     command.add_argument("--rev", metavar="REV", help="take the model from a git revision or an experiment")
-    command.add_argument("--repo", metavar="URL", help="take the model from another DVC repository, by URL or path")
+    command.add_argument(
+        "--repo", metavar="URL", help="take the model from another DVC repository, by URL or path; the path of --model "
+        "then begins at its root, as for dvc get"
+    )  # fmt: skip
 
 
 def _predict(options: argparse.Namespace) -> None:

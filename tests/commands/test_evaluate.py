@@ -102,6 +102,16 @@ def test_each_side_and_a_list_of_names_can_be_scored(folder: Path) -> None:
     }
 
 
+def test_a_side_whose_masks_are_all_ignored_is_one_line(folder: Path) -> None:
+    for name in ("002.png", "003.png"):
+        cv2.imwrite(f"data/masks/{name}", np.full((32, 32), 255, np.uint8))
+    with pytest.raises(CocosegError) as caught:
+        score_model("data/model", None, None, None)
+    assert str(caught.value) == (
+        "test: every pixel in the masks of these 2 images is ignored (255); choose more images or a larger test_share"
+    )
+
+
 def test_a_checkpoint_of_other_classes_is_refused(folder: Path) -> None:
     with pytest.raises(CocosegError) as caught:
         score_model("data/other_classes", None, None, None)

@@ -1,16 +1,23 @@
 """What DVC wrote, as a stranger could have written it: `dvc.lock`, and the lists of the files of a folder."""
 
+import copy
+import io
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from clones import Clone, git_repository
 from hostile.test_hostile_annotations import laughs
+from ruamel.yaml import YAML
 from sandbox import Sandbox
 from stage_runs import ROOT
 
+from cocoseg.commands.compare.differences import differences
+from cocoseg.commands.compare.runs import seed_of
+from cocoseg.commands.compare.seeds import group_key
 from cocoseg.commands.dvc_adapter import Output
-from cocoseg.commands.revisions import stages_of_lock
+from cocoseg.commands.revisions import Revision, stages_of_lock
 from cocoseg.commands.verify.outputs import listed_files
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
@@ -38,9 +45,51 @@ def test_a_lock_that_dvc_would_not_write_is_one_line(sandbox: Sandbox, what: str
 
     assert status == 1
     assert line.startswith("HEAD: data/evaluation/per_image.csv is neither in the cache nor on the remote (")
-    with pytest.raises(CocosegError, match=r"^dvc\.lock: not a valid lock file; restore it with git checkout, or run"):
+    with pytest.raises(
+        CocosegError, match=r"^dvc\.lock: not a valid lock file( \(.+\))?; restore it with git checkout"
+    ):
         stages_of_lock(text.encode(), "dvc.lock")
     sandbox.tell("dvc.lock", what, line)
+
+
+STAGE = {
+    "cmd": "python stages/train.py",
+    "deps": [{"path": "src/cocoseg/core", "hash": "md5", "md5": f"{'0' * 32}.dir"}, {"path": "data/masks", "md5": "1"}],
+    "params": {"params.yaml": {"lr": 0.1, "seed": 0, "classes": ["dog"]}},
+    "outs": [{"path": "data/model", "hash": "md5", "md5": "2", "size": 3}],
+}
+
+
+def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a tree of objects and lists."""
+    yield path
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in inside:
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("value", [None, 7, 0.5, "x", "2026-11-29", [], [None], ["a"], {}, {"a": 1}, {1: 2, "b": 3}])
+def test_a_lock_with_another_type_anywhere_is_read_or_one_line(value: Any) -> None:
+    lock = {"schema": "2.0", "stages": {"train": STAGE}}
+    for *above, last in (path for path in places(lock) if path):
+        changed = copy.deepcopy(lock)
+        inner: Any = changed
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
+        text = io.StringIO()
+        YAML(typ="safe", pure=True).dump(changed, text)
+        said = "HEAD: dvc.lock: "
+        try:
+            revision = Revision("HEAD", None)
+            revision.lock = stages_of_lock(text.getvalue().encode(), "HEAD: dvc.lock")
+            group_key(revision.lock)
+            differences(revision, revision)
+            revision.output_hash("train", "data/model")
+            seed_of(revision)
+        except CocosegError as error:
+            said = str(error)
+        assert said.startswith("HEAD: dvc.lock: ")
 
 
 LISTS: dict[str, tuple[Any, str]] = {

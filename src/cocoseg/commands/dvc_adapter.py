@@ -4,6 +4,7 @@
 DVC takes a second to import, so each function imports what it needs.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property, partial
@@ -238,34 +239,38 @@ class TrackedFiles:
         return {path.removeprefix(f"{folder}/"): info["md5"] for path, info in found.items() if info.get("md5")}
 
 
-def files_of_run(commit: str | None, folder: str | None) -> TrackedFiles:
-    """Return the files of a commit, or of the working tree for `None`, of the repository in the current folder.
+def files_of_run(commit: str | None, folder: str | None, place: str = ".") -> TrackedFiles:
+    """Return the files of a commit, or of the working tree for `None`, of the repository that has the folder `place`.
 
-    `folder` is the current folder as seen from the root of git. Remotes are those of today, not those of the commit,
-    which may have had none or others.
+    `folder` is `place` as seen from the root of git. Remotes are those of today, not those of the commit, which may
+    have had none or others.
     """
     from dvc.api import DVCFileSystem
     from dvc.repo import Repo
     from fsspec.implementations.dirfs import DirFileSystem
 
-    with Repo(".") as repository:
+    with Repo(place) as repository:
         config = dict(repository.config)
-    if commit is None or not folder:
-        return TrackedFiles(DVCFileSystem(".", rev=commit, config=config))
+        if commit is None:
+            folder = os.path.relpath(os.path.realpath(place), repository.root_dir)
+    if folder in (None, "", "."):
+        return TrackedFiles(DVCFileSystem(place, rev=commit, config=config))
     # The root of a commit is that of git, which lies above this folder.
     factory = partial(Repo, config=config)
-    files = DVCFileSystem(".", rev=commit, config=config, subrepos=True, repo_factory=factory)
-    return TrackedFiles(DirFileSystem(folder, files))
+    files = DVCFileSystem(place, rev=commit, config=config, subrepos=True, repo_factory=factory)
+    files.info("/")  # as below
+    return TrackedFiles(DirFileSystem(f"/{folder}", files))
 
 
 def files_of_repository(url: str, revision: str | None) -> TrackedFiles:
     """Return the files of a repository elsewhere, of its newest commit for `None`, or of a local folder's working tree.
 
-    Raises whatever git, the network or DVC raises.
+    Paths begin at its root, as for `dvc get`, also where projects of DVC lie below that. Raises whatever git, the
+    network or DVC raises.
     """
     from dvc.api import DVCFileSystem
 
-    files = DVCFileSystem(url, rev=revision)
+    files = DVCFileSystem(url, rev=revision, subrepos=True)
     files.info("/")  # now, because `exists` takes a revision that is not there for a file that is not
     return TrackedFiles(files)
 

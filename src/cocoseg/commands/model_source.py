@@ -1,5 +1,6 @@
 """Where a model comes from: a folder, a git revision or experiment, or another repository through DVC."""
 
+import posixpath
 from functools import cached_property
 from pathlib import Path
 
@@ -24,16 +25,18 @@ class ModelSource:
             return load_checkpoint(Path(self.folder))
         place = f"{self._revision.name}: {self.folder}"
         if not self._revision.has(self.folder):
+            below = "" if self.repo is None else "; of a folder in that repository, name --model FOLDER/data/model"
             raise CocosegError(f"{place}: model not found; expected a revision whose dvc.lock names it, such as a "
-                               "commit after dvc repro")  # fmt: skip
+                               f"commit after dvc repro{below}")  # fmt: skip
         info_json, weights = (self._revision.cached(f"{self.folder}/{name}") for name in (INFO, WEIGHTS))
         return decoded_checkpoint(info_json, weights, place)
 
     def beside(self, path: str) -> bytes | None:
         """Return a file of the run that made the model, such as its card, or `None` if the run has none."""
-        if self._revision is not None:
-            return self._revision.cached(path) if self._revision.has(path) else None
         file = Path(self.folder, "../..", path)
+        if self._revision is not None:
+            name = posixpath.normpath(file.as_posix())
+            return self._revision.cached(name) if self._revision.has(name) else None
         return file.read_bytes() if file.is_file() else None
 
     @cached_property

@@ -6,7 +6,7 @@ or the remote, so a comparison needs no `dvc pull`.
 
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,25 @@ LOCK = "dvc.lock"
 EXPERIMENTS = "refs/exps/"
 
 
+class LockedFile(msgspec.Struct, frozen=True):
+    """A file or folder that a stage read or wrote. `md5` is `None` for what DVC hashes in another way."""
+
+    path: str
+    md5: str | None = None
+
+
+class LockedStage(msgspec.Struct, frozen=True):
+    """What `dvc.lock` says of a stage. `params`: values by file and key."""
+
+    deps: tuple[LockedFile, ...] = ()
+    outs: tuple[LockedFile, ...] = ()
+    params: dict[str, dict[str, Any]] = {}
+
+
+class _Lock(msgspec.Struct):
+    stages: dict[str, LockedStage]
+
+
 class Revision:
     """One run, read as needed. `commit` is `None` for the working tree."""
 
@@ -37,7 +56,7 @@ class Revision:
         return self._files.has(path)
 
     @cached_property
-    def lock(self) -> dict[str, Any]:
+    def lock(self) -> dict[str, LockedStage]:
         """The stages of `dvc.lock`, which say what made each output."""
         return stages_of_lock(self.tracked(LOCK), f"{self.name}: {LOCK}")
 
@@ -79,8 +98,8 @@ class Revision:
 
     def output_hash(self, stage: str, path: str) -> str | None:
         """Return the hash of an output of a stage, as `dvc.lock` has it."""
-        outs = self.lock.get(stage, {}).get("outs", [])
-        return next((out.get("md5") for out in outs if out["path"] == path), None)
+        outs = self.lock.get(stage, LockedStage()).outs
+        return next((out.md5 for out in outs if out.path == path), None)
 
     @cached_property
     def _files(self) -> TrackedFiles:
@@ -110,8 +129,9 @@ class OtherRepository(Revision):
 
     @cached_property
     def _files(self) -> TrackedFiles:
+        folder = _git("-C", self.url, "rev-parse", "--show-prefix")  # of a path that lies below the root of git
         try:
-            return files_of_repository(self.url, self.commit)
+            return files_of_run(self.commit, folder, self.url) if folder else files_of_repository(self.url, self.commit)
         except Exception as error:  # of git, of the network, of DVC
             raise CocosegError(
                 f"{self.name}: cannot be opened ({type(error).__name__}); expected the path or URL of a git repository "
@@ -218,16 +238,15 @@ def hash_in_lock(text: bytes, path: str) -> str | None:
     return found[1].decode() if found else None
 
 
-def stages_of_lock(text: bytes, place: str) -> dict[str, Any]:
+def stages_of_lock(text: bytes, place: str) -> dict[str, LockedStage]:
     """Return the stages of a `dvc.lock`; raise `CocosegError` if it is not valid."""
     try:
-        content = YAML(typ="safe", pure=True).load(text.decode())
-    except (YAMLError, UnicodeDecodeError, RecursionError):
-        content = None
-    stages = content.get("stages") if isinstance(content, Mapping) else None
-    if not isinstance(stages, dict):
-        raise CocosegError(f"{place}: not a valid lock file; restore it with git checkout, or run dvc repro")
-    return stages
+        return msgspec.convert(YAML(typ="safe", pure=True).load(text.decode()), _Lock).stages
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: of msgspec, of UTF-8, of a date
+        why = f" ({error})" if isinstance(error, msgspec.ValidationError) else ""
+        raise CocosegError(
+            f"{place}: not a valid lock file{why}; restore it with git checkout, or run dvc repro"
+        ) from None
 
 
 def _git(*arguments: str) -> str | None:

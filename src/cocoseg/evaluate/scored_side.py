@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from cocoseg.coco.categories import IGNORE
+from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.baselines import DecodedPair, baseline_scores
 from cocoseg.evaluate.evaluation import EvaluateParams, Evaluation, evaluate, evaluation_metrics
 from cocoseg.evaluate.pretraining import seen_in_pretraining
@@ -44,10 +46,18 @@ def score_side(
     predictions: Path,
     baselines: dict[str, Any],
 ) -> ScoredSide:
-    """Predict a side into the folder `predictions` and score it. `images`: the table of all images."""
+    """Predict a side into the folder `predictions` and score it. `images`: the table of all images.
+
+    Raises `CocosegError` if every pixel of its masks is ignored.
+    """
     network, info = model
     seen = seen_in_pretraining(info, [pair.file_name for pair in side.pairs], images)
     result = evaluate(network, info, side.pairs, predictions)
+    if not result.confusion.any():
+        raise CocosegError(
+            f"{side.name}: every pixel in the masks of these {len(side.pairs)} images is ignored ({IGNORE}); "
+            "choose more images or a larger test_share"
+        )
     metrics = evaluation_metrics(result, params, info.classes, side.name, baselines, seen)
     return ScoredSide(side, result, metrics, seen.warnings(len(side.pairs)) if seen else [])
 

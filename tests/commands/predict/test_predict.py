@@ -22,6 +22,7 @@ from small_data import MULTICLASS, write_pairs
 from torch import nn
 
 from cocoseg.cli import main
+from cocoseg.commands.model_source import ModelSource
 from cocoseg.commands.predict.photos import READABLE
 from cocoseg.commands.predict.predict import Summary, predict
 from cocoseg.core.files import read_json
@@ -337,6 +338,52 @@ def test_the_model_of_a_revision_needs_no_checkout(
     assert capsys.readouterr().out.startswith("cocoseg predict: before: data/model: model not found; expected a rev")
     assert command(str(path), "--out", str(here / "out"), "--rev", "ochre-wisp") == 1
     assert "ochre-wisp: neither a git revision nor an experiment" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def monorepo(repository: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Make a repository of git that has the other one as a folder, with a card of its model."""
+    outer = Clone(tmp_path_factory.mktemp("monorepo"))
+    inner = outer.folder / "team/säge 1"
+    shutil.copytree(repository.folder, inner, ignore=shutil.ignore_patterns(".git", "cache", "tmp"))
+    (inner / "metrics").mkdir()
+    (inner / "metrics/model_card.md").write_text("ours\n")
+    outer.git("init", "--quiet", "--initial-branch=main")
+    outer.git("config", "user.name", "A. Tester")
+    outer.git("config", "user.email", "tester@example.org")
+    outer.commit("all")
+    return outer
+
+
+def test_the_model_of_a_revision_of_a_monorepo_is_read(
+    monorepo: Clone, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photo("photo.png").absolute()
+    monkeypatch.chdir(monorepo.folder / "team/säge 1")
+    assert command(str(path), "--out", str(here / "out"), "--rev", "main") == 0
+    assert ModelSource("data/model", "main").beside("metrics/model_card.md") == b"ours\n"
+
+
+# dulwich, with which DVC clones, leaves its pack files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_model_of_a_monorepo_elsewhere_is_named_by_its_path_there(
+    monorepo: Clone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo("photo.png")
+    root, below, model = str(monorepo.folder), str(monorepo.folder / "team/säge 1"), "team/säge 1/data/model"
+    ways = [(f"file://{root}", model, None), (root, model, None), (root, model, "main"), (below, "data/model", None),
+            (below, "data/model", "main")]  # fmt: skip
+    for repo, folder, rev in ways:
+        shutil.rmtree(OUT, ignore_errors=True)
+        revision = () if rev is None else ("--rev", rev)
+        assert command("photo.png", "--out", "out", "--repo", repo, "--model", folder, *revision) == 0
+        assert ModelSource(folder, rev, repo).beside("metrics/model_card.md") == b"ours\n"
+    capsys.readouterr()
+    assert command("photo.png", "--out", "out", "--repo", root) == 1
+    assert "; of a folder in that repository, name --model FOLDER/data/model" in capsys.readouterr().out
+    assert command("photo.png", "--out", "out", "--repo", below, "--rev", "gone") == 1
+    assert "säge 1@gone: cannot be opened (" in capsys.readouterr().out
+    gc.collect()
 
 
 # dulwich, with which DVC clones, leaves its pack files to the garbage collector.

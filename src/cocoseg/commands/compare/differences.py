@@ -82,7 +82,7 @@ def _changed_code(base: Revision, new: Revision) -> list[str]:
 
 def _code_in_lock(revision: Revision) -> dict[str, str]:
     """Return the hash of each Python file and folder that made the results, by path."""
-    deps = {dep["path"]: dep.get("md5", "") for entry in revision.lock.values() for dep in entry.get("deps", [])}
+    deps = {dep.path: dep.md5 or "" for stage in revision.lock.values() for dep in stage.deps}
     ours = {path: md5 for path, md5 in deps.items() if path.split("/")[0] in _CODE}
     files = {path: md5 for path, md5 in ours.items() if path.endswith(".py")}
     return files | {f"{path.rstrip('/')}/": md5 for path, md5 in ours.items() if md5.endswith(".dir")}

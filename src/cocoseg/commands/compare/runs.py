@@ -1,6 +1,6 @@
 """The scores of one run by image, as the stage `evaluate` left them, and the paths of its other files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg import paths
-from cocoseg.commands.revisions import Revision
+from cocoseg.commands.revisions import LockedStage, Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_table
 from cocoseg.scores.confusion import ScoreName, iou
@@ -71,11 +71,14 @@ def scored(revision: Revision) -> Scored:
     return Scored(revision=revision, metrics=metrics, totals=dict(totals), own_totals=totals)
 
 
-def params_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a stage of `dvc.lock`."""
-    return dict(entry.get("params", {}).get("params.yaml", {}))
+def params_of(stage: LockedStage | None) -> dict[str, Any]:
+    """Return the parameters of a stage of `dvc.lock`; none if it has no such stage."""
+    return {} if stage is None else stage.params.get("params.yaml", {})
 
 
 def seed_of(revision: Revision) -> int:
     """Return the seed that a run was trained with."""
-    return int(params_of(revision.lock.get("train", {})).get("seed", 0))
+    seed = params_of(revision.lock.get("train")).get("seed", 0)
+    if not isinstance(seed, int):
+        raise CocosegError(f"{revision.name}: dvc.lock: seed is {seed!r}; expected a whole number; run dvc repro there")
+    return seed

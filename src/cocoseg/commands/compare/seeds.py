@@ -1,6 +1,5 @@
 """Runs that differ only in the seed, found among the experiments, and how to train more."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from cocoseg.commands.compare.claims import LEAST_SEEDS
 from cocoseg.commands.compare.runs import MASKS, MODEL, SPLITS, Scored, params_of, scored, seed_of
 from cocoseg.commands.revisions import (
     LOCK,
+    LockedStage,
     Revision,
     commits_of_lock,
     experiments,
@@ -45,16 +45,16 @@ def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
     return group, remarks
 
 
-def group_key(lock: Mapping[str, Any]) -> str:
+def group_key(lock: Mapping[str, LockedStage]) -> str:
     """Return what runs that differ only in the seed share: how they were trained and scored, and on what data.
 
     The parameters of `evaluate` are left out, because they change no count.
     """
-    facts: list[Any] = [{key: value for key, value in params_of(lock.get("train", {})).items() if key != "seed"}]
+    facts: list[Any] = [sorted((key, value) for key, value in params_of(lock.get("train")).items() if key != "seed")]
     for stage in ("train", "evaluate"):
-        deps = sorted((dep["path"], dep.get("md5")) for dep in lock.get(stage, {}).get("deps", []))
-        facts.append([dep for dep in deps if dep[0] not in _MADE_BY_TRAINING])
-    return json.dumps(facts, sort_keys=True, default=str)
+        deps = {dep.path: dep.md5 for dep in lock.get(stage, LockedStage()).deps if dep.path not in _MADE_BY_TRAINING}
+        facts.append(sorted(deps.items()))
+    return repr(facts)
 
 
 def more_seeds(groups: Sequence[Sequence[Scored]]) -> list[str]:
