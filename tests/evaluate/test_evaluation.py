@@ -98,6 +98,17 @@ def test_the_metrics_by_hand() -> None:
     assert metrics["baselines"] == {"commonest_class": {"miou": 0.4}}
 
 
+def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_image(tmp_path: Path) -> None:
+    class Overflowing(Bright):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * 1e38 * 10
+
+    pairs = write_pairs(tmp_path, 1)
+    with pytest.raises(CocosegError, match=f"{pairs[0].file_name}: the model's logits are not finite"):
+        evaluate(Overflowing(), INFO, pairs, tmp_path / "predictions")
+    assert not (tmp_path / "predictions").exists()
+
+
 def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
     iou = {"background": 0.75, "person": None, "car": 0.5}
     intervals = {"iou": {"background": {"low": 0.5, "high": 1.0}}}

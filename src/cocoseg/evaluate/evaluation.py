@@ -17,7 +17,7 @@ from cocoseg.coco.categories import CategoryMapping, class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
-from cocoseg.evaluate.prediction import BATCH_SIZE, predict_logits
+from cocoseg.evaluate.prediction import BATCH_SIZE, finite, predict_logits
 from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
@@ -52,7 +52,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
     """Predict every image at its own size, write each prediction below `predictions`, and count pixels.
 
-    Raises `CocosegError` for a corrupt image or mask.
+    Raises `CocosegError` for a corrupt image or mask, and for logits that are not finite.
     """
     classes = len(info.classes)
     started = time.perf_counter()
@@ -61,7 +61,7 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     for predicted in predict_logits(model, info, _decoded(pairs, classes)):
         (pair, truth), _, logits, place = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
-        prediction = original_labels(logits, place)
+        prediction = original_labels(finite(logits, pair.file_name), place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, info.classes)
