@@ -98,6 +98,23 @@ def test_the_metrics_by_hand() -> None:
     assert metrics["baselines"] == {"commonest_class": {"miou": 0.4}}
 
 
+def test_every_score_of_a_model_that_learned_nothing_is_within_its_interval_and_the_interval_within_0_and_1() -> None:
+    names = ("background", *(f"class {number}" for number in range(12)))
+    rows, confusion = [], np.zeros((13, 13), np.int64)
+    for number in range(12):  # an image of each class, and all of it is called background
+        own = np.zeros((13, 13), np.int64)
+        own[0, 0], own[number + 1, 0] = 90 + number, 10
+        rows += class_pixels(f"{number}.jpg", own, names)
+        confusion += own
+    result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
+    metrics = evaluation_metrics(result, PARAMS, names, "test", {})
+    ends = metrics["intervals"]
+    assert {"miou", "mean_dice", "pixel_accuracy"} < ends.keys()
+    for name, own_ends in ends.items():
+        if name != "iou":
+            assert 0 <= own_ends["low"] <= metrics[name] <= own_ends["high"] <= 1
+
+
 def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_image(tmp_path: Path) -> None:
     class Overflowing(Bright):
         def forward(self, images: Tensor) -> Tensor:
