@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from clones import git_repository
 
+from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.loggers import curve_name, open_run_log
+from cocoseg.train.loggers import curve_names, open_run_log
 
 PICTURE = np.full((8, 12, 3), 90, np.uint8)
 
@@ -140,6 +141,36 @@ def test_a_library_that_is_not_installed_is_named_with_the_way_to_it(
         record_two_epochs(repository)
 
 
-def test_a_class_whose_name_is_no_file_name_still_has_a_curve() -> None:
-    assert curve_name("val/iou", "traffic light") == "val/iou/traffic light"
-    assert curve_name("val/iou", "../x") == "val/iou/%2Fx"
+def test_a_class_whose_name_is_no_file_name_still_has_a_curve_that_can_be_read() -> None:
+    names = ["traffic light", "café", "人", "../x", "a/b", "caffè: lungo", "con", "..", "e.g.", "long " + "x" * 90]
+    expected = ["traffic light", "café", "人", "..%2Fx", "a%2Fb", "caffè%3A lungo", "_con", "_", "e.g", names[-1]]
+    assert list(curve_names(names).values()) == expected
+
+
+def test_two_classes_never_share_a_curve_even_where_case_is_ignored(repository: Path) -> None:
+    names = [
+        "a:b",
+        "a%3Ab",
+        "Car",
+        "car",
+        "car~2",
+        "CAR",
+        "é",
+        "e\u0301",
+        "😀" * 99,
+        "😀" * 98,
+        "a",
+        "a.",
+        "a ",
+        ".",
+        "..",
+    ]
+    curves = curve_names(names)
+    assert list(curves) == names
+    assert len({same_name(name) for name in curves.values()}) == len(names)
+    assert (curves["Car"], curves["car"]) == ("Car", "car~2")
+    with open_run_log(repository / "live", {}, "f" * 64) as log:
+        log.log_epoch({f"val/iou/{name}": 0.5 for name in curves.values()}, {"epoch": 1, "val/miou": 0.5})
+    written = list((repository / "live/plots/metrics/val/iou").iterdir())
+    assert len(written) == len(names)
+    assert all(is_safe(path.name) for path in written)

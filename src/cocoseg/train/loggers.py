@@ -6,6 +6,7 @@ All of them log the same. Only dvclive's files are outputs of the stage.
 
 import importlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,13 @@ from dvclive.live import Live
 from numpy.typing import NDArray
 from scmrepo.exceptions import SCMError
 
-from cocoseg.coco.file_names import is_safe
+from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.train.curves import learning_curves
 
 VALIDATION_PICTURE, CURVES_PICTURE = "validation", "curves"
+_NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+_LONGEST_BYTES = 180  # of a class's curve: file systems allow 255, with the extension
 
 
 class Logger(Protocol):
@@ -170,13 +173,31 @@ def open_run_log(folder: Path, params: Mapping[str, Any], fingerprint: str) -> I
         yield RunLog(loggers)
 
 
-def curve_name(group: str, class_name: str) -> str:
-    """Return the name of a class's curve, such as `val/iou/person`.
+def curve_names(classes: Sequence[str]) -> dict[str, str]:
+    """Return the name of each class's curve, a file name on every system: the class's own, as far as it is one.
 
-    dvclive uses it as a file name, so a class name that is not safe there, such as `../x`, is quoted.
+    Other characters are quoted as in a URL. Two names are never one file, where case is ignored either: the later gets
+    a number.
     """
-    safe = "/" not in class_name and is_safe(class_name)
-    return f"{group}/{class_name if safe else quote(class_name[:60], safe='').strip('.')}"
+    names: dict[str, str] = {}
+    taken = set()
+    for class_name in classes:
+        own, number = _as_file_name(class_name), 1
+        name = own
+        while same_name(name) in taken:
+            number += 1
+            name = f"{own}~{number}"
+        taken.add(same_name(name))
+        names[class_name] = name
+    return names
+
+
+def _as_file_name(name: str) -> str:
+    if is_safe(name) and not _NO_FILE_NAME.search(name):
+        return name
+    quoted = _NO_FILE_NAME.sub(lambda found: quote(found[0], safe=""), name).encode(errors="replace")
+    short = quoted[:_LONGEST_BYTES].decode(errors="ignore").rstrip(". ")
+    return short if is_safe(short) else f"_{short}"  # "con", "..", or nothing
 
 
 def _six_digits(value: float) -> float:
