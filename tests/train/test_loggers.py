@@ -76,18 +76,40 @@ print([(image.step, image.width, image.height) for image in events.Images("curve
     ]
 
 
-def test_weights_and_biases_gets_the_same_and_an_offline_run_can_be_read_back(repository: Path) -> None:
+@pytest.fixture
+def temporary_run(repository: Path) -> Path:
+    """The folder in which DVC runs a `--temp` or queued experiment of the repository, and which it deletes."""
+    folder = repository / ".dvc/tmp/exps/standalone/tmp1"
+    git_repository(folder)
+    return folder
+
+
+def test_tensorboards_files_of_a_temporary_run_are_in_the_users_clone(
+    repository: Path, temporary_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(temporary_run)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    monkeypatch.setenv("COCOSEG_TENSORBOARD", "runs")
+    record_two_epochs(temporary_run)
+    assert list((repository / "runs" / ("f" * 12)).glob("events.out.tfevents.*"))
+    assert not (temporary_run / "runs").exists()
+
+
+def test_weights_and_biases_gets_the_same_and_an_offline_run_can_be_read_back_from_the_users_clone(
+    repository: Path, temporary_run: Path
+) -> None:
     # In a process of its own: it starts a service, and changes how the process ends.
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from train.test_loggers import record_two_epochs
-record_two_epochs(Path({str(repository)!r}))
+record_two_epochs(Path({str(temporary_run)!r}))
 """
-    environment = {"COCOSEG_WANDB": "cocoseg-test", "WANDB_MODE": "offline", "WANDB_DIR": str(repository)}
+    environment = {"COCOSEG_WANDB": "cocoseg-test", "WANDB_MODE": "offline", "DVC_ROOT": str(repository)}
     environment |= {"WANDB_SILENT": "true", "HOME": str(repository), "PATH": "/usr/bin:/bin"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=environment, cwd=temporary_run, capture_output=True)
     (run,) = (repository / "wandb").glob("offline-run-*/run-*.wandb")
     protocol = importlib.import_module("wandb.proto.wandb_internal_pb2")
     steps: list[Any] = []

@@ -1,7 +1,8 @@
 """The log of a training run: one step an epoch in dvclive, and on request in TensorBoard and Weights & Biases.
 
 `COCOSEG_TENSORBOARD` names the folder of TensorBoard's event files, `COCOSEG_WANDB` the Weights & Biases project.
-All of them log the same. Only dvclive's files are outputs of the stage.
+All of them log the same. Only dvclive's files are outputs of the stage; the others are in the user's clone, also after
+a queued run.
 """
 
 import importlib
@@ -22,6 +23,7 @@ from scmrepo.exceptions import SCMError
 from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.train.curves import learning_curves
+from cocoseg.user_cache import kept_folder
 
 VALIDATION_PICTURE, CURVES_PICTURE = "validation", "curves"
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
@@ -98,12 +100,13 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """Logs to a run of a Weights & Biases project: online, or in the folder `wandb` with `WANDB_MODE=offline`."""
+    """Logs to a run of a Weights & Biases project: online, or with `WANDB_MODE=offline` in `wandb/`."""
 
     def __init__(self, project: str, params: Mapping[str, Any], run_id: str) -> None:
         self.wandb = _imported("wandb", "wandb")
         # A run that is resumed after a kill keeps its id and logs all of its epochs again.
-        self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow")
+        folder = kept_folder(os.environ.get("WANDB_DIR", ""))
+        self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow", dir=str(folder))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
         """Log one step and update the summary of the best epoch."""
@@ -167,7 +170,7 @@ def open_run_log(folder: Path, params: Mapping[str, Any], fingerprint: str) -> I
     with live:
         loggers: list[Logger] = [DVCLiveLogger(live)]
         if events := os.environ.get("COCOSEG_TENSORBOARD"):
-            loggers.append(TensorBoardLogger(Path(events) / fingerprint[:12]))
+            loggers.append(TensorBoardLogger(kept_folder(events) / fingerprint[:12]))
         if project := os.environ.get("COCOSEG_WANDB"):
             loggers.append(WandbLogger(project, params, fingerprint[:12]))
         yield RunLog(loggers)
