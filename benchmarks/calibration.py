@@ -107,7 +107,9 @@ def checkpoints(first: Counts, second: Counts, names: Sequence[str], repeats: in
             drawn = chance.integers(0, len(first), size)
             claim = checkpoint_claim(first[drawn], second[drawn], names, "miou", 0.0, samples).primary
             covered = claim.low is not None and claim.high is not None and claim.low <= truth <= claim.high
-            low, high = interval(resampled([first[drawn]], samples)[0].scores["miou"], size)
+            (one_model,) = resampled([first[drawn]], samples)
+            own = miou(first[drawn]) if one_model.loses_classes() else None
+            low, high = interval(one_model.scores["miou"], size, own)
             swapped = chance.random(size)[:, None, None] < 0.5
             one = np.where(swapped, second[drawn], first[drawn])
             other = np.where(swapped, first[drawn], second[drawn])

@@ -98,6 +98,34 @@ def test_the_metrics_by_hand() -> None:
     assert metrics["baselines"] == {"commonest_class": {"miou": 0.4}}
 
 
+def test_every_score_of_a_model_that_learned_nothing_is_within_its_interval_and_the_interval_within_0_and_1() -> None:
+    names = ("background", *(f"class {number}" for number in range(12)))
+    rows, confusion = [], np.zeros((13, 13), np.int64)
+    for number in range(12):  # an image of each class, and all of it is called background
+        own = np.zeros((13, 13), np.int64)
+        own[0, 0], own[number + 1, 0] = 90 + number, 10
+        rows += class_pixels(f"{number}.jpg", own, names)
+        confusion += own
+    result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
+    metrics = evaluation_metrics(result, PARAMS, names, "test", {})
+    ends = metrics["intervals"]
+    assert {"miou", "mean_dice", "pixel_accuracy"} < ends.keys()
+    for name, own_ends in ends.items():
+        if name != "iou":
+            assert 0 <= own_ends["low"] <= metrics[name] <= own_ends["high"] <= 1
+
+
+def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_image(tmp_path: Path) -> None:
+    class Overflowing(Bright):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * 1e38 * 10
+
+    pairs = write_pairs(tmp_path, 1)
+    with pytest.raises(CocosegError, match=f"{pairs[0].file_name}: the model's logits are not finite"):
+        evaluate(Overflowing(), INFO, pairs, tmp_path / "predictions")
+    assert not (tmp_path / "predictions").exists()
+
+
 def test_the_bars_leave_out_absent_classes_and_intervals() -> None:
     iou = {"background": 0.75, "person": None, "car": 0.5}
     intervals = {"iou": {"background": {"low": 0.5, "high": 1.0}}}

@@ -129,6 +129,13 @@ def test_the_card_says_what_training_did_with_orientations(rule: str) -> None:
     assert f"(`exif: {rule}`)" in card
 
 
+def test_a_card_counts_the_classes_that_a_model_did_not_learn_and_calls_none_of_them_the_weakest() -> None:
+    iou = {"background": 0.9, "person": 0.0, "car": 0.0, "dog": None}
+    text = model_card(INFO, COST, msgspec.structs.replace(RESULTS, metrics=METRICS | {"iou": iou, "dice": iou}))
+    assert "- Of the 3 classes that were scored, 2 have an IoU of 0: the model did not learn them." in text
+    assert "weakest" not in text
+
+
 def test_source_training_and_cost_are_the_files_own() -> None:
     text = model_card(INFO, COST, RESULTS)
     assert "Source: COCO 2017 Dataset, 2017." in text

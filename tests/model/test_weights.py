@@ -1,9 +1,11 @@
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import safetensors.torch
 import torch
 
 from cocoseg.core.errors import CocosegError
@@ -18,6 +20,7 @@ from cocoseg.model.weights import (
     load_checkpoint,
     output_channels,
     save_checkpoint,
+    write_checkpoint,
 )
 
 INFO = ModelInfo(
@@ -101,6 +104,29 @@ def test_a_missing_file_a_strange_model_json_and_foreign_weights_are_one_line_ea
     write_json(folder / "model.json", info)
     (folder / "model.safetensors").unlink()
     with pytest.raises(CocosegError, match=r"model\.safetensors: not found"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "line"),
+    [
+        ("weight", float("nan"), "1 of the 864 numbers of {} are not finite"),
+        ("weight", float("inf"), "1 of the 864 numbers of {} are not finite"),
+        ("running_var", -0.5, "1 of the 32 numbers of {} are negative"),
+        ("running_var", float("nan"), "1 of the 32 numbers of {} are not finite"),
+    ],
+)
+def test_weights_with_which_no_model_predicts_are_refused_when_loaded_and_when_saved(
+    folder: Path, kind: str, value: float, line: str
+) -> None:
+    model = build_model("fastscnn", "none", "none", 3)
+    name = next(name for name in model.state_dict() if name.endswith(kind))
+    model.state_dict()[name].view(-1)[0] = value
+    line = re.escape(line.format(name))
+    with pytest.raises(CocosegError, match=line):
+        save_checkpoint(folder, model, INFO)
+    write_checkpoint(folder, safetensors.torch.save(model.state_dict()), INFO)
+    with pytest.raises(CocosegError, match=line):
         load_checkpoint(folder)
 
 

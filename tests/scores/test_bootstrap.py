@@ -68,6 +68,33 @@ def test_few_images_widen_the_interval_as_a_t_distribution_does() -> None:
     assert [low, high] == pytest.approx([0.025, 0.975], abs=1e-5)
 
 
+def background_alone(images: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """A class of its own in each image, of which a model that calls everything background finds nothing."""
+    totals = np.zeros((images, images + 1, 3), np.int64)
+    totals[:, 0] = 90, 100, 90
+    totals[range(images), range(1, images + 1), 0] = 10
+    return totals
+
+
+def test_a_score_stays_within_its_interval_where_resamples_lose_most_of_its_classes() -> None:
+    # IoU of background is 9/10 and that of each class 0. A resample has about 6 of the 10 classes, so its mean is
+    # higher, and no percentile is as low as the mean over all.
+    (drawn,) = resampled([background_alone(10)], 1000)
+    own = 0.9 / 11
+    assert drawn.loses_classes()
+    assert interval(drawn.scores["miou"], 10)[0] > own
+    low, high = interval(drawn.scores["miou"], 10, own)
+    assert (low + high) / 2 == pytest.approx(own)
+    # The 97.5th percentile of t with 9 degrees of freedom is 2.2622.
+    assert high - own == pytest.approx(2.2622 * standard_error(drawn.scores["miou"], 10), rel=1e-4)
+
+
+def test_a_class_of_no_image_or_of_all_is_never_lost() -> None:
+    totals = np.zeros((12, 3, 3), np.int64)
+    totals[:, :2] = 10, 10, 10
+    assert not resampled([totals], 200)[0].loses_classes()
+
+
 def test_fewer_than_ten_images_or_a_class_in_hardly_any_resample_have_no_interval() -> None:
     assert all(map(math.isnan, interval(np.full(100, 0.5), 9)))
     assert all(map(math.isnan, interval(np.array([0.5, math.nan, math.nan]), 10)))

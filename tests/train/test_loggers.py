@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from clones import git_repository
 
+from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.loggers import curve_name, open_run_log
+from cocoseg.train.loggers import curve_names, open_run_log
 
 PICTURE = np.full((8, 12, 3), 90, np.uint8)
 
@@ -75,18 +76,40 @@ print([(image.step, image.width, image.height) for image in events.Images("curve
     ]
 
 
-def test_weights_and_biases_gets_the_same_and_an_offline_run_can_be_read_back(repository: Path) -> None:
+@pytest.fixture
+def temporary_run(repository: Path) -> Path:
+    """The folder in which DVC runs a `--temp` or queued experiment of the repository, and which it deletes."""
+    folder = repository / ".dvc/tmp/exps/standalone/tmp1"
+    git_repository(folder)
+    return folder
+
+
+def test_tensorboards_files_of_a_temporary_run_are_in_the_users_clone(
+    repository: Path, temporary_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(temporary_run)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    monkeypatch.setenv("COCOSEG_TENSORBOARD", "runs")
+    record_two_epochs(temporary_run)
+    assert list((repository / "runs" / ("f" * 12)).glob("events.out.tfevents.*"))
+    assert not (temporary_run / "runs").exists()
+
+
+def test_weights_and_biases_gets_the_same_and_an_offline_run_can_be_read_back_from_the_users_clone(
+    repository: Path, temporary_run: Path
+) -> None:
     # In a process of its own: it starts a service, and changes how the process ends.
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from train.test_loggers import record_two_epochs
-record_two_epochs(Path({str(repository)!r}))
+record_two_epochs(Path({str(temporary_run)!r}))
 """
-    environment = {"COCOSEG_WANDB": "cocoseg-test", "WANDB_MODE": "offline", "WANDB_DIR": str(repository)}
+    environment = {"COCOSEG_WANDB": "cocoseg-test", "WANDB_MODE": "offline", "DVC_ROOT": str(repository)}
     environment |= {"WANDB_SILENT": "true", "HOME": str(repository), "PATH": "/usr/bin:/bin"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=environment, cwd=temporary_run, capture_output=True)
     (run,) = (repository / "wandb").glob("offline-run-*/run-*.wandb")
     protocol = importlib.import_module("wandb.proto.wandb_internal_pb2")
     steps: list[Any] = []
@@ -140,6 +163,36 @@ def test_a_library_that_is_not_installed_is_named_with_the_way_to_it(
         record_two_epochs(repository)
 
 
-def test_a_class_whose_name_is_no_file_name_still_has_a_curve() -> None:
-    assert curve_name("val/iou", "traffic light") == "val/iou/traffic light"
-    assert curve_name("val/iou", "../x") == "val/iou/%2Fx"
+def test_a_class_whose_name_is_no_file_name_still_has_a_curve_that_can_be_read() -> None:
+    names = ["traffic light", "café", "人", "../x", "a/b", "caffè: lungo", "con", "..", "e.g.", "long " + "x" * 90]
+    expected = ["traffic light", "café", "人", "..%2Fx", "a%2Fb", "caffè%3A lungo", "_con", "_", "e.g", names[-1]]
+    assert list(curve_names(names).values()) == expected
+
+
+def test_two_classes_never_share_a_curve_even_where_case_is_ignored(repository: Path) -> None:
+    names = [
+        "a:b",
+        "a%3Ab",
+        "Car",
+        "car",
+        "car~2",
+        "CAR",
+        "é",
+        "e\u0301",
+        "😀" * 99,
+        "😀" * 98,
+        "a",
+        "a.",
+        "a ",
+        ".",
+        "..",
+    ]
+    curves = curve_names(names)
+    assert list(curves) == names
+    assert len({same_name(name) for name in curves.values()}) == len(names)
+    assert (curves["Car"], curves["car"]) == ("Car", "car~2")
+    with open_run_log(repository / "live", {}, "f" * 64) as log:
+        log.log_epoch({f"val/iou/{name}": 0.5 for name in curves.values()}, {"epoch": 1, "val/miou": 0.5})
+    written = list((repository / "live/plots/metrics/val/iou").iterdir())
+    assert len(written) == len(names)
+    assert all(is_safe(path.name) for path in written)

@@ -17,7 +17,7 @@ from cocoseg.coco.categories import CategoryMapping, class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
-from cocoseg.evaluate.prediction import BATCH_SIZE, predict_logits
+from cocoseg.evaluate.prediction import BATCH_SIZE, finite, predict_logits
 from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
@@ -25,7 +25,7 @@ from cocoseg.images.png import encode_png
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.scores.bootstrap import interval, resampled
-from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores
+from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores, summary_scores
 from cocoseg.scores.per_image import class_pixels, image_totals
 from cocoseg.tables import ClassIoU, ClassPixels
 from cocoseg.workers import ahead, worker_count
@@ -52,7 +52,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
     """Predict every image at its own size, write each prediction below `predictions`, and count pixels.
 
-    Raises `CocosegError` for a corrupt image or mask.
+    Raises `CocosegError` for a corrupt image or mask, and for logits that are not finite.
     """
     classes = len(info.classes)
     started = time.perf_counter()
@@ -61,7 +61,7 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     for predicted in predict_logits(model, info, _decoded(pairs, classes)):
         (pair, truth), _, logits, place = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
-        prediction = original_labels(logits, place)
+        prediction = original_labels(finite(logits, pair.file_name), place)
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, info.classes)
@@ -98,7 +98,10 @@ def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[s
     `totals: (images, classes, 3)` as in `cocoseg.scores.confusion`.
     """
     (drawn,) = resampled([totals], samples)
-    found = {name: interval(values, len(totals)) for name, values in drawn.scores.items()}
+    own = summary_scores(totals.sum(axis=0)) if drawn.loses_classes() else {}
+    found = {
+        name: interval(values, len(totals), float(own[name]) if own else None) for name, values in drawn.scores.items()
+    }
     shown_in = (totals[:, :, 0] > 0).sum(axis=0).tolist()
     of_classes = {
         name: interval(values, images) for name, values, images in zip(classes, drawn.iou.T, shown_in, strict=True)
@@ -108,7 +111,7 @@ def score_intervals(totals: NDArray[np.int64], samples: int, classes: Sequence[s
 
 def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     return {
-        name: {"low": round(low, 6), "high": round(high, 6)}
+        name: {"low": round(max(0.0, low), 6), "high": round(min(1.0, high), 6)}
         for name, (low, high) in intervals.items()
         if not np.isnan(low)
     }

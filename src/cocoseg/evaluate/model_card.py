@@ -318,7 +318,9 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
             "more may have been, so the scores are too good."
         )
     known = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
-    if known:
+    if (zeros := list(known.values()).count(0)) > 1:
+        yield f"Of the {len(known)} classes that were scored, {zeros} have an IoU of 0: the model did not learn them."
+    elif known:
         weakest = min(known, key=lambda name: known[name])
         yield f"The weakest class is {_plain(weakest)}, with an IoU of {known[weakest]:.3f}."
     untested = [name for name, iou in metrics["iou"].items() if iou is None]

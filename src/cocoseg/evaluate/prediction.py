@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement
 from cocoseg.model.weights import ModelInfo
 from cocoseg.workers import ahead, worker_count
@@ -77,6 +78,16 @@ def _predicted(entry: tuple[Key, NDArray[np.uint8], Placement], logits: Tensor) 
 
 def _pixels(batch: _Batch[Key]) -> int:
     return sum(place.height * place.width for _, _, place in batch)
+
+
+def finite(logits: Tensor, place: str) -> Tensor:
+    """Return the logits of the image `place`. Raises `CocosegError` if one is not finite: it would count as a class."""
+    if torch.isfinite(logits).all():
+        return logits
+    raise CocosegError(
+        f"{place}: the model's logits are not finite; its weights or the image's preprocessing are out of range; train "
+        "it again, with a smaller lr, or restore it with: dvc checkout"
+    )
 
 
 @contextmanager

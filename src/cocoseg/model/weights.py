@@ -5,7 +5,7 @@ Only safetensors are ever loaded: a pickle could run any code.
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import safetensors
 import safetensors.torch
+import torch
 from msgspec import Meta
-from torch import nn
+from torch import Tensor, nn
 
 from cocoseg.coco.categories import MappedCategory, Task
 from cocoseg.coco.file_names import is_plain
@@ -76,9 +77,13 @@ def output_channels(task: Task, classes: Sequence[str]) -> int:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> None:
-    """Write the weights of `model` and its `model.json` with `write_checkpoint`."""
+    """Write the weights of `model` and its `model.json` with `write_checkpoint`.
+
+    Raises `CocosegError` for weights that are not finite.
+    """
     # No metadata: safetensors writes several keys in a different order each time.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    refuse_impossible(tensors, str(folder / WEIGHTS))
     write_checkpoint(folder, safetensors.torch.save(tensors), info)
 
 
@@ -91,7 +96,8 @@ def write_checkpoint(folder: Path, data: bytes, info: ModelInfo) -> None:
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     """Return the model in a folder, in evaluation mode, and the content of its `model.json`.
 
-    Raises `CocosegError` if a file is missing or not valid, or if the two do not belong together.
+    Raises `CocosegError` if a file is missing or not valid, if the two do not belong together, or if a weight is not
+    finite.
     """
     if not (folder / INFO).exists():
         raise CocosegError(f"{folder}: no {INFO}; train a model with: dvc repro, or fetch one with: dvc pull")
@@ -114,7 +120,20 @@ def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Mo
         raise CocosegError(
             f"{path}: not the weights of a {info.arch}/{info.encoder} model ({reason}); train it again"
         ) from None
+    refuse_impossible(model.state_dict(), path)
     return model.eval(), info
+
+
+def refuse_impossible(tensors: Mapping[str, Tensor], place: str) -> None:
+    """Raise `CocosegError` if a weight is not finite or a variance is negative: all predictions would be NaN."""
+    for name, tensor in tensors.items():
+        negative = name.endswith("running_var") & (tensor < 0)
+        if bad := int((~torch.isfinite(tensor) | negative).sum()):
+            what = "negative" if negative.any() else "not finite"
+            raise CocosegError(
+                f"{place}: {bad} of the {tensor.numel()} numbers of {name} are {what}, so no prediction has a meaning; "
+                "train it again, perhaps with a smaller lr"
+            )
 
 
 def refuse_pickle(start: bytes, place: Path | str) -> None:

@@ -28,6 +28,11 @@ class Resampled(msgspec.Struct, frozen=True, kw_only=True):
     scores: dict[str, NDArray[np.float64]]
     iou: NDArray[np.float64]
 
+    def loses_classes(self) -> bool:
+        """Return whether a class of the images is missing from a resample, whose means are then over fewer classes."""
+        missing = np.isnan(self.iou)
+        return bool((missing.any(axis=0) & ~missing.all(axis=0)).any())
+
 
 def resampled(runs: Sequence[NDArray[np.int64]], samples: int) -> list[Resampled]:
     """Return the scores of several models in the same resamples of the same images, so their differences are paired."""
@@ -49,12 +54,18 @@ def resampled(runs: Sequence[NDArray[np.int64]], samples: int) -> list[Resampled
     ]
 
 
-def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
+def interval(values: NDArray[np.float64], images: int, own: float | None = None) -> tuple[float, float]:
     """Return the 95 % interval of a score from its resampled `values`; `images` is how many images have a part in it.
 
     (NaN, NaN) for fewer than `LEAST_IMAGES`, or if most resamples have no value. It is the expanded percentile interval
     of Hesterberg 2015, "What Teachers Should Know About the Bootstrap": percentiles are moved outward by a t
     distribution, since those of a plain bootstrap are too narrow for few images.
+
+    Where resamples lose classes, pass the score itself as `own`: means over fewer classes are not spread around it, and
+    percentiles may miss it. The interval is then `own` plus and minus Student's t times the standard error. In
+    simulations with 60 classes, of which half were in fewer than 1 or 5 of 24 or 120 images, that covered the score of
+    a model that learnt nothing in 100 % of trials, percentiles in 19 %; a difference in the background alone in 100 %,
+    percentiles in 66 to 77 %; and the difference of two models that learnt in 91 to 93 %, percentiles in 96 %.
 
     A mean over many classes, some of them rare, is biased, and no bootstrap corrects that: the interval of one model
     then holds the true score in fewer than 95 % of cases, the interval of a difference in nearly 95 %.
@@ -63,6 +74,11 @@ def interval(values: NDArray[np.float64], images: int) -> tuple[float, float]:
     found = values[~np.isnan(values)]
     if images < LEAST_IMAGES or 2 * len(found) < len(values):
         return math.nan, math.nan
+    if own is not None:
+        from scipy.stats import t
+
+        margin = float(t.ppf(0.975, images - 1)) * standard_error(values, images)
+        return own - margin, own + margin
     tail = _tail(images)
     low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)

@@ -1,11 +1,13 @@
 """The log of a training run: one step an epoch in dvclive, and on request in TensorBoard and Weights & Biases.
 
 `COCOSEG_TENSORBOARD` names the folder of TensorBoard's event files, `COCOSEG_WANDB` the Weights & Biases project.
-All of them log the same. Only dvclive's files are outputs of the stage.
+All of them log the same. Only dvclive's files are outputs of the stage; the others are in the user's clone, also after
+a queued run.
 """
 
 import importlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +20,14 @@ from dvclive.live import Live
 from numpy.typing import NDArray
 from scmrepo.exceptions import SCMError
 
-from cocoseg.coco.file_names import is_safe
+from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.train.curves import learning_curves
+from cocoseg.user_cache import kept_folder
 
 VALIDATION_PICTURE, CURVES_PICTURE = "validation", "curves"
+_NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+_LONGEST_BYTES = 180  # of a class's curve: file systems allow 255, with the extension
 
 
 class Logger(Protocol):
@@ -95,12 +100,13 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """Logs to a run of a Weights & Biases project: online, or in the folder `wandb` with `WANDB_MODE=offline`."""
+    """Logs to a run of a Weights & Biases project: online, or with `WANDB_MODE=offline` in `wandb/`."""
 
     def __init__(self, project: str, params: Mapping[str, Any], run_id: str) -> None:
         self.wandb = _imported("wandb", "wandb")
         # A run that is resumed after a kill keeps its id and logs all of its epochs again.
-        self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow")
+        folder = kept_folder(os.environ.get("WANDB_DIR", ""))
+        self.run = self.wandb.init(project=project, config=dict(params), id=run_id, resume="allow", dir=str(folder))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
         """Log one step and update the summary of the best epoch."""
@@ -164,19 +170,37 @@ def open_run_log(folder: Path, params: Mapping[str, Any], fingerprint: str) -> I
     with live:
         loggers: list[Logger] = [DVCLiveLogger(live)]
         if events := os.environ.get("COCOSEG_TENSORBOARD"):
-            loggers.append(TensorBoardLogger(Path(events) / fingerprint[:12]))
+            loggers.append(TensorBoardLogger(kept_folder(events) / fingerprint[:12]))
         if project := os.environ.get("COCOSEG_WANDB"):
             loggers.append(WandbLogger(project, params, fingerprint[:12]))
         yield RunLog(loggers)
 
 
-def curve_name(group: str, class_name: str) -> str:
-    """Return the name of a class's curve, such as `val/iou/person`.
+def curve_names(classes: Sequence[str]) -> dict[str, str]:
+    """Return the name of each class's curve, a file name on every system: the class's own, as far as it is one.
 
-    dvclive uses it as a file name, so a class name that is not safe there, such as `../x`, is quoted.
+    Other characters are quoted as in a URL. Two names are never one file, where case is ignored either: the later gets
+    a number.
     """
-    safe = "/" not in class_name and is_safe(class_name)
-    return f"{group}/{class_name if safe else quote(class_name[:60], safe='').strip('.')}"
+    names: dict[str, str] = {}
+    taken = set()
+    for class_name in classes:
+        own, number = _as_file_name(class_name), 1
+        name = own
+        while same_name(name) in taken:
+            number += 1
+            name = f"{own}~{number}"
+        taken.add(same_name(name))
+        names[class_name] = name
+    return names
+
+
+def _as_file_name(name: str) -> str:
+    if is_safe(name) and not _NO_FILE_NAME.search(name):
+        return name
+    quoted = _NO_FILE_NAME.sub(lambda found: quote(found[0], safe=""), name).encode(errors="replace")
+    short = quoted[:_LONGEST_BYTES].decode(errors="ignore").rstrip(". ")
+    return short if is_safe(short) else f"_{short}"  # "con", "..", or nothing
 
 
 def _six_digits(value: float) -> float:

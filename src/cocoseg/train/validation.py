@@ -19,7 +19,7 @@ from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import Loader, SegmentationDataset
 from cocoseg.train.learner import Learner
-from cocoseg.train.loggers import curve_name
+from cocoseg.train.loggers import curve_names
 from cocoseg.train.losses import segmentation_loss
 
 # With more classes their curves would bury the others.
@@ -70,8 +70,9 @@ def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[s
         "val/pixel_accuracy": result.pixel_accuracy,
     }
     if len(classes) <= MOST_CLASSES_WITH_CURVES:
-        metrics |= {curve_name("val/iou", name): value for name, value in result.iou.items()}
-        metrics |= {curve_name("val/dice", name): value for name, value in result.dice.items()}
+        curves = curve_names(classes)
+        metrics |= {f"val/iou/{curves[name]}": value for name, value in result.iou.items()}
+        metrics |= {f"val/dice/{curves[name]}": value for name, value in result.dice.items()}
     return {name: value for name, value in metrics.items() if value is not None}
 
 

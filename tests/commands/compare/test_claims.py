@@ -71,6 +71,20 @@ def test_the_same_checkpoint_is_equivalent_to_itself() -> None:
     assert claim(model([50] * 12), model([50] * 12), min_effect=0.0).primary.verdict == "equivalent"
 
 
+def test_a_difference_in_the_background_alone_is_within_its_interval_where_classes_are_rare() -> None:
+    # A class of its own in each of 24 images, which both models miss; the new one also misses a part of the background.
+    base = np.zeros((24, 25, 3), np.int64)
+    base[:, 0] = 90, 100, 90
+    base[range(24), range(1, 25), 0] = 10
+    new = base.copy()
+    new[:, 0, 1:] -= 40
+    new[range(24), range(1, 25), 1] = 40
+    found = checkpoint_claim(base, new, ["background", *"abcdefghijklmnopqrstuvwx"], "miou", 0.01, 500)
+    for own in (found.primary, *found.others):
+        assert None not in (own.low, own.difference, own.high)
+        assert (own.low or 0) <= (own.difference or 0) <= (own.high or 0)
+
+
 def test_a_class_in_fewer_than_ten_images_gets_no_verdict() -> None:
     base = model([50] * 12)
     base[9:, 1] = 0  # nine images left with a cat

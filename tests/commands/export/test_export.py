@@ -153,6 +153,14 @@ def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
         agreement(exported.data, build_model("fastscnn", "", "none", 3), INFO)
 
 
+def test_a_model_whose_logits_are_not_finite_is_not_exported(exported: Exported) -> None:
+    model = build_model("fastscnn", "", "none", 3)
+    for weight in model.parameters():
+        weight.data.mul_(1e30)
+    with pytest.raises(CocosegError, match="the model's logits are not finite"):
+        agreement(exported.data, model, INFO)
+
+
 @pytest.mark.parametrize("bins", [(1, 1), (2, 3), (6, 6), (9, 40)])
 def test_pooling_by_matrices_is_adaptive_pooling(bins: tuple[int, int]) -> None:
     features = torch.randn(2, 4, 9, 17, generator=torch.Generator().manual_seed(0))

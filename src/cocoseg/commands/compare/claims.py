@@ -66,8 +66,9 @@ def checkpoint_claim(
     differences = []
     for name in scores_base:
         drawn = drawn_new.scores[name] - drawn_base.scores[name]
-        low, high = interval(drawn, images)
-        differences.append(_difference(name, float(scores_base[name]), float(scores_new[name]), low, high))
+        old, fresh = float(scores_base[name]), float(scores_new[name])
+        low, high = interval(drawn, images, fresh - old if drawn_base.loses_classes() else None)
+        differences.append(_difference(name, old, fresh, low, high))
     error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
     classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
     claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))

@@ -28,7 +28,7 @@ from cocoseg.commands.predict.coco_results import (
 from cocoseg.commands.predict.photos import Opened, Photo, decode_photo, find_photos, open_photo, overlay_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes, write_json
-from cocoseg.evaluate.prediction import Predicted, predict_logits, sharing_cores
+from cocoseg.evaluate.prediction import Predicted, finite, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.hardware import out_of_memory
 from cocoseg.images.png import encode_png
@@ -73,7 +73,8 @@ def predict(
 
     `load` is called when the first image has been read. Writes `masks/`, `overlays/`, `legend.png`, `results.json` and
     `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be predicted is a line on
-    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or memory runs out.
+    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written, memory runs out or logits
+    are not finite.
     """
     found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
@@ -108,7 +109,7 @@ def predict(
 
 def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Written:
     """Write the mask and the overlay of an image, and return its entries."""
-    labels = original_labels(one.logits, one.place)
+    labels = original_labels(finite(one.logits, str(one.key.path)), one.place)
     confidences = class_confidences(one.logits, one.place)
     name = one.key.name
     height, width = labels.shape
