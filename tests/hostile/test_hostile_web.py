@@ -129,7 +129,8 @@ ANSWERS: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
         longer_than_declared,
         "the answer is not valid HTTP, after 2 attempts; run",
     ),
-    "fewer bytes than declared": (shorter_than_declared, "run again later: what has arrived is kept"),
+    "fewer bytes than declared": (shorter_than_declared, "payload is not completed"),
+    "a body that is no HTTP": (lambda: iter([b" " * 100]), "the answer is not valid HTTP, after 2 attempts; run again"),
 }
 
 

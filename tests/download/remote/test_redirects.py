@@ -293,8 +293,8 @@ def test_a_certificate_that_is_not_valid_is_one_line_at_the_first_attempt(
         fetched(f"{hub.url}/a.json")
     assert str(caught.value) == (
         f"{hub.url}/a.json: hub.test shows an invalid certificate ({reason}), expected one of a known authority; set "
-        "the clock if it is wrong, name the file of your own authority in SSL_CERT_FILE, or download the file and name "
-        "its path"
+        "the clock if it is wrong, name the file of your own authority in SSL_CERT_FILE (for S3 in AWS_CA_BUNDLE), or "
+        "download the file and name its path"
     )
     assert (hub.connections, hub.requests) == (1, [])
 

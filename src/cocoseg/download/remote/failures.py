@@ -1,5 +1,6 @@
 """What an error of a transfer means. aiohttp is not imported: without it, no error is its own."""
 
+import re
 import sys
 import time
 from email.utils import parsedate_to_datetime
@@ -25,7 +26,7 @@ def is_malformed(error: Exception) -> bool:
     A server that sends a body after the head that HEAD asked for spoils the next answer of the same connection.
     """
     aiohttp = sys.modules.get("aiohttp")
-    return aiohttp is not None and isinstance(error.__cause__, aiohttp.http.HttpProcessingError)
+    return aiohttp is not None and isinstance(error, aiohttp.ClientResponseError) and error.__cause__ is not None
 
 
 def is_slow(error: Exception) -> bool:
@@ -40,20 +41,20 @@ def is_answer(error: Exception) -> bool:
     return (
         status_of(error) is not None
         or is_slow(error)
-        or is_malformed(error)
-        or (aiohttp is not None and isinstance(error, aiohttp.ClientPayloadError))
+        or (aiohttp is not None and isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError))
     )
 
 
 def certificate_defect(error: Exception) -> str | None:
     """Return the line about a server's invalid certificate, or `None` for another error."""
-    aiohttp = sys.modules.get("aiohttp")
-    if aiohttp is None or not isinstance(error, aiohttp.ClientConnectorCertificateError):
+    found = re.search(r"certificate verify failed: (.+?) \(_ssl", str(error))  # so for aiohttp and botocore
+    if found is None:
         return None
-    reason = getattr(error.certificate_error, "verify_message", "")
+    host = getattr(error, "host", None) or "the server"
     return (
-        f"{error.host} shows an invalid certificate ({reason}), expected one of a known authority; set the clock if it "
-        "is wrong, name the file of your own authority in SSL_CERT_FILE, or download the file and name its path"
+        f"{host} shows an invalid certificate ({found[1]}), expected one of a known authority; set the clock if it is "
+        "wrong, name the file of your own authority in SSL_CERT_FILE (for S3 in AWS_CA_BUNDLE), or download the file "
+        "and name its path"
     )
 
 
