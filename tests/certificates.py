@@ -11,11 +11,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 
-def contexts(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(
+    folder: Path, *names: str, is_expired: bool = False, is_self_signed: bool = False
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return the contexts of a server with these names, and of a client that trusts its authority."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("an authority", authority_key.public_key(), None, authority_key, ())
-    certificate = _certificate(names[0], key.public_key(), authority, authority_key, names)
+    issuer, issuer_key = (None, key) if is_self_signed else (authority, authority_key)
+    days = -0.5 if is_expired else 1
+    certificate = _certificate(names[0], key.public_key(), issuer, issuer_key, names, days)
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "server.pem").write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -29,6 +33,7 @@ def _certificate(
     issuer: x509.Certificate | None,
     issuer_key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...],
+    days: float = 1,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now, is_authority = datetime.datetime.now(datetime.UTC), issuer is None
@@ -50,7 +55,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)

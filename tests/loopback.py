@@ -38,7 +38,8 @@ class LoopbackServer:
 
     `faults[path]` lists the faults of the next requests for it, one each: a status or one of those above.
     `answers[path]` returns the raw bytes of every answer, including the head, until the client stops listening. With
-    `digests` every answer has the MD5 of the file. With `tls` it speaks https, under a `name` that a test resolves.
+    `digests` every answer has the MD5 of the file, and with `etags` that to HEAD a version. With `tls` it speaks https,
+    under a `name` that a test resolves.
     It is also a proxy that answers for every host itself, and tunnels to the servers in `tunnels`. `requests` lists all
     requests as they came: method, address, headers.
     A context manager: leaving stops the server.
@@ -51,6 +52,7 @@ class LoopbackServer:
         delay_s: float = 0,
         ranges: bool = True,
         digests: bool = False,
+        etags: bool = True,
         address: str = "127.0.0.1",
         name: str = "",
         tls: ssl.SSLContext | None = None,
@@ -59,6 +61,7 @@ class LoopbackServer:
         self.delay_s = delay_s
         self.ranges = ranges
         self.digests = digests
+        self.etags = etags
         self.faults: dict[str, list[int]] = defaultdict(list)
         self.answers: dict[str, Callable[[], Iterable[bytes]]] = {}
         self.log: list[tuple[str, str | None]] = []
@@ -145,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = loopback.files.get(path)
         self.send_response(404 if body is None else 200)
         self.send_header("Content-Length", str(len(body or b"")))
-        if body is not None:
+        if body is not None and loopback.etags:
             self.send_header("ETag", hashlib.sha256(body).hexdigest())
         self.end_headers()
 

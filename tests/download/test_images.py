@@ -3,7 +3,9 @@
 import hashlib
 import json
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
 from cocoseg.download.images import DownloadImagesParams, download_images, remarks
-from cocoseg.download.remote.cache import image_path
+from cocoseg.download.remote.cache import image_path, read_entry, write_entry
 from cocoseg.images.decode import ExifName
 from cocoseg.tables import ImageRow
 
@@ -249,18 +251,61 @@ def test_an_image_that_the_server_does_not_have_is_missing(tmp_path: Path) -> No
         assert set(server.asked_for()) == {"0001.jpg", "0002.jpg", "0003.jpg"}
 
 
-@pytest.mark.parametrize("damaged", [b"", jpeg(1)[:-9], b"text"], ids=["empty", "truncated", "text"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "another image", "flipped", "of another place"])
+@pytest.mark.parametrize("is_named", [False, True])
 def test_an_image_that_was_damaged_in_the_cache_is_fetched_once_more(
-    tmp_path: Path, cache: Path, damaged: bytes
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+    is_named: bool,
 ) -> None:
-    with LoopbackServer({"0001.jpg": jpeg(1)}) as server:
-        cached = cached_image(cache, server, "0001.jpg")
-        write_bytes(cached, damaged)
+    with LoopbackServer({"val2017/0001.jpg": jpeg(1)}) as server:
+        monkeypatch.setenv("COCOSEG_COCO_URL", server.url)
+        params, cached = custom(f"{server.url}/val2017"), cached_image(cache, server, "val2017/0001.jpg")
+        if is_named:
+            params = DownloadImagesParams(dataset="coco2017-val", images="", exif="auto")
+            cached = image_path(cache, f"{server.url}/val2017/0001.jpg")
+        write_entry(cached, jpeg(1))
+        entry = cached.read_bytes()
+        middle = len(jpeg(1)) - 40
+        flipped = entry[:middle] + bytes([entry[middle] ^ 1]) + entry[middle + 1 :]
+        assert cv2.imdecode(np.frombuffer(flipped, np.uint8), cv2.IMREAD_COLOR) is not None  # as good as any
+        write_entry(tmp_path / "place", jpeg(2))
+        damaged = {
+            "empty": b"", "truncated": entry[:-9], "text": b"text", "another image": jpeg(2), "flipped": flipped,
+            "of another place": (tmp_path / "place").read_bytes(),
+        }  # fmt: skip
+        cached.write_bytes(damaged[damage])
         for out in ("one", "two"):
-            (row,) = download_images([image(1)], custom(server.url), tmp_path / out)
+            (row,) = download_images([image(1)], params, tmp_path / out)
             assert row.status == "ok"
-        assert server.asked_for() == ["0001.jpg"]
-        assert cached.read_bytes() == jpeg(1)
+            assert (tmp_path / out / "0001.jpg").read_bytes() == jpeg(1)
+        assert server.asked_for() == ["val2017/0001.jpg"]
+        assert read_entry(cached, []) == jpeg(1)
+    line = f"1 images in {cache} were corrupt, or of an older version; they were fetched again"
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_without_an_etag_or_a_time_an_image_of_the_same_size_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    with LoopbackServer({"0001.jpg": jpeg(1) + b"a"}, etags=False) as server:
+        download_images([image(1)], custom(server.url), tmp_path / "one")
+        server.files["0001.jpg"] = jpeg(1) + b"b"
+        download_images([image(1)], custom(server.url), tmp_path / "two")
+        assert (tmp_path / "two" / "0001.jpg").read_bytes() == jpeg(1) + b"b"
+
+
+def test_a_body_after_the_head_that_head_asked_for_spoils_no_image(tmp_path: Path) -> None:
+    def answer() -> Iterable[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(jpeg(1))
+        time.sleep(0.05)  # by then the connection counts as free
+        yield jpeg(1)
+
+    with LoopbackServer({"0002.jpg": jpeg(2)}) as server:
+        server.answers["0001.jpg"] = answer
+        rows = download_images([image(1), image(2)], custom(server.url), tmp_path / "images")
+    assert [row.status for row in rows] == ["ok", "ok"]
 
 
 def test_another_image_behind_the_same_url_is_noticed_and_an_unchanged_one_not_asked_for(tmp_path: Path) -> None:
@@ -317,6 +362,47 @@ def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, cache: Pat
     rows = read_table(tmp_path / "data" / "images.csv", ImageRow)
     assert [row.image_id for row in rows] == list(range(count))
     assert all((tmp_path / "data" / "images" / row.file_name).read_bytes() == jpeg(row.image_id) for row in rows)
+
+
+def test_two_stages_share_a_cache_at_once(tmp_path: Path, cache: Path) -> None:
+    count = 60
+    files = {f"{number:04}.jpg": jpeg(number) for number in range(count)}
+    folders = [tmp_path / name for name in ("one", "two")]
+    with LoopbackServer(files, delay_s=0.01) as server, ExitStack() as stack:
+        params = {"dataset": "custom", "exif": "auto", "images": server.url}
+        write_bytes(cached_image(cache, server, "0007.jpg"), jpeg(8))  # corrupt for both
+        for folder in folders:
+            stage_folder(folder, entries(count))
+        environment = {"COCOSEG_CACHE": str(cache)}
+        stages = [
+            stack.enter_context(start_stage(folder, "download_images", params, environment)) for folder in folders
+        ]
+        assert [stage.wait(60) for stage in stages] == [0, 0]
+        assert all(read_entry(cached_image(cache, server, name), []) == data for name, data in files.items())
+    for folder in folders:
+        assert {path.name: path.read_bytes() for path in (folder / "data/images").iterdir()} == files
+    assert not list(cache.rglob(".writing-*"))
+
+
+def test_an_interrupt_ends_transfers_that_hang(tmp_path: Path, cache: Path) -> None:
+    def answer() -> Iterable[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        while True:
+            time.sleep(0.1)
+            yield b" "
+
+    stage_folder(tmp_path, entries(30))
+    with LoopbackServer({}) as server:
+        server.answers.update({f"{number:04}.jpg": answer for number in range(30)})
+        params = {"dataset": "custom", "exif": "auto", "images": server.url}
+        with start_stage(tmp_path, "download_images", params, {"COCOSEG_CACHE": str(cache)}) as process:
+            server.wait_for_requests(24)
+            process.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            _, text = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5  # a second and a half on an idle machine
+    assert process.returncode == 130
+    assert "Traceback" not in text
 
 
 def test_the_stage_draws_the_sample_twice_alike(tmp_path: Path) -> None:

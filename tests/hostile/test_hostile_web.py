@@ -125,8 +125,12 @@ ANSWERS: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
     "an answer without a length or an end": (without_length, "is too large; expected at most 20,000,000 bytes"),
     "5 GB, declared": (declared_huge, "is too large; expected at most 20,000,000 bytes"),
     "100 MB of zeros in 0.5 MB of gzip": (gzip_bomb, "is too large; expected at most 20,000,000 bytes"),
-    "more bytes than declared": (longer_than_declared, "the server answered 400, at the first attempt"),
-    "fewer bytes than declared": (shorter_than_declared, "run again later: what has arrived is kept"),
+    "more bytes than declared": (
+        longer_than_declared,
+        "the answer is not valid HTTP, after 2 attempts; run",
+    ),
+    "fewer bytes than declared": (shorter_than_declared, "payload is not completed"),
+    "a body that is no HTTP": (lambda: iter([b" " * 100]), "the answer is not valid HTTP, after 2 attempts; run again"),
 }
 
 

@@ -21,7 +21,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular, write_bytes
 from cocoseg.core.redaction import without_secrets
 from cocoseg.download.perceptual_hash import perceptual_hash
-from cocoseg.download.remote.cache import gigabytes, image_path, require_room
+from cocoseg.download.remote.cache import gigabytes, image_path, read_entry, require_room, write_entry
 from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
 from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
 from cocoseg.download.sample.scenes import draw_image
@@ -176,12 +176,16 @@ def fetch_images(
     )
     _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
     require_room({destination.folder: total, cache: rest})
+    corrupt: list[Path] = []
     tasks = [
-        partial(_fetch, image, source, path, cache, changing, destination)
+        partial(_fetch, image, source, path, cache, changing, destination, corrupt)
         for image, path in zip(images, paths, strict=True)
     ]
     with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool, source:
-        return _run(pool, tasks)
+        rows = _run(pool, tasks)
+    if corrupt:
+        _announce(f"{len(corrupt):,} images in {cache} were corrupt, or of an older version; they were fetched again")
+    return rows
 
 
 def place_image(image: Image, data: bytes, destination: Destination) -> ImageRow:
@@ -192,14 +196,22 @@ def place_image(image: Image, data: bytes, destination: Destination) -> ImageRow
     return row
 
 
-def _fetch(image: Image, source: Source, path: str, cache: Path, changing: bool, destination: Destination) -> ImageRow:
+def _fetch(
+    image: Image,
+    source: Source,
+    path: str,
+    cache: Path,
+    changing: bool,
+    destination: Destination,
+    corrupt: list[Path],
+) -> ImageRow:
     url, version = source.url(path), source.version(path) if changing else ""
     # Without a version from the server nothing is cached: nobody could tell when it is out of date.
     cached = None if version is None else image_path(cache, f"{url} {version}" if version else url)
-    if cached is not None and cached.exists():
-        row = place_image(image, cached.read_bytes(), destination)
+    if cached is not None and (data := read_entry(cached, corrupt)) is not None:
+        row = place_image(image, data, destination)
         if row.status == "ok":
-            return row  # else it was damaged in the cache: fetch it again
+            return row  # else the annotations have changed: fetch it again
     row = _fetch_anew(image, source, path, cached, destination)
     if row.status in ("ok", "missing", "too_large"):
         return row
@@ -216,7 +228,7 @@ def _fetch_anew(image: Image, source: Source, path: str, cached: Path | None, de
         return _row(image, "too_large")
     row = place_image(image, data, destination)
     if row.status == "ok" and cached is not None:
-        write_bytes(cached, data)
+        write_entry(cached, data)
     return row
 
 

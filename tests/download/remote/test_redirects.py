@@ -96,6 +96,14 @@ def test_http_may_lead_to_https_of_another_host(internet: Internet, status: int)
     assert fetched(f"{hub.url}/a.json") == b"content"
 
 
+def test_the_case_of_a_host_does_not_matter(internet: Internet) -> None:
+    hub = internet.server("hub.test", {"b.json": b"content"}, is_plain=True)
+    internet.look_ups["HUB.test"] = [[PUBLIC]]
+    hub.answers["a.json"] = redirect(f"{hub.url.replace('hub', 'HUB')}/b.json")
+    assert fetched(f"{hub.url.replace('//', '//me:word@')}/a.json") == b"content"
+    assert hub.passwords == ["Basic bWU6d29yZA=="] * 2
+
+
 @pytest.mark.parametrize(
     "location", ["/x/b.json", "b.json", "../x/b.json", "./b.json?dl=1", "//{}/x/b.json", "https:b.json", "b.json#top"]
 )
@@ -266,9 +274,29 @@ def test_another_host_without_a_certificate_that_counts_is_not_believed(
     hub, cdn = internet.server("hub.test", {}, is_plain=True), internet.server("cdn.test", {"b.json": b"content"})
     hub.answers["a.json"] = redirect(f"{cdn.url}/b.json")
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
-    with pytest.raises(TransferError, match=r"/a\.json: cdn\.test cannot be reached \(ClientConnectorCertificateError"):
+    with pytest.raises(CocosegError, match=r"/a\.json: cdn\.test shows an invalid certificate \(unable to get local"):
         fetched(f"{hub.url}/a.json")
     assert cdn.requests == []
+
+
+@pytest.mark.parametrize(
+    ("defect", "reason"),
+    [("is_expired", "certificate has expired"), ("is_self_signed", "self-signed certificate")],
+)
+def test_a_certificate_that_is_not_valid_is_one_line_at_the_first_attempt(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, defect: str, reason: str
+) -> None:
+    internet._tls, client = contexts(tmp_path, "hub.test", **{defect: True})
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", client)
+    hub = internet.server("hub.test", {"a.json": b"content"})
+    with pytest.raises(CocosegError) as caught:
+        fetched(f"{hub.url}/a.json")
+    assert str(caught.value) == (
+        f"{hub.url}/a.json: hub.test shows an invalid certificate ({reason}), expected one of a known authority; set "
+        "the clock if it is wrong, name the file of your own authority in SSL_CERT_FILE (for S3 in AWS_CA_BUNDLE), or "
+        "download the file and name its path"
+    )
+    assert (hub.connections, hub.requests) == (1, [])
 
 
 def test_redirects_come_to_an_end(internet: Internet) -> None:
@@ -337,6 +365,9 @@ def test_https_leads_to_https_and_http_to_itself_or_to_https(source: str, target
         ("100.64.0.1", False),
         ("0.0.0.0", False),
         ("192.0.0.192", False),
+        ("192.88.99.1", False),
+        ("168.63.129.16", False),  # Azure's host, seen from its virtual machines
+        ("168.63.129.17", True),
         ("224.0.0.1", False),
         ("240.0.0.1", False),
         ("255.255.255.255", False),
@@ -349,6 +380,7 @@ def test_https_leads_to_https_and_http_to_itself_or_to_https(source: str, target
         ("64:ff9b:1::8.8.8.8", False),  # of a network's own
         ("2002:7f00:1::", False),
         ("2001:db8::1", False),
+        ("3fff::1", False),
         ("fc00::1", False),
         ("fd00:ec2::254", False),
         ("fe80::1", False),

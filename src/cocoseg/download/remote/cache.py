@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_bytes
+
+_DIGEST_BYTES = 32
 
 
 def archive_path(folder: Path, name: str) -> Path:
@@ -23,6 +26,30 @@ def image_path(folder: Path, key: str) -> Path:
     """
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder / "images" / digest[:2] / digest
+
+
+def write_entry(path: Path, data: bytes) -> None:
+    """Write an image to its place in the cache. Its digest comes last, so that a viewer still shows the file."""
+    write_bytes(path, data + _digest(path, data))
+
+
+def read_entry(path: Path, corrupt: list[Path]) -> bytes | None:
+    """Return an image of the cache, or `None` if it is not there, or corrupt: then its path is added to `corrupt`."""
+    try:
+        entry = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    data = entry[:-_DIGEST_BYTES]
+    if entry[-_DIGEST_BYTES:] == _digest(path, data):
+        return data
+    corrupt.append(path)
+    return None
+
+
+def _digest(path: Path, data: bytes) -> bytes:
+    digest = hashlib.sha256(path.name.encode())  # of its key: an entry does not count in another's place
+    digest.update(data)
+    return digest.digest()
 
 
 def require_room(needed_bytes: Mapping[Path, int]) -> None:

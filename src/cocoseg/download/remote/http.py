@@ -1,5 +1,6 @@
 """Fetch files over HTTP: check redirects, and read answers up to a limit."""
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -22,6 +23,14 @@ from cocoseg.core.errors import CocosegError
 
 MOST_REDIRECTS = 10
 
+# A mobile connection of the second generation has about 5,000 bytes/s, and 24 requests may share it.
+LEAST_BYTES_PER_S = 100
+WINDOW_S = 30.0
+ANSWER_S = 60.0  # until the head of an answer is complete; the time limit of most servers and proxies, too
+# A file may take an hour, and a second more for each 10,000 bytes that came: 8 MB at 5,000 bytes/s take half an hour.
+FILE_S = 3600.0
+MEAN_BYTES_PER_S = 10_000
+
 _MD5_BYTES = 16
 _S3_ENCRYPTION = "x-amz-server-side-encryption"
 _CONNECT_TIMEOUT_S = 20.0
@@ -31,12 +40,17 @@ _LOOK = "open it in a browser, download the file there and name its path"
 _NAT64 = ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ip_network("2000::/3")
 _VPN = ip_network("198.18.0.0/15")  # for benchmarks; VPNs in "fake IP" mode resolve every name to it
-# Not public either by IANA's registries, but `is_global` of Python 3.11.7 does not know them yet.
-_SPECIAL = (ip_network("192.0.0.0/24"), ip_network("2002::/16"))
+# Not public either by IANA's registries, but `is_global` of Python 3.11.7 does not know them yet. The last is Azure's
+# own: the host of a virtual machine answers there.
+_SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20", "168.63.129.16/32")))
 
 
 class RedirectError(CocosegError):
     """A server redirects to an address that is not followed."""
+
+
+class SlowError(TimeoutError):
+    """A server sends less than any usable connection carries."""
 
 
 @dataclass
@@ -66,7 +80,7 @@ class _Hop:
         if before is None or is_public(before):
             return True
         is_hidden = _literal(self.url.host or "") is None and ip_address(before) in _VPN and ip_address(address) in _VPN
-        return not is_hidden and self.sender.url.raw_host != self.url.raw_host
+        return not is_hidden and _host(self.sender.url) != _host(self.url)
 
     def refusal(self, address: str) -> RedirectError:
         """Return the error for an address that `bars` refuses."""
@@ -134,14 +148,14 @@ async def client(read_timeout_s: float, **_: Any) -> aiohttp.ClientSession:
 async def read(files: Any, url: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
     """Return the bytes at a URL, or those from `start` to before `end`, through fsspec's HTTP file system.
 
-    Stops reading soon after `most_bytes`, counted after decompression. Raises `RedirectError` and aiohttp's errors, of
-    which `ClientPayloadError` also for a complete answer whose MD5 is not the one in its headers.
+    Stops reading soon after `most_bytes`, counted after decompression. Raises `RedirectError`, `SlowError` and
+    aiohttp's errors, of which `ClientPayloadError` also for a complete answer whose MD5 is not the one in its headers.
     """
     headers = {} if end is None else {"Range": f"bytes={start or 0}-{end - 1}"}
     async with _answer(files, "GET", url, headers) as response:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.content.iter_any():
+        async for chunk in _paced(response.content):
             chunks.append(chunk)
             size += len(chunk)
             if size > most_bytes:
@@ -152,6 +166,37 @@ async def read(files: Any, url: str, start: int | None, end: int | None, most_by
         if said not in (None, found):
             raise aiohttp.ClientPayloadError(f"the MD5 of the content is {found}, but the server announced {said}")
         return content
+
+
+async def _paced(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body. Raises `SlowError` below the least rate, and beyond the time that a file may take."""
+    now = asyncio.get_running_loop().time
+    started = opened = now()
+    size = size_before = 0
+    while True:
+        pace = asyncio.timeout_at(opened + WINDOW_S)
+        try:
+            async with pace:
+                chunk = await content.readany()
+        except TimeoutError:
+            if not pace.expired():
+                raise
+        else:
+            if not chunk:
+                return
+            size += len(chunk)
+            yield chunk
+        if (seconds := now() - opened) >= WINDOW_S:
+            if size - size_before < (least := LEAST_BYTES_PER_S * WINDOW_S):
+                raise SlowError(f"sent {size - size_before:,} bytes in {seconds:.0f} s, expected at least {least:,.0f}")
+            if now() - started > (most := most_seconds(size)):
+                raise SlowError(f"sent {size:,} bytes in {now() - started:,.0f} s, expected at most {most:,.0f} s")
+            opened, size_before = now(), size
+
+
+def most_seconds(size_bytes: int) -> float:
+    """Return how long a file of this size may take."""
+    return FILE_S + size_bytes / MEAN_BYTES_PER_S
 
 
 async def version(files: Any, url: str) -> dict[str, str]:
@@ -198,14 +243,28 @@ async def _answer(
     while True:
         _HOP.set(hop)
         bare = () if hop.own else (_without_password,)
-        async with session.request(
-            method, hop.url, headers=headers, allow_redirects=False, middlewares=bare
-        ) as response:
+        request = session.request(method, hop.url, headers=headers, allow_redirects=False, middlewares=bare)
+        async with _begun(request) as response:
             if not 300 <= response.status < 400:
                 response.raise_for_status()
                 yield response
                 return
             hop = _next(hop, response)
+
+
+@asynccontextmanager
+async def _begun(request: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Yield the answer to a request once its head is complete. Raises `SlowError` if that takes too long."""
+    limit = asyncio.timeout(ANSWER_S)
+    try:
+        async with limit:
+            response = await request
+    except TimeoutError:
+        if limit.expired():
+            raise SlowError(f"sent no complete answer in {ANSWER_S:.0f} s") from None
+        raise
+    async with response:
+        yield response
 
 
 async def _without_password(
@@ -254,7 +313,7 @@ def redirect_defect(source: URL, target: URL) -> str | None:
         return "redirects to an invalid URL"
     if (source.scheme, target.scheme) == ("https", "http"):
         return f"{there}, from https to http, where anyone on the way could change the file; this is not followed"
-    if target.scheme == "http" and source.raw_host != target.raw_host:
+    if target.scheme == "http" and _host(source) != _host(target):
         return f"{there}, another host without https, which cannot be verified; this is not followed"
     return None
 
@@ -281,9 +340,11 @@ def _literal(host: str) -> str | None:
 
 def _is_same_server(source: URL, target: URL) -> bool:
     ports = source.is_default_port() and target.is_default_port()  # http://a.org may redirect to https://a.org
-    return source.raw_host == target.raw_host and (
-        ports or (source.scheme, source.port) == (target.scheme, target.port)
-    )
+    return _host(source) == _host(target) and (ports or (source.scheme, source.port) == (target.scheme, target.port))
+
+
+def _host(url: URL) -> str:
+    return (url.raw_host or "").lower()  # yarl keeps the case of a URL that is encoded already
 
 
 def _origin(url: URL) -> str:

@@ -1,9 +1,11 @@
 """Fetch files from a local folder or any URL that fsspec opens, over networks that fail now and then."""
 
+import asyncio
 import hashlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +15,18 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.redaction import holds_secret, host_of, one_line, without_secrets
+from cocoseg.core.redaction import holds_secret, host_of, without_secrets
+from cocoseg.download.remote.failures import (
+    certificate_defect,
+    described,
+    is_absent,
+    is_answer,
+    is_malformed,
+    is_slow,
+    may_pass,
+    retry_after_s,
+    status_of,
+)
 
 try:
     import fcntl
@@ -22,8 +35,10 @@ except ImportError:  # Windows: two runs at once may fetch the same archive twic
 
 # Waits between attempts; the same in every run, so that a failure can be reproduced.
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_FIRST_CONTACT_DELAYS = 2  # a host that has never answered is given up sooner
+_FIRST_CONTACT_DELAYS = 2  # a host that has never answered, or is too slow, is given up sooner
 
+MOST_WAIT_S = 300.0  # that a server may ask for; longer is the user's decision
+_TOLD_WAIT_S = 5.0
 _READ_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 8 * 2**20
 MOST_BYTES = 4 * 10**9  # of a file from outside; the largest, train2017's annotations, has 448 MB
@@ -38,6 +53,10 @@ class AbsentError(CocosegError):
     """The server answered that it has no such file, or denied access to it."""
 
 
+class _RangeError(TransferError):
+    """The server answered that it has no such range of bytes (416)."""
+
+
 class TooLargeError(CocosegError):
     """A file is larger than any file of its kind can be."""
 
@@ -45,8 +64,8 @@ class TooLargeError(CocosegError):
 class Source:
     """A URL prefix below which files are fetched with retries. Safe to use from many threads.
 
-    `prefix` is any URL that fsspec opens, but not a chain of URLs. A context manager: leaving it ends the waits of
-    threads that still retry.
+    `prefix` is any URL that fsspec opens, but not a chain of URLs. A context manager: leaving it ends the
+    transfers and waits of other threads.
     """
 
     def __init__(
@@ -58,6 +77,8 @@ class Source:
         self._delays_s = tuple(delays_s)
         self._answered = False
         self._left = threading.Event()
+        self._transfers: set[Future[Any]] = set()
+        self._has_told = False
         self._is_http = prefix.startswith(("http://", "https://"))
         options: dict[str, Any] = {}
         if "::" in prefix:  # such as zip://a.json::https://…, which would be unpacked without a bound
@@ -73,7 +94,7 @@ class Source:
             self._files, self._root = fsspec.core.url_to_fs(prefix, skip_instance_cache=True, **options)
         except (ValueError, ImportError) as error:
             raise CocosegError(
-                f"{self.shown()}: {_one_line(error)}; expected a local path or a URL such as https://… or s3://…"
+                f"{self.shown()}: {described(error)}; expected a local path or a URL such as https://… or s3://…"
             ) from None
 
     def __enter__(self) -> "Source":
@@ -83,6 +104,8 @@ class Source:
         self, type_: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left.set()
+        for transfer in list(self._transfers):
+            transfer.cancel()
 
     def url(self, path: str) -> str:
         """Return the URL of `path`, a plain name like `a b/c#1.jpg`, or the prefix itself if it is empty."""
@@ -97,9 +120,10 @@ class Source:
     ) -> bytes:
         """Return the bytes of a file, or those from `start` to before `end`.
 
-        Retries failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) after each of the delays. Raises
-        `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`, `CocosegError` for a redirect that is
-        not followed, and `TransferError` for all other failures.
+        Retries failures that may pass (resets, short bodies, timeouts, 408, 429, 5xx) after each of the delays, or
+        later if `Retry-After` says so. Raises `AbsentError` for 404, 403 and 410, `TooLargeError` beyond `most_bytes`,
+        `CocosegError` for a redirect that is not followed and a certificate that is not valid, and `TransferError` for
+        all other failures.
         """
         address = _joined(self._root, path, self._is_http)
         attempt = 0
@@ -109,23 +133,44 @@ class Source:
             except CocosegError as error:
                 raise type(error)(f"{self.shown(path)}: {error}") from None
             except Exception as error:
-                if _is_absent(error):
+                if is_absent(error):
                     self._answered = True
                     raise AbsentError(f"{self.shown(path)}: not found ({self._said(error)})") from None
-                self._answered |= _is_answer(error)
-                patience = len(self._delays_s) if self._answered else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
-                if attempt >= patience or not _may_pass(error):
-                    raise TransferError(self._failure(path, error, attempt + 1)) from None
-                if self._left.wait(self._delays_s[attempt]):
-                    raise TransferError(f"{self.shown(path)}: given up") from None
+                if (defect := certificate_defect(error)) is not None:
+                    raise CocosegError(f"{self.shown(path)}: {defect}") from None
+                self._answered |= is_answer(error)
+                is_patient = self._answered and not is_slow(error)
+                patience = len(self._delays_s) if is_patient else min(_FIRST_CONTACT_DELAYS, len(self._delays_s))
+                if attempt >= patience or not may_pass(error):
+                    kind = _RangeError if status_of(error) == 416 else TransferError
+                    raise kind(self._failure(path, error, attempt + 1)) from None
+                self._wait(path, error, self._delays_s[attempt])
                 attempt += 1
             else:
                 self._answered = True
                 return content
 
+    def _wait(self, path: str, error: Exception, delay_s: float) -> None:
+        """Wait before another attempt, as long as the server asks. Raises `TransferError` if that is too long."""
+        asked_s = retry_after_s(error)
+        if asked_s > MOST_WAIT_S:
+            raise TransferError(
+                f"{self.shown(path)}: {self._said(error)} and asks to wait {asked_s:,.0f} s, expected at most "
+                f"{MOST_WAIT_S:.0f} s; run again then: what has arrived is kept"
+            )
+        if asked_s > _TOLD_WAIT_S and not self._has_told:
+            self._has_told = True
+            tqdm.write(f"{self.shown(path)}: {self._said(error)} and asks to wait {asked_s:,.0f} s", file=sys.stderr)
+        if self._left.wait(max(asked_s, delay_s)):
+            raise TransferError(f"{self.shown(path)}: given up")
+
     def _read(self, address: str, start: int | None, end: int | None, most_bytes: int) -> bytes:
         if self._is_http:
-            content: bytes = self._ask("read", address, start, end, most_bytes)
+            from cocoseg.download.remote import http
+
+            content: bytes = self._result(http.read(self._files, address, start, end, most_bytes))
+        elif self._files.async_impl:
+            content = self._result(self._object(address, start or 0, end, most_bytes))
         else:
             with self._files.open(address, "rb") as file:
                 file.seek(start or 0)
@@ -134,18 +179,42 @@ class Source:
             raise TooLargeError(f"is too large; expected at most {most_bytes:,} bytes")
         return content
 
+    async def _object(self, address: str, start: int, end: int | None, most_bytes: int) -> bytes:
+        """Return what `_read` does, from a store such as S3."""
+        from cocoseg.download.remote import http
+
+        size: int = (await self._files._info(address))["size"]
+        end = min(size, start + most_bytes + 1) if end is None else min(end, size)
+        if end <= start:
+            return b""
+        try:
+            async with asyncio.timeout(most := http.most_seconds(end - start)) as limit:
+                content: bytes = await self._files._cat_file(address, start=start, end=end)
+        except TimeoutError:
+            if limit.expired():
+                raise http.SlowError(f"did not send {end - start:,} bytes in {most:,.0f} s") from None
+            raise
+        return content
+
     def version(self, path: str) -> str | None:
         """Return the version of the file at `path`: its ETag, modification time and size, as far as the server says.
 
-        Returns `None` if it says nothing, for whatever reason: `fetch` will find out.
+        Returns `None` if it says neither an ETag nor a time, for whatever reason: another file may have the same size.
         """
         address = _joined(self._root, path, self._is_http)
         try:
-            info: dict[str, Any] = self._ask("version", address) if self._is_http else self._files.info(address)
+            info: dict[str, Any] = self._info(address)
         except Exception:  # fsspec's file systems raise FileNotFoundError also if the network is down
             return None
-        said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
-        return " ".join(said) or None
+        said = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) not in (None, "")]
+        return " ".join(said) if said and not said[0].startswith("size=") else None
+
+    def _info(self, address: str) -> Any:
+        if self._is_http:
+            from cocoseg.download.remote import http
+
+            return self._result(http.version(self._files, address))
+        return self._result(self._files._info(address)) if self._files.async_impl else self._files.info(address)
 
     def download(self, path: str, target: Path, size_bytes: int, sha256: str) -> None:
         """Download the file at `path`, of this size and SHA-256, to `target`.
@@ -156,8 +225,10 @@ class Source:
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
         with _alone(target.with_name(f"{target.name}.lock")):
-            if target.exists() and _sha256(target) == sha256:
-                return
+            if target.exists():
+                if _sha256(target) == sha256:
+                    return
+                tqdm.write(f"{target}: is corrupt; it is fetched again", file=sys.stderr)
             resumed = part.exists()
             self._complete(path, part, size_bytes)
             if resumed and _sha256(part) != sha256:  # the part was damaged, or the server's file has changed since
@@ -184,7 +255,10 @@ class Source:
             bar.update(have)
             while have < size_bytes:
                 end = min(have + _CHUNK_BYTES, size_bytes)
-                chunk = self.fetch(path, have, end, most_bytes=size_bytes)
+                try:
+                    chunk = self.fetch(path, have, end, most_bytes=size_bytes)
+                except _RangeError:  # the server's file is shorter, or it has no ranges and does not say so
+                    chunk = self.fetch(path, most_bytes=size_bytes)
                 if len(chunk) == size_bytes > end - have:  # a server without ranges sends the whole file
                     chunk = chunk[have:]
                 elif len(chunk) != end - have:
@@ -198,18 +272,29 @@ class Source:
                 bar.update(len(chunk))
             file.truncate(size_bytes)
 
-    def _ask(self, function: str, *arguments: Any) -> Any:
-        from fsspec.asyn import sync
-
-        from cocoseg.download.remote import http
-
-        return sync(self._files.loop, getattr(http, function), self._files, *arguments)
+    def _result(self, transfer: Coroutine[Any, Any, Any]) -> Any:
+        """Return the result of a coroutine on the loop of fsspec's thread. Leaving the source cancels it."""
+        future = asyncio.run_coroutine_threadsafe(transfer, self._files.loop)
+        self._transfers.add(future)
+        try:
+            if self._left.is_set():  # since before it was added
+                future.cancel()
+            return future.result()
+        except CancelledError:
+            raise TransferError("given up") from None
+        finally:
+            future.cancel()  # if Ctrl-C ended the wait
+            self._transfers.discard(future)
 
     def _said(self, error: Exception) -> str:
         """Return what was answered and by whom, without the URL of a redirect, whose path may be a secret."""
-        status = _status(error)
+        status = status_of(error)
+        if is_slow(error):
+            return f"the server {error}"
+        if is_malformed(error):
+            return "the answer is not valid HTTP"
         if status is None:
-            return _one_line(error)
+            return described(error)
         asked = getattr(error, "request_info", None)  # aiohttp's
         host = asked.real_url.raw_host if asked else None
         if host in (None, host_of(self.prefix)):
@@ -218,10 +303,10 @@ class Source:
 
     def _failure(self, path: str, error: Exception, attempts: int) -> str:
         tried = f"after {attempts} attempts" if attempts > 1 else "at the first attempt"
-        if _status(error) is None and not self._answered:
+        if status_of(error) is None and not self._answered:
             host = getattr(error, "host", None) or host_of(self.prefix) or self.shown()
             return (
-                f"{self.shown(path)}: {host} cannot be reached ({_one_line(error)}, {tried}); check the "
+                f"{self.shown(path)}: {host} cannot be reached ({described(error)}, {tried}); check the "
                 "network and the address, then run again: what has arrived is kept"
             )
         return f"{self.shown(path)}: {self._said(error)}, {tried}; run again later: what has arrived is kept"
@@ -252,40 +337,6 @@ def _joined(prefix: str, path: str, is_http: bool) -> str:
         return f"{prefix.rstrip('/')}/{path}"
     parts = urlsplit(prefix)  # a query, such as a signature, stays after the path
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(path)}"))
-
-
-def _one_line(error: Exception) -> str:
-    text = one_line(error, {})
-    return f"{type(error).__name__}: {text}" if str(error).strip() else text
-
-
-def _status(error: Exception) -> int | None:
-    status = getattr(error, "status", None)  # aiohttp's
-    return status if isinstance(status, int) and status > 0 else None
-
-
-def _is_answer(error: Exception) -> bool:
-    aiohttp = sys.modules.get("aiohttp")
-    return _status(error) is not None or (aiohttp is not None and isinstance(error, aiohttp.ClientPayloadError))
-
-
-def _is_absent(error: Exception) -> bool:
-    # fsspec's file systems raise these three for a missing file and for one that we may not read.
-    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError) or _status(error) in (
-        403,
-        404,
-        410,
-    )
-
-
-def _may_pass(error: Exception) -> bool:
-    status = _status(error)
-    if status is not None:
-        return status in (408, 429) or status >= 500
-    if isinstance(error, OSError | EOFError):  # TimeoutError and ConnectionError among them
-        return True
-    aiohttp = sys.modules.get("aiohttp")
-    return aiohttp is not None and isinstance(error, aiohttp.ClientError) and not isinstance(error, ValueError)
 
 
 def _sha256(path: Path) -> str:
