@@ -47,11 +47,12 @@ def run_fork(
     *,
     meanwhile: Meanwhile = nothing,
     preload: str = "",
+    alone: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
     """Run `dvc` or `cocoseg` with arguments, in this environment.
 
     While it runs, `meanwhile` is called repeatedly with its process group. `preload` is a library that it and its
-    children load.
+    children load. If it is to be killed `alone`, nobody waits for what it has started.
     """
     with tempfile.TemporaryDirectory() as said:
         forks = _forks(preload)
@@ -68,16 +69,16 @@ def run_fork(
                 kill(group)
                 raise AssertionError(f"{' '.join(command)} did not end")
         status = int(forks.stdout.readline())
-        if status < 0:
+        if status < 0 and not alone:
             _wait_until_gone(group)
         out, err = (Path(said, name).read_text(errors="replace") for name in ("out", "err"))
     return subprocess.CompletedProcess(command, status, out, err)
 
 
-def kill(group: int) -> None:
-    """Kill a command and all processes that it started."""
+def kill(group: int, *, alone: bool = False) -> None:
+    """Kill a command and all processes that it started, or the command `alone`."""
     with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        (os.kill if alone else os.killpg)(group, signal.SIGKILL)
 
 
 def _wait_until_gone(group: int) -> None:

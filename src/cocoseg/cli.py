@@ -7,13 +7,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cocoseg.core.errors import CocosegError, missing_extra
+from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 
 # Each command imports what it needs when it runs, so that --help answers at once.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exit with 0, with 1 after one line on standard error, or with 2 for a usage error."""
+    if arguments is None:  # else a test calls it, in a process that is not ours to end
+        end_silently_at_ctrl_c()
     options = _parser().parse_args(arguments)
+    with one_line_at_ctrl_c(f"cocoseg {options.command}: interrupted; run the same line again"):
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     try:
         options.run(options)
     except CocosegError as error:
@@ -22,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (line := missing_extra(error)) is None:
             raise
         sys.exit(f"cocoseg {options.command}: {line}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # `| head` has ended
         sys.stderr.close()
     except OSError as error:  # such as a file where a folder is expected

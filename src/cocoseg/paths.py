@@ -5,6 +5,8 @@ Only stage scripts and commands import them. Every other module gets its paths a
 
 from pathlib import Path
 
+LOCK = Path("data/.lock")
+
 RAW = Path("data/raw/instances.json")
 
 FILTERED = Path("data/filtered/instances.json")

@@ -1,16 +1,17 @@
 """Parallel work. The number of workers never enters `params.yaml`: results must not depend on the number of cores."""
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
-from threading import Condition, Thread
+from multiprocessing.context import SpawnContext, SpawnProcess
+from threading import Condition
 from typing import TypeVar
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.interrupt import children_without_ctrl_c
+from cocoseg.core.lifetime import end_with_parent
 
 
 def worker_count() -> int:
@@ -38,8 +39,17 @@ def process_pool(most: int) -> ProcessPoolExecutor:
     They end when this process ends, even if it is killed. Those of a plain pool would wait forever.
     """
     # Spawned: a fork would copy locks held by threads that numpy and OpenCV may have started.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(min(worker_count(), most), context, _begin_worker)
+    return ProcessPoolExecutor(min(worker_count(), most), _Spawn(), _begin_worker)
+
+
+class _WorkerProcess(SpawnProcess):
+    def start(self) -> None:
+        with children_without_ctrl_c():
+            super().start()
+
+
+class _Spawn(SpawnContext):
+    Process = _WorkerProcess
 
 
 def _begin_worker() -> None:
@@ -47,13 +57,7 @@ def _begin_worker() -> None:
 
     # One thread per process: OpenCV would start one per core in each of them.
     cv2.setNumThreads(1)
-    if (parent := multiprocessing.parent_process()) is not None:
-        Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 Item = TypeVar("Item")

@@ -61,21 +61,34 @@ class Sandbox:
         self._count = folder / "count"  # one byte per operation
 
     def dvc(
-        self, *arguments: str, environment: Mapping[str, str] = NOTHING, kill_after_s: float | None = None
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] = NOTHING,
+        kill_after_s: float | None = None,
+        alone: bool = False,
     ) -> Ended:
-        """Run `dvc` in its own process group, which is killed after `kill_after_s` or must end by itself."""
-        return self._run("dvc", *arguments, environment=environment, kill_after_s=kill_after_s)
+        """Run `dvc` in its own process group, which is killed after `kill_after_s` or must end by itself.
+
+        `alone`: only DVC is killed, and nobody waits for what it has started.
+        """
+        return self._run("dvc", *arguments, environment=environment, kill_after_s=kill_after_s, alone=alone)
 
     def cocoseg(self, *arguments: str, environment: Mapping[str, str] = NOTHING) -> Ended:
         """Run `cocoseg` in its own process group."""
         return self._run("cocoseg", *arguments, environment=environment)
 
-    def _run(self, *command: str, environment: Mapping[str, str], kill_after_s: float | None = None) -> Ended:
+    def _run(
+        self,
+        *command: str,
+        environment: Mapping[str, str],
+        kill_after_s: float | None = None,
+        alone: bool = False,
+    ) -> Ended:
         end = None if kill_after_s is None else time.monotonic() + kill_after_s
 
         def kill_late(group: int) -> None:
             if end is not None and time.monotonic() > end:
-                kill(group)
+                kill(group, alone=alone)
 
         finished = run_fork(
             self.clone.folder,
@@ -83,6 +96,7 @@ class Sandbox:
             {**os.environ, **self.environment(), **environment},
             meanwhile=kill_late,
             preload=str(kill_at()),
+            alone=alone,
         )
         return Ended(finished.returncode, finished.stdout + finished.stderr)
 

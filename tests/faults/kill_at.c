@@ -82,8 +82,9 @@ static void about_to(const char *what, int folder, const char *path) {
         append(log, line);
     }
     if (at && counted.st_size == atoll(at)) {
-        kill(whom && !strcmp(whom, "process") ? getpid() : 0, SIGKILL);
-        pause(); /* never to act, even if the signal takes its time */
+        int leader = whom && !strcmp(whom, "leader"); /* DVC, whose stage may be the one that is here */
+        kill(leader ? getpgrp() : whom && !strcmp(whom, "process") ? getpid() : 0, SIGKILL);
+        if (!leader || getpid() == getpgrp()) pause(); /* never to act, even if the signal takes its time */
     }
     close(file);
     errno = before;

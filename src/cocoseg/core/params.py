@@ -47,6 +47,14 @@ def declared_params(pipeline: Path = PIPELINE) -> set[str]:
     return {key for stage in stages.values() for key in stage.get("params", [])}
 
 
+def declared_outs(stage: str, pipeline: Path = PIPELINE) -> list[Path]:
+    """Return the outputs of a stage of `dvc.yaml` that DVC removes before it runs the stage."""
+    entry = _read_mapping(pipeline)["stages"].get(stage, {})
+    listed = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
+    settings = {path: more for out in listed for path, more in (out if isinstance(out, dict) else {out: {}}).items()}
+    return [Path(path) for path, more in settings.items() if not more.get("persist")]
+
+
 def allowed(type_: Any) -> str:
     """Return the allowed values of a type in words, such as "a number above 0, such as 0.001"."""
     return _describe(inspect.type_info(type_))

@@ -1,5 +1,7 @@
 """Run a stage script: load its parameters, report a user's mistake in one line, record its seconds."""
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,8 +12,11 @@ from typing import Any
 
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.files import write_json
-from cocoseg.core.params import Params, load_params
-from cocoseg.paths import TIMING
+from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
+from cocoseg.core.lifetime import end_with_dvc
+from cocoseg.core.params import Params, declared_outs, load_params
+from cocoseg.core.work_tree import is_first_process, work_tree_held
+from cocoseg.paths import LOCK, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have changed it, and `dvc checkout` restores what it names.
@@ -29,6 +34,10 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 # Without its extra a script fails at an import, before `run`: `core` is imported before modules that need an extra.
 sys.excepthook = _end
+# So early for the imports of torch, which take seconds.
+end_with_dvc()
+if Path(sys.argv[0]).parent.name == "stages":
+    end_silently_at_ctrl_c()
 
 
 def say(line: str) -> None:
@@ -37,15 +46,24 @@ def say(line: str) -> None:
 
 
 def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params]) -> None:
-    """Run `main` as the stage of its script: return, or exit 1 after one line on standard error.
+    """Run `main` as the stage of its script: return, or exit after one line on standard error.
 
     Writes the seconds that it took to `metrics/timing/<stage>.json`, together with the costs that `main` returns.
     """
     name = Path(sys.argv[0]).stem
-    started = time.perf_counter()
+    interrupted = f"{name}: interrupted; run the same line again to go on ({_WAY_BACK})" if is_first_process() else ""
+    with one_line_at_ctrl_c(interrupted):
+        _run(main, params_type, name)
+
+
+def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params], name: str) -> None:
     try:
-        cost = main(load_params(params_type)) or {}
-        write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
+        with work_tree_held(LOCK, name) as waited:
+            started = time.perf_counter()
+            if waited and "DVC_STAGE" in os.environ:
+                _remove_outs(name)
+            cost = main(load_params(params_type)) or {}
+            write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
     except CocosegError as error:
         sys.exit(f"{name}: {error} ({_WAY_BACK})")
     except OSError as error:  # such as a full disk
@@ -57,5 +75,12 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
             f"{name}: a worker process was killed, probably for lack of memory; use fewer of them: "
             f"COCOSEG_WORKERS=1 dvc repro ({_WAY_BACK})"
         )
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+def _remove_outs(name: str) -> None:
+    """Remove the outputs of a stage again: DVC did, but the stage that had to end may have written since."""
+    for path in declared_outs(name):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.interrupt import children_without_ctrl_c
+from cocoseg.core.lifetime import end_with_parent
 from cocoseg.images.pairs import Pair, read_mask, read_reduced
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, AugmentName, augmentation, augmented
@@ -186,7 +188,9 @@ def loader(
 class _Loader(DataLoader[tuple[Tensor, Tensor]]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
-            yield from super().__iter__()
+            with children_without_ctrl_c():
+                batches = super().__iter__()
+            yield from batches
         except CocosegError as error:
             # An error from a worker has a traceback as its message, which ends with the original message.
             raise CocosegError(str(error).splitlines()[-1].removeprefix("cocoseg.core.errors.CocosegError: ")) from None
@@ -251,3 +255,4 @@ def processes_here() -> int:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # no threads of its own: those of all workers would compete for the same cores
+    end_with_parent()
