@@ -1,5 +1,5 @@
 # The checks, the same here and in CI. `make check` runs all of them.
-.PHONY: check test lint format repro requirements
+.PHONY: check test lint format repro requirements parameters
 
 # Without index URLs and paths, so that the output is the same on every machine.
 EXPORT = uv export --quiet --no-dev --group train --no-emit-project --no-header --no-annotate --format requirements-txt
@@ -23,6 +23,10 @@ format:
 # Write the packages of an installation without development tools, with hashes, for audits.
 requirements:
 	$(EXPORT) >requirements.txt
+
+# Write the page of all parameters from the code.
+parameters:
+	uv run .ci/parameters.py >docs/parameters.md
 
 # Run the whole pipeline in a fresh clone of the last commit; its data must match the committed dvc.lock.
 repro:

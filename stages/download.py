@@ -2,13 +2,15 @@
 
 from cocoseg import paths
 from cocoseg.core.files import write_bytes
-from cocoseg.core.stage import run
+from cocoseg.core.stage import run, say
 from cocoseg.download.annotations import DownloadParams, instances_json
 
 
 def main(params: DownloadParams) -> None:
     """Write the annotations file of a named dataset, of a path or of a URL."""
-    write_bytes(paths.RAW, instances_json(params))
+    content = instances_json(params)
+    write_bytes(paths.RAW, content)
+    say(f"{paths.RAW}, {len(content) / 1e6:,.1f} MB")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from cocoseg.core.files import read_json, read_table, write_json, write_table
 from cocoseg.core.stage import run, say
 from cocoseg.evaluate.cost import model_cost
 from cocoseg.evaluate.evaluation import EvaluateParams, check_task_and_classes
+from cocoseg.evaluate.headline import closing_line, headline_scores
 from cocoseg.evaluate.model_card import write_card
 from cocoseg.evaluate.plots import write_plots
 from cocoseg.evaluate.scored_side import score_test_side
@@ -31,10 +32,12 @@ def main(params: EvaluateParams) -> dict[str, object]:
         say(warning)
     cost = model_cost(model, info.preprocessing.image_size_px)
     write_json(paths.EVALUATE_METRICS, scored.metrics)
+    write_json(paths.HEADLINE_SCORES, headline_scores(scored.metrics))
     write_table(paths.PER_IMAGE, scored.evaluation.per_image, ClassPixels)
     stages = {"filter": paths.FILTER_METRICS, "mask": paths.MASK_METRICS, "split": paths.SPLIT_METRICS}
     write_card(paths.MODEL_CARD, info, cost, scored.metrics, sides, stages, paths.FILTERED)
     write_plots(paths.EVALUATE_PLOTS, scored, paths.PREDICTIONS, params.gallery_images)
+    say(f"{closing_line(scored.metrics)}; see {paths.MODEL_CARD} and {paths.EVALUATE_PLOTS}/")
     return {"images_per_second": round(len(scored.side.pairs) / scored.evaluation.seconds, 1), **cost}
 
 

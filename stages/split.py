@@ -2,8 +2,8 @@
 
 from cocoseg import paths
 from cocoseg.core.files import read_table, write_json, write_lines
-from cocoseg.core.stage import run
-from cocoseg.split.sides import SplitParams, split_images, split_metrics
+from cocoseg.core.stage import run, say
+from cocoseg.split.sides import SplitParams, closing_line, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
 
@@ -15,7 +15,9 @@ def main(params: SplitParams) -> None:
     name_of = {row.image_id: row.file_name for row in images}
     for side, image_ids in sides.items():
         write_lines(paths.SPLITS / f"{side}.txt", sorted(name_of[image_id] for image_id in image_ids))
-    write_json(paths.SPLIT_METRICS, split_metrics(sides, images, rows, params))
+    metrics = split_metrics(sides, images, rows, params)
+    write_json(paths.SPLIT_METRICS, metrics)
+    say(closing_line(metrics))
 
 
 if __name__ == "__main__":

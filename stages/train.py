@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cocoseg import paths
-from cocoseg.core.stage import run
+from cocoseg.core.files import read_json
+from cocoseg.core.stage import run, say
 from cocoseg.images.pairs import SplitFiles
+from cocoseg.train.loggers import BEST, BestEpoch
 from cocoseg.train.loop import train
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import read_run_data
@@ -25,6 +27,8 @@ def main(params: TrainParams) -> Mapping[str, Any]:
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, but not the first, which writes
         sys.exit()
+    best = read_json(paths.TRAIN_METRICS / BEST, BestEpoch)
+    say(f"the best epoch is {best.best_epoch} of {params.epochs}, with a validation mIoU of {best.val_miou:.3f}")
     return cost
 
 

@@ -106,6 +106,11 @@ def test_what_a_block_of_python_imports_from_here_is_there(page: Path) -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names), f"{page.name}: {node.module}"
 
 
+def test_the_page_of_parameters_is_what_the_code_says() -> None:
+    written = subprocess.run([sys.executable, ROOT / ".ci/parameters.py"], capture_output=True, text=True, check=True)
+    assert (ROOT / "docs/parameters.md").read_text() == written.stdout, "docs/parameters.md: run make parameters"
+
+
 def test_the_tree_in_contributing_has_every_package_in_the_order_of_the_layers() -> None:
     tree = (ROOT / "CONTRIBUTING.md").read_text().split("## The tree")[1].split("###")[0]
     rows = [re.findall(r"`(\w+)(?:\.py|/)`", row) for row in re.findall(r"^\| (`[^|]+) \|", tree, re.MULTILINE)]

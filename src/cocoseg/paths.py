@@ -33,6 +33,7 @@ EVALUATION = Path("data/evaluation")
 PER_IMAGE = EVALUATION / "per_image.csv"
 PREDICTIONS = EVALUATION / "predictions"
 EVALUATE_METRICS = Path("metrics/evaluate.json")
+HEADLINE_SCORES = Path("metrics/scores.json")
 EVALUATE_PLOTS = Path("plots/evaluate")
 MODEL_CARD = Path("metrics/model_card.md")
 

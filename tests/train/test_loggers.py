@@ -42,13 +42,14 @@ def record_two_epochs(folder: Path) -> None:
 def test_dvclive_has_a_point_an_epoch_and_a_summary_of_the_last_and_the_best(repository: Path) -> None:
     record_two_epochs(repository)
     curve = (repository / "live/plots/metrics/val/dice/cat.tsv").read_text().splitlines()
-    assert curve == ["step\tcat", "0\t0.25", "1\t0.5"]
+    assert curve == ["step\tcat", "1\t0.25", "2\t0.5"]
     assert msgspec.json.decode((repository / "live/metrics.json").read_bytes()) == {
         "best": {"epoch": 2, "val/miou": 0.75},
         "train": {"loss": 1.0},
         "val": {"dice": 0.75, "dice/cat": 0.5},
-        "step": 1,
+        "step": 2,
     }
+    assert msgspec.json.decode((repository / "live/best.json").read_bytes()) == {"best_epoch": 2, "val_miou": 0.75}
     assert (repository / "live/plots/images/validation.png").exists()
     assert (repository / "live/plots/images/curves.png").exists()
 

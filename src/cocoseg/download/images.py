@@ -55,6 +55,8 @@ class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
     dataset: DatasetName
     images: str
     exif: ExifName
+    """What to do with an EXIF orientation that the annotated sizes do not decide: `auto` leaves the image as stored and
+    counts it, `follow` turns it, `ignore` leaves it."""
 
     def __post_init__(self) -> None:
         refuse_secrets("images", self.images)

@@ -14,20 +14,10 @@ from tabulate import tabulate
 from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
-from cocoseg.scores.formats import UNKNOWN, interval, number
+from cocoseg.scores.formats import SCORE_NAMES, UNKNOWN, interval, number
 
 _FORM = ".3f"
 _LEADING = 3  # reasons that are named
-_NAMES = {
-    "miou": "mIoU",
-    "mean_dice": "mean Dice",
-    "foreground_miou": "foreground mIoU",
-    "foreground_dice": "foreground Dice",
-    "frequency_weighted_iou": "frequency-weighted IoU",
-    "pixel_accuracy": "pixel accuracy",
-}
-
-
 _EXIF = {  # what the training images did with an EXIF orientation that their annotated sizes left open
     "auto": "An EXIF orientation was followed in training where the annotated size showed it (`exif: auto`); "
             "`cocoseg predict` follows it always.",
@@ -273,7 +263,7 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     ends = metrics["intervals"]
     overall = [
         [words, number(metrics[name], _FORM), _interval(ends.get(name))]
-        for name, words in _NAMES.items()
+        for name, words in SCORE_NAMES.items()
         if name in metrics
     ]
     by_class = [

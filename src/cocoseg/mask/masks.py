@@ -37,15 +37,21 @@ class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of the stage `mask`."""
 
     task: Task
+    """`multiclass`, or `binary`: any chosen class against background."""
     overlap: Overlap
+    """Who owns a pixel that several annotations claim: the `smallest` or `largest` by painted pixels, the `last` or
+    `first` in the file, the class of higher `priority`; `ignore` makes it 255."""
     priority: tuple[str, ...]
+    """For `overlap: priority`: names of classes, the highest first. The others come after them."""
     crowd: Literal["ignore", "drop", "keep"]
     negatives: Literal["drop", "keep"]
     lost: Lost
     max_defects: Share
     out_of_bounds: Literal["clip", "drop"]
+    """A polygon that leaves the image is cut at its border (`clip`) or dropped (`drop`)."""
     gallery_images: GalleryImages
     instance_masks: bool
+    """Also write 16-bit maps that keep instances apart."""
     max_skipped: Share
     on_defect: Literal["count", "fail"]
 

@@ -1,6 +1,14 @@
 """Scores as text, "–" if unknown. `form` is a format specification such as ".3f"."""
 
 UNKNOWN = "–"
+SCORE_NAMES = {
+    "miou": "mIoU",
+    "mean_dice": "mean Dice",
+    "foreground_miou": "foreground mIoU",
+    "foreground_dice": "foreground Dice",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "pixel_accuracy": "pixel accuracy",
+}
 
 
 def number(value: float | None, form: str = ".4f") -> str:

@@ -16,15 +16,22 @@ from cocoseg.unit_hash import unit_hash
 
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
 
+_SIDE_NAMES: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
+
 
 class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of the stage `split`."""
 
     data_seed: int
     split_rule: Literal["stable", "exact", "official"]
+    """`stable`: an image never changes sides when others come or go. `exact`: exact counts, every class on every side
+    if possible, near-duplicates together. `official`: COCO's val images are the test side."""
     train_share: Share
+    """The share of images to train on."""
     val_share: Share
+    """The share that chooses the best epoch."""
     test_share: Share
+    """The share that is scored. With 0, `evaluate` scores the validation side; with 1, nothing is left to train on."""
 
     def __post_init__(self) -> None:
         total = self.train_share + self.val_share + self.test_share
@@ -95,6 +102,13 @@ def split_metrics(
             "examples": [[name_of[first], name_of[second]] for first, second in across[:10]],
         },
     }
+
+
+def closing_line(metrics: Mapping[str, Any]) -> str:
+    """Return the images of each side in words, and how many near-duplicates are on different sides."""
+    said = ", ".join(f"{side['images']:,} {_SIDE_NAMES[name]}" for name, side in metrics["sides"].items()) + " images"
+    across = metrics["near_duplicates"]["across_sides"]
+    return said + (f"; {across:,} pairs of near-duplicates on different sides" if across else "")
 
 
 def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) -> Side:

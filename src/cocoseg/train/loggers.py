@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 from dvclive.live import Live
 from numpy.typing import NDArray
@@ -22,12 +23,21 @@ from scmrepo.exceptions import SCMError
 
 from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError, missing_extra
+from cocoseg.core.files import write_json
 from cocoseg.train.curves import learning_curves
 from cocoseg.user_cache import kept_folder
 
+BEST = "best.json"
 VALIDATION_PICTURE, CURVES_PICTURE = "validation", "curves"
 _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _LONGEST_BYTES = 180  # of a class's curve: file systems allow 255, with the extension
+
+
+class BestEpoch(msgspec.Struct, frozen=True):
+    """What DVC compares of a training run: the epoch that was kept, counted from 1, and its validation mIoU."""
+
+    best_epoch: int
+    val_miou: float
 
 
 class Logger(Protocol):
@@ -44,7 +54,7 @@ class Logger(Protocol):
 
 
 class DVCLiveLogger:
-    """Logs to `metrics/train/`: one TSV per metric, and a summary of the last and the best epoch."""
+    """Logs to `metrics/train/`: one TSV per metric, a summary of the last epoch, and one of the best."""
 
     def __init__(self, live: Live) -> None:
         self.live = live
@@ -54,7 +64,7 @@ class DVCLiveLogger:
         # dvclive nests names at each slash, where `val/dice` cannot be both a number and the parent of
         # `val/dice/person`. So the summary is built here, nested at the first slash only.
         summary: dict[str, Any] = {"best": {name: _six_digits(value) for name, value in best.items()}}
-        self.live.step = epoch - 1
+        self.live.step = epoch
         for name, value in metrics.items():
             self.live.summary = {}
             self.live.log_metric(name, _six_digits(value))
@@ -65,6 +75,8 @@ class DVCLiveLogger:
                 summary[name] = _six_digits(value)
         self.live.summary = summary
         self.live.next_step()  # type: ignore[no-untyped-call]
+        found = BestEpoch(best_epoch=int(best["epoch"]), val_miou=_six_digits(best["val/miou"]))
+        write_json(Path(str(self.live.dir)) / BEST, found)
 
     def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
         """Write the picture over that of the epoch before."""

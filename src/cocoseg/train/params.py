@@ -20,28 +20,53 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Task
     arch: str
+    """The network: `deeplabv3_mobilenet` or `deeplabv3_resnet50` of torchvision, `fastscnn`, or an architecture of
+    [smp](https://smp.readthedocs.io), such as `unet`, `fpn`, `segformer`."""
     encoder: str
+    """The encoder of smp's architectures, any that smp knows. Its `mit_*` are for non-commercial use only."""
     pretrained: PretrainedName
+    """The first weights: `imagenet` of the encoder, `coco` of torchvision's whole `deeplabv3_*`. With either, start at
+    a smaller `lr`, such as 0.0003."""
     image_size_px: ImageSize
+    """The width and height of the network's input."""
     resize: ResizeName
+    """How an image gets that size: `squash` ignores its proportions, `letterbox` keeps them and fills up, `short_side`
+    scales its shorter side to that size."""
     exif: ExifName
-    """Kept in `model.json` for `cocoseg predict`; training reads from the table of images which were turned."""
+    # Kept in `model.json` for `cocoseg predict`. Training reads from the table of images which were turned.
     augment: AugmentName
+    """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too."""
     loss: LossName
+    """What training minimizes. `auto` is `bce` for binary tasks, else `ce_dice`."""
     class_weights: ClassWeightsName
+    """More weight for rare classes: `inverse` to their pixels, or by the `effective` number of their images. For `ce`,
+    `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other losses ignore it."""
     optimizer: OptimizerName
+    """The optimizer."""
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
+    """Its learning rate: 0.01 suits drawings and networks from scratch."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
+    """Its weight decay."""
     schedule: ScheduleName
+    """How the learning rate changes after the warm-up."""
     warmup_epochs: Annotated[float, Meta(ge=0, le=100_000, extra_json_schema={"examples": [1]})]
+    """Epochs in which the learning rate rises from 0."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [16]})]
+    """Images per batch, over all devices."""
     accumulate_batches: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [4]})]
+    """Batches per step of the optimizer."""
     clip_grad_norm: Annotated[float, Meta(gt=0, le=1e6, extra_json_schema={"examples": [1.0]})] | None
+    """Scales gradients down to this norm."""
     epochs: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [10]})]
+    """Passes over the training side."""
     patience: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [5]})] | None
+    """Stops when validation mIoU has not improved for this many epochs."""
     ema_decay: Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.99]})] | None
+    """Validates and keeps an exponential average of the weights."""
     compile: bool
+    """Compiles the network with `torch.compile`: slower to start, then faster."""
     seed: Annotated[int, Meta(ge=0, lt=2**32, extra_json_schema={"examples": [0]})]
+    """The seed of the first weights, of augmentation and of the order of images."""
 
     def __post_init__(self) -> None:
         if self.loss == "bce" and self.task == "multiclass":
