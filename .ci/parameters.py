@@ -22,9 +22,12 @@ from cocoseg.core.params import allowed
 ROOT = Path(__file__).parents[1]
 HEAD = """# Parameters
 
-Every choice is a line of `params.yaml`; `-S key=value` sets one for a run. A change runs the stages that read the key, and those
-after them whose input changes with it. A key that is unknown, and a value of a wrong type or out of range, is one line
-that says what is allowed. Written by `make parameters` from the code.
+Every choice is a line of `params.yaml`; `-S` sets one for a run, as in `-S lr=0.001`. A change runs the stages that
+read the key, and those after them whose input changes with it. A wrong type or a value out of range stops the stage
+that reads it with one line. An unknown key stops any stage that runs; after `-S`, DVC itself refuses it. If `dvc repro`
+finds nothing changed, no stage runs, and it goes unnoticed.
+
+`make parameters` writes this page from the code.
 """
 
 

@@ -339,13 +339,15 @@ class _Handler(SimpleHTTPRequestHandler):
         """Nobody asks."""
 
 
-def test_the_page_of_main_has_every_plot(runner: Runner) -> None:
+def test_the_site_of_main_has_every_page_and_every_plot(runner: Runner) -> None:
     # The last commit and not the working tree, whose dvc.lock lags behind the code while someone edits.
     workspace = runner.checkout(ROOT, "pages")
     (workspace.folder / ".dvc/config").write_text("")  # whatever remote is set, a test leaves it alone
     finished = runner.run(WORKFLOWS["pages"], "build", workspace, {}, GITHUB_EVENT_NAME="push")
     assert finished.failed == [], finished.output
-    page = (workspace.folder / "page/index.html").read_text()
+    assert "Train segmentation models on COCO" in (workspace.folder / "page/index.html").read_text()
+    assert "read_pair" in (workspace.folder / "page/docs/api/index.html").read_text()
+    page = (workspace.folder / "page/charts/index.html").read_text()
     assert "DVC failed to load some plots" not in finished.output
     for name in ("vega", "confusion.png", "gallery.png", "funnel_images.png"):
         assert name in page

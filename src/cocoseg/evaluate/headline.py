@@ -10,7 +10,7 @@ _MOST_CLASSES = 20  # `dvc metrics diff` has a line per class
 
 
 def headline_scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `metrics/scores.json`, of that of `metrics/evaluate.json`. IoU per class if they are few."""
+    """Return the content of `metrics/scores.json` out of those of `metrics/evaluate.json`."""
     found = {name: metrics[name] for name in ("miou", "foreground_dice")}
     return found | ({"iou": metrics["iou"]} if len(metrics["iou"]) <= _MOST_CLASSES else {})
 
