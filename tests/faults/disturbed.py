@@ -149,6 +149,7 @@ class Sandbox:
         for path in sorted(self.clone.folder.rglob("*")):
             name = path.relative_to(self.clone.folder).as_posix()
             own = name.startswith((".git/", ".dvc/cache/", ".dvc/tmp/", "metrics/timing/")) or "__pycache__" in name
+            own = own or name == "data/.lock"  # it says who holds the work tree, or held it last
             if path.is_file() and not own and not self._is_left(path):
                 found[name] = hashlib.sha256(_comparable(path)).hexdigest()
         return found

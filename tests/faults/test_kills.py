@@ -57,27 +57,61 @@ def test_a_stage_killed_at_a_file_operation_and_run_again_gives_what_it_would_ha
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("last", ["split", *(["evaluate"] if ALL else [])])
+@pytest.mark.parametrize("whom", ["all", "DVC alone"])
 def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_have_given(
-    undisturbed: Undisturbed, record_property: Record
+    whom: str, last: str, undisturbed: Undisturbed, record_property: Record
 ) -> None:
-    sandbox, start, end = undisturbed.sandbox, undisturbed.before("download"), undisturbed.after("split")
+    sandbox, start, end = undisturbed.sandbox, undisturbed.before("download"), undisturbed.after(last)
     sandbox.become(start)
     started = time.monotonic()
-    assert sandbox.dvc("repro", "split").status == 0
+    assert sandbox.dvc("repro", last).status == 0
     seconds = time.monotonic() - started
-    moments = random.Random("moments")
+    moments = random.Random(f"moments {whom} {last}")
     rounds, kills, repaired = 30 if ALL else 1, 0, 0
     for _ in range(rounds):
         sandbox.become(start)
-        while (
-            sandbox.dvc("repro", "split", kill_after_s=moments.uniform(0, seconds)).status == KILLED
-            and kills < 3 * rounds
-        ):
-            kills += 1
-        repaired += again(sandbox, "repro", "split")
+        for _ in range(3):
+            after_s = moments.uniform(0, seconds)
+            kills += sandbox.dvc("repro", last, kill_after_s=after_s, alone=whom != "all").status == KILLED
+        repaired += again(sandbox, "repro", last)
         as_undisturbed(sandbox, end)
     assert kills
-    record_property("figures", f"random moments of the data stages: {kills} kills in {rounds} runs, all as undisturbed")
+    record_property(
+        "figures", f"random moments up to {last}: {kills} kills of {whom} in {rounds} runs, all as undisturbed"
+    )
+
+
+@pytest.mark.parametrize("stage", ["mask", *(["download_images", "train", "evaluate"] if ALL else [])])
+def test_a_stage_whose_dvc_is_killed_writes_nothing_into_the_next_run_with_other_parameters(
+    stage: str, undisturbed: Undisturbed, record_property: Record
+) -> None:
+    sandbox, before = undisturbed.sandbox, undisturbed.before(stage)
+    changed: dict[str, dict[str, object]] = {
+        "download_images": {"classes": ["person"]},
+        "mask": {"overlap": "first", "task": "binary"},
+        "train": {"lr": 0.02},
+        "evaluate": {"gallery_images": 2},
+    }
+    sandbox.become(before)
+    sandbox.stage(stage, sandbox.counted(OWN))
+    points = chosen(sandbox.operations, 2, f"orphan {stage}")
+    sandbox.become(before)
+    sandbox.clone.set_params(**changed[stage])
+    assert sandbox.dvc("repro", stage).status == 0
+    expected = sandbox.content()
+
+    def unmixed_after_a_kill(point: int) -> None:
+        sandbox.become(before)
+        # Below the outputs, only the stage makes operations, so it is the one that DVC's death leaves alone.
+        ended = sandbox.dvc("repro", stage, environment=sandbox.counted(OWN, point, whom="leader"), alone=True)
+        assert ended.status == KILLED, ended.said
+        sandbox.clone.set_params(**changed[stage])
+        again(sandbox, "repro", stage)
+        assert sandbox.content() == expected
+
+    assert each(points, unmixed_after_a_kill) == {}
+    record_property("figures", f"{stage}, DVC alone killed: {len(points)} kills, no file of the old parameters")
 
 
 @pytest.mark.parametrize("stage", ["download_images", "train", "evaluate"] if ALL else ["download_images"])

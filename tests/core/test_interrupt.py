@@ -1,0 +1,71 @@
+"""Ctrl-C in a terminal: the prompt is back within 2 s, after one line at most, whatever is under way."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import press_ctrl_c
+
+ROOT = Path(__file__).parents[2]
+# What the main thread does. While it is in C code, Python calls no handler.
+PHASES = {
+    "its own loop": "while True: pass",
+    "C code": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**9)",
+    "threads that never end": "with ThreadPoolExecutor(4) as pool: list(pool.map(time.sleep, [300] * 8))",
+    "workers that are busy": "with process_pool(2) as pool: list(pool.map(time.sleep, [300] * 4))",
+    "workers that are starting": "with process_pool(2) as pool: pool.submit(abs, 1).result(); time.sleep(300)",
+    "code that swallows it": "exec('while True:\\n try: time.sleep(300)\\n except BaseException: pass')",
+    "code that takes it for a fault": "exec('try: time.sleep(300)\\nexcept BaseException: raise RuntimeError')",
+    "code that goes on": "exec('try: time.sleep(300)\\nexcept BaseException: pass')",
+    "cleaning up": "exec('try: time.sleep(300)\\nfinally: Path(\"cleaned\").touch()')",
+}
+SCRIPT = """\
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import msgspec
+from cocoseg.core.stage import run
+from cocoseg.workers import process_pool
+
+class Params(msgspec.Struct, frozen=True, kw_only=True):
+    lr: float
+
+def main(params):
+    print("begins", flush=True)
+    {phase}
+
+if __name__ == "__main__":
+    run(main, Params)
+"""
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_ends_a_stage_in_every_phase_with_one_line_and_status_130(phase: str, tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(SCRIPT.format(phase=PHASES[phase]))
+    (tmp_path / "params.yaml").write_text("lr: 1\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr]}}\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    ended = press_ctrl_c([sys.executable, "toy.py"], tmp_path, environment, "begins", 0.3)
+    back = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+    assert (ended.status, ended.lines) == (130, [f"toy: interrupted; run the same line again to go on {back}"])
+    assert ended.seconds < 2
+    assert (tmp_path / "cleaned").exists() == (phase == "cleaning up")
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_ctrl_c_ends_a_stage_while_it_imports(stage: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONSAFEPATH": "1"}
+    ended = press_ctrl_c([sys.executable, str(ROOT / f"stages/{stage}.py")], tmp_path, environment, then_s=0.8)
+    assert (ended.status, ended.lines) == (-2, [])  # which shells show as 130
+    assert ended.seconds < 2
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict x --out y", "export --format onnx --out y"])
+def test_ctrl_c_ends_a_command_while_it_imports(command: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    line = [sys.executable, "-m", "cocoseg", *command.split()]
+    ended = press_ctrl_c(line, tmp_path, environment, then_s=0.6)
+    said = [f"cocoseg {command.split()[0]}: interrupted; run the same line again"]
+    assert (ended.status, ended.lines) in [(130, said), (-2, [])]
+    assert ended.seconds < 2
