@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,20 @@ def test_a_file_of_another_size_is_one_line(tmp_path: Path, size: int) -> None:
 def test_a_server_that_refuses_ranges_with_416_is_asked_for_the_whole(tmp_path: Path) -> None:
     with LoopbackServer({"a.zip": ARCHIVE}, ranges=False) as server, Source(server.url, AT_ONCE) as source:
         server.faults["a.zip"] = [416]
+        (tmp_path / "a.zip.part").write_bytes(ARCHIVE[:1000])
+        source.download("a.zip", tmp_path / "a.zip", len(ARCHIVE), SHA256)
+        assert server.log == [("a.zip", f"bytes=1000-{CHUNK + 999}"), ("a.zip", None)]
+    assert (tmp_path / "a.zip").read_bytes() == ARCHIVE
+
+
+def test_a_range_that_starts_elsewhere_is_not_taken_for_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    def answer() -> Iterable[bytes]:
+        del server.answers["a.zip"]
+        yield b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-%d/%d\r\n" % (CHUNK - 1, len(ARCHIVE))
+        yield b"Content-Length: %d\r\n\r\n" % CHUNK + ARCHIVE[:CHUNK]
+
+    with LoopbackServer({"a.zip": ARCHIVE}) as server, Source(server.url, AT_ONCE) as source:
+        server.answers["a.zip"] = answer
         (tmp_path / "a.zip.part").write_bytes(ARCHIVE[:1000])
         source.download("a.zip", tmp_path / "a.zip", len(ARCHIVE), SHA256)
         assert server.log == [("a.zip", f"bytes=1000-{CHUNK + 999}"), ("a.zip", None)]

@@ -153,6 +153,10 @@ async def read(files: Any, url: str, start: int | None, end: int | None, most_by
     """
     headers = {} if end is None else {"Range": f"bytes={start or 0}-{end - 1}"}
     async with _answer(files, "GET", url, headers) as response:
+        sent = response.headers.get("Content-Range", "")
+        if response.status == 206 and not sent.startswith(f"bytes {start or 0}-"):
+            # Some caches align ranges to blocks of their own.
+            raise aiohttp.ClientResponseError(response.request_info, (), status=416, message=f"sent {sent}")
         chunks: list[bytes] = []
         size = 0
         async for chunk in _paced(response.content):
