@@ -189,7 +189,13 @@ class Repository:
         self._repo.drop_data_index()
 
     def _outs(self) -> Iterator[tuple[Any, Any]]:
-        return ((stage, out) for stage in self._repo.index.stages for out in stage.outs if out.is_in_repo)
+        try:
+            stages = self._repo.index.stages
+        except AssertionError:  # DVC's own, such as of a hash without a kind
+            raise CocosegError(
+                "dvc.lock: DVC cannot read an entry; restore the last good one with: git checkout -- dvc.lock"
+            ) from None
+        return ((stage, out) for stage in stages for out in stage.outs if out.is_in_repo)
 
     def _relative(self, path: str) -> str:
         relative: str = self._repo.fs.relpath(path, self._repo.root_dir)
