@@ -218,7 +218,9 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when it has finished") from None
     except DvcException as error:
-        raise CocosegError(one_line(error, {})) from None
+        merge = Path("dvc.lock").is_file() and b"\n<<<<<<< " in Path("dvc.lock").read_bytes()
+        way_out = "; to end the merge: git checkout HEAD -- dvc.lock metrics plots, then dvc repro" if merge else ""
+        raise CocosegError(f"{one_line(error, {})}{way_out}") from None
 
 
 class TrackedFiles:
