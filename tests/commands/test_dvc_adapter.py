@@ -233,6 +233,13 @@ def test_a_lock_is_valid_if_it_is_whole_or_not_there(
     assert repository.lock_is_valid() == valid
 
 
+def test_an_entry_that_dvc_fails_on_is_one_line(work: Clone) -> None:
+    lock = work.folder / "dvc.lock"
+    lock.write_text(lock.read_text().replace("hash: md5", "hash: ''", 1))
+    with open_repository() as repository, pytest.raises(CocosegError, match=r"dvc\.lock: DVC cannot read an entry"):
+        repository.outputs()
+
+
 def test_the_hash_of_an_output_is_found_in_a_lock_without_parsing_it(work: Clone) -> None:
     lock = (work.folder / "dvc.lock").read_bytes()
     assert (hash_in_lock(lock, "raw"), hash_in_lock(lock, "report.txt")) == (LIST, REPORT)

@@ -189,7 +189,13 @@ class Repository:
         self._repo.drop_data_index()
 
     def _outs(self) -> Iterator[tuple[Any, Any]]:
-        return ((stage, out) for stage in self._repo.index.stages for out in stage.outs if out.is_in_repo)
+        try:
+            stages = self._repo.index.stages
+        except AssertionError:  # DVC's own, such as of a hash without a kind
+            raise CocosegError(
+                "dvc.lock: DVC cannot read an entry; restore the last good one with: git checkout -- dvc.lock"
+            ) from None
+        return ((stage, out) for stage in stages for out in stage.outs if out.is_in_repo)
 
     def _relative(self, path: str) -> str:
         relative: str = self._repo.fs.relpath(path, self._repo.root_dir)
@@ -212,7 +218,9 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
     except LockError as error:
         raise CocosegError(f"{one_line(error, {})}; run again when it has finished") from None
     except DvcException as error:
-        raise CocosegError(one_line(error, {})) from None
+        merge = Path("dvc.lock").is_file() and b"\n<<<<<<< " in Path("dvc.lock").read_bytes()
+        way_out = "; to end the merge: git checkout HEAD -- dvc.lock metrics plots, then dvc repro" if merge else ""
+        raise CocosegError(f"{one_line(error, {})}{way_out}") from None
 
 
 class TrackedFiles:

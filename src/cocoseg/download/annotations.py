@@ -92,7 +92,9 @@ def custom_instances(location: str) -> bytes:
         try:
             raw = read_regular(path, MOST_BYTES)
         except FileNotFoundError:
-            raise CocosegError(f"{location}: not found; {_WAY_OUT}") from None
+            raise CocosegError(
+                f"{location}: not found; on pulled data: dvc repro --allow-missing; else {_WAY_OUT}"
+            ) from None
         except OSError as error:
             raise CocosegError(f"{location}: {error.strerror}; {_WAY_OUT}") from None
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of some editors on Windows

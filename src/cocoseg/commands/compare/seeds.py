@@ -1,6 +1,7 @@
 """Runs that differ only in the seed, found among the experiments, and how to train more."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS
@@ -65,16 +66,20 @@ def more_seeds(groups: Sequence[Sequence[Scored]]) -> list[str]:
         lacking = LEAST_SEEDS - len(seeds)
         if lacking > 0:
             missing = [seed for seed in range(len(seeds) + LEAST_SEEDS) if seed not in seeds][:lacking]
-            commands.append(_queued_at(group[0].revision.commit, ",".join(map(str, missing))))
+            commands.append(_queued_at(group[0].revision, ",".join(map(str, missing))))
     return [*commands, "dvc queue start"] if commands else []
 
 
-def _queued_at(commit: str | None, seeds: str) -> str:
-    """Return the command that queues these seeds at a commit and returns to the branch that is checked out."""
-    queue = f"dvc exp run --queue -S 'seed={seeds}'"
-    if commit is None:
+def _queued_at(revision: Revision, seeds: str) -> str:
+    """Return the command that queues these seeds at a revision and returns to the branch that is checked out."""
+    params = params_of(revision.lock.get("download"))
+    sources = (str(params.get(name, ".")) for name in ("annotations", "images"))
+    # Else `download` would run, and fail: the data was made on another machine.
+    elsewhere = any("://" not in path and not Path(path).exists() for path in sources)
+    queue = f"dvc exp run --queue {'--allow-missing ' if elsewhere else ''}-S 'seed={seeds}'"
+    if revision.commit is None:
         return queue
-    there = f"git checkout -q {commit[:12]} && {queue} && git checkout -q -"
+    there = f"git checkout -q {revision.commit[:12]} && {queue} && git checkout -q -"
     # Else the runs would take a changed params.yaml along, and belong to neither side.
     return f"git stash && {there} && git stash pop" if tracked_files_changed() else there
 
