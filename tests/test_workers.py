@@ -1,5 +1,6 @@
 """How many things to do at once."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.workers import PixelBudget, ahead, counted_in, worker_count
+from cocoseg.workers import PixelBudget, ahead, counted_in, process_pool, worker_count
 
 
 def test_workers_are_as_many_as_asked_for_or_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,3 +87,20 @@ def test_who_asks_for_more_pixels_than_are_left_waits() -> None:
         assert most[0] == 80
         list(pool.map(hold, [1000, 30, 1000]))  # more than there is: alone
     assert most[0] == 1000
+
+
+def test_without_room_for_the_locks_of_processes_one_line_names_the_way_to_do_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cocoseg.workers.ProcessPoolExecutor", full)
+    monkeypatch.setenv("COCOSEG_WORKERS", "2")
+    with pytest.raises(
+        CocosegError, match=r"/dev/shm: No space left on device.*--shm-size.*COCOSEG_WORKERS=1 dvc repro"
+    ):
+        process_pool(3)
+    monkeypatch.setenv("COCOSEG_WORKERS", "1")
+    with process_pool(3) as pool:
+        assert list(pool.map(abs, [-1, 2])) == [1, 2]

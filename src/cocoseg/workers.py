@@ -1,9 +1,10 @@
 """Parallel work. The number of workers never enters `params.yaml`: results must not depend on the number of cores."""
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Condition
@@ -33,13 +34,24 @@ def counted_in(variable: str) -> int | None:
     return int(asked)
 
 
-def process_pool(most: int) -> ProcessPoolExecutor:
-    """Return a pool of `worker_count` processes, at most `most`.
+def process_pool(most: int) -> Executor:
+    """Return a pool of `worker_count` processes, at most `most`; a single worker is a thread of this process.
 
-    They end when this process ends, even if it is killed. Those of a plain pool would wait forever.
+    They end when this process ends, even if it is killed. Those of a plain pool would wait forever. Raises
+    `CocosegError` without room for their locks.
     """
+    if (workers := min(worker_count(), most)) <= 1:
+        return ThreadPoolExecutor(1)
     # Spawned: a fork would copy locks held by threads that numpy and OpenCV may have started.
-    return ProcessPoolExecutor(min(worker_count(), most), _Spawn(), _begin_worker)
+    try:
+        return ProcessPoolExecutor(workers, _Spawn(), _begin_worker)
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise
+        raise CocosegError(
+            f"worker processes need shared memory, but in /dev/shm: {error.strerror}; start a container with "
+            "--shm-size=1g, or do without worker processes: COCOSEG_WORKERS=1 dvc repro"
+        ) from None
 
 
 class _WorkerProcess(SpawnProcess):

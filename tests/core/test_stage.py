@@ -22,6 +22,8 @@ def main(params):
     if params.lr == 3:
         with open("/dev/full", "wb") as full:
             full.write(b"more than fits")
+    if params.lr == 3.5:
+        raise OSError(24, "Too many open files")
     if params.lr == 4:
         with ProcessPoolExecutor(1) as pool:
             pool.submit(os._exit, 1).result()
@@ -59,6 +61,7 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
         ("2", "the place: what was found; the way out"),
         ("fast", "params.yaml: lr is 'fast'; expected a number"),
         ("3", "{folder}: No space left on device; fix that, then: dvc repro"),
+        ("3.5", "{folder}: Too many open files; allow more with: ulimit -n 4096, then: dvc repro"),
         (
             "4",
             "a worker process was killed, probably for lack of memory; use fewer of them: COCOSEG_WORKERS=1 dvc repro",

@@ -1,11 +1,14 @@
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from small_data import write_pairs
 from torch.utils.data import DataLoader
+from train.test_loop import PARAMS
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.headers import read_header
@@ -19,6 +22,7 @@ from cocoseg.train.dataset import (
     loader,
     sample_seed,
     shrunk,
+    validation_side,
 )
 
 COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"
@@ -223,6 +227,42 @@ def test_what_is_wrong_with_a_sample_is_one_line_from_a_worker_too(tmp_path: Pat
     assert str(caught.value) == (
         f"{pairs[0].mask}: contains the value 2; expected 0 to 1 or 255; make it again with: dvc repro -f mask"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)",
+            "--shm-size=8g",
+        ),
+        ("DataLoader worker (pid 37) is killed by signal: Bus error.", "--shm-size=8g"),
+        ("Too many open files. Communication with the workers is no longer possible.", "ulimit -n 4096"),
+        ("received 0 items of ancdata", "ulimit -n 4096"),
+    ],
+)
+def test_what_worker_processes_lack_is_one_line_with_the_way_to_do_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, line: str
+) -> None:
+    def fail(self: object, index: int) -> None:
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(SegmentationDataset, "decoded", fail)
+    dataset = SegmentationDataset(write_pairs(tmp_path, 2), 2, SQUASH, None, seed=0)
+    with pytest.raises(CocosegError, match=f"{line}, or train without worker processes: COCOSEG_WORKERS=1 dvc repro$"):
+        list(loader(dataset, ValidationBatchSampler(2, 1), 1, pin_memory=False))
+    with pytest.raises(RuntimeError, match=re.escape(error)):
+        list(loader(dataset, ValidationBatchSampler(2, 1), 0, pin_memory=False))
+
+
+def test_one_worker_is_the_training_process_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SegmentationDataset, "fill_cache", lambda *_: False)
+    counts = []
+    for asked in ("1", "2"):
+        monkeypatch.setenv("COCOSEG_WORKERS", asked)
+        side = validation_side(write_pairs(tmp_path, 2), SQUASH, "abc", PARAMS, Fabric(accelerator="cpu", devices=1))
+        counts.append(side.loader.num_workers)
+    assert counts == [0, 2]
 
 
 def test_seeds_differ() -> None:

@@ -1,5 +1,6 @@
 """Run a stage script: load its parameters, report a user's mistake in one line, record its seconds."""
 
+import errno
 import os
 import shutil
 import sys
@@ -69,7 +70,8 @@ def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[P
     except OSError as error:  # such as a full disk
         if error.errno is None:  # raised by a library, not by the system
             raise
-        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; fix that, then: dvc repro ({_WAY_BACK})")
+        way_out = "allow more with: ulimit -n 4096" if error.errno == errno.EMFILE else "fix that"
+        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; {way_out}, then: dvc repro ({_WAY_BACK})")
     except BrokenExecutor:
         sys.exit(
             f"{name}: a worker process was killed, probably for lack of memory; use fewer of them: "

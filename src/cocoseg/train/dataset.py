@@ -1,5 +1,7 @@
 """Batches for training and validation, the same for any number of workers. Images are decoded once and kept small."""
 
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,7 @@ from cocoseg.train.memory import free_memory_bytes
 from cocoseg.train.params import TrainParams
 from cocoseg.train.sample_cache import SampleCache
 from cocoseg.user_cache import cache_folder
-from cocoseg.workers import worker_count
+from cocoseg.workers import counted_in, worker_count
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 """Batches of images (N, 3, h, w) and masks (N, h, w), uint8."""
@@ -194,6 +196,20 @@ class _Loader(DataLoader[tuple[Tensor, Tensor]]):
         except CocosegError as error:
             # An error from a worker has a traceback as its message, which ends with the original message.
             raise CocosegError(str(error).splitlines()[-1].removeprefix("cocoseg.core.errors.CocosegError: ")) from None
+        except (OSError, RuntimeError) as error:
+            if not self.num_workers or (lacking := lacked_by_workers(str(error))) is None:
+                raise
+            raise CocosegError(f"{lacking}, or train without worker processes: COCOSEG_WORKERS=1 dvc repro") from None
+
+
+def lacked_by_workers(error: str) -> str | None:
+    """Return what worker processes lack and how to give them more, by the text of torch's error; `None` if nothing."""
+    if re.search("Bus error|shared memory", error):
+        size = f" ({shutil.disk_usage('/dev/shm').total >> 20} MB)" if Path("/dev/shm").is_dir() else ""
+        return f"worker processes need more shared memory than /dev/shm has{size}; start a container with --shm-size=8g"
+    if re.search("Too many open files|items of ancdata", error):
+        return "worker processes need more open files than allowed; allow more with: ulimit -n 4096"
+    return None
 
 
 class LoadedSide(NamedTuple):
@@ -230,7 +246,8 @@ def _loaded_side(
 ) -> LoadedSide:
     all_cached = dataset.fill_cache(description)
     on_cpu = fabric.device.type == "cpu"
-    workers = 0 if all_cached and on_cpu else min(-(-worker_count() // processes_here()), 16)
+    alone = counted_in("COCOSEG_WORKERS") == 1  # this process; one more would need shared memory
+    workers = 0 if alone or (all_cached and on_cpu) else min(-(-worker_count() // processes_here()), 16)
     return LoadedSide(dataset, sampler, loader(dataset, sampler, workers, pin_memory=fabric.device.type == "cuda"))
 
 
