@@ -80,7 +80,7 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"{negatives:,} images without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):
         without = metrics.get("lost_without_box")
-        yield f"{lost:,} objects lost with their annotations" + (
+        yield (f"{lost:,} objects lost with their annotations" if lost > 1 else "1 object lost with its annotation") + (
             f", {without:,} of them without a usable bbox" if without else ""
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))

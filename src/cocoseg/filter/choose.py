@@ -34,6 +34,7 @@ from cocoseg.filter.entries import (
     OnDefect,
     annotation_keys,
     entries_of,
+    found,
     read_entries,
     readable_or_null,
     region_entries,
@@ -249,7 +250,7 @@ class _Judge:
         if gone:
             self._ledger.dropped[f"image_{gone}"] += 1
         else:
-            self._ledger.count_defect("unknown_image", _named(entry, position), f"image_id is {entry.image_id!r}")
+            self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
 
 
 def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:
@@ -285,7 +286,7 @@ def _area(entry: AnnotationEntry) -> float:
 
 def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
     gone = categories.defective.get(key_of(entry.category_id))
-    return f"category_{gone}" if gone else "unknown_category", f"category_id is {entry.category_id!r}"
+    return f"category_{gone}" if gone else "unknown_category", found("category_id", entry.category_id)
 
 
 def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
