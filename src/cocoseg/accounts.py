@@ -76,6 +76,10 @@ def _examples(noun: str, own: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield what became of objects without being dropped by choice."""
+    empty = [name for name, own in metrics.get("classes", {}).items() if own == {"images": 0, "instances": 0}]
+    if empty:
+        listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
+        yield f"{len(empty):,} of {len(metrics['classes']):,} classes without an instance: {listed}"
     if negatives := metrics["images"].get("negatives"):
         yield f"{negatives:,} images without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):

@@ -291,7 +291,7 @@ def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[st
 
 def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
     """Return what is broken about an annotation of a chosen class, and the value that shows it."""
-    if tidy_crowd(entry.iscrowd) is None:
+    if entry.iscrowd not in (0, 1) and tidy_crowd(entry.iscrowd) is None:
         return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
     if entry.segmentation is UNSET:
         return "missing_segmentation", ""
