@@ -13,6 +13,7 @@ Lost = Literal["ignore", "background", "drop_image"]
 """What becomes of an object whose annotation is broken."""
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
 
+_MANY_CROWDS = 0.05  # of the annotations: COCO has 1.2 %
 _LISTED = 4  # reasons in a line
 _ONE = {"annotations": "annotation", "images": "image", "categories": "category"}
 
@@ -80,6 +81,9 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     if empty:
         listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
         yield f"{len(empty):,} of {len(metrics['classes']):,} classes without an instance: {listed}"
+    crowds = metrics["annotations"].get("ignored_crowds", 0)
+    if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
+        yield f"ignored crowds among them: {crowds:,}; where iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
     if negatives := metrics["images"].get("negatives"):
         yield f"{negatives:,} images without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):

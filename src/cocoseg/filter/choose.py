@@ -109,6 +109,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         lost=lost,
         ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
+    classes = _class_counts(categories.chosen, kept, params)
     metrics = {
         "images": {
             "requested": params.max_images,
@@ -116,10 +117,13 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
             "negatives": sum(not found.kept[image.id] for image in chosen),
             **ledgers.images.account(),
         },
-        "annotations": ledgers.annotations.account(),
+        "annotations": {
+            **ledgers.annotations.account(),
+            "ignored_crowds": len(kept) - sum(counts["instances"] for counts in classes.values()),
+        },
         "categories": ledgers.categories.account(),
         "lost_objects": len(lost),
-        "classes": _class_counts(categories.chosen, kept, params),
+        "classes": classes,
     }
     return instances, metrics
 
