@@ -54,6 +54,16 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
     )
 
 
+def test_the_closing_line_names_classes_without_an_instance_and_one_lost_object() -> None:
+    whole = {"input": 1, "kept": 1, "dropped": {}}
+    counts = {"plants": {"images": 0, "instances": 0}, "leaf": {"images": 1, "instances": 2}}
+    line = closing_line({"annotations": whole, "images": whole, "classes": counts, "lost_objects": 1})
+    assert line == (
+        "1 of 1 annotations kept; 1 of 1 images kept; 1 of 2 classes without an instance: plants; "
+        "1 object lost with its annotation"
+    )
+
+
 def test_where_nothing_went_the_closing_line_is_short() -> None:
     whole = {"input": 1, "kept": 1, "dropped": {}}
     assert closing_line({"annotations": whole, "images": whole}) == "1 of 1 annotations kept; 1 of 1 images kept"

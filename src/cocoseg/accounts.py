@@ -13,6 +13,7 @@ Lost = Literal["ignore", "background", "drop_image"]
 """What becomes of an object whose annotation is broken."""
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
 
+_MANY_CROWDS = 0.05  # of the annotations: COCO has 1.2 %
 _LISTED = 4  # reasons in a line
 _ONE = {"annotations": "annotation", "images": "image", "categories": "category"}
 
@@ -76,11 +77,18 @@ def _examples(noun: str, own: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield what became of objects without being dropped by choice."""
+    empty = [name for name, own in metrics.get("classes", {}).items() if own == {"images": 0, "instances": 0}]
+    if empty:
+        listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
+        yield f"{len(empty):,} of {len(metrics['classes']):,} classes without an instance: {listed}"
+    crowds = metrics["annotations"].get("ignored_crowds", 0)
+    if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
+        yield f"ignored crowds among them: {crowds:,}; where iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
     if negatives := metrics["images"].get("negatives"):
         yield f"{negatives:,} images without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):
         without = metrics.get("lost_without_box")
-        yield f"{lost:,} objects lost with their annotations" + (
+        yield (f"{lost:,} objects lost with their annotations" if lost > 1 else "1 object lost with its annotation") + (
             f", {without:,} of them without a usable bbox" if without else ""
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))

@@ -237,3 +237,15 @@ def test_keys_that_are_not_cocos_are_said(tmp_path: Path, capsys: pytest.Capture
         f"download: {place}: not COCO's, and not read: ignored_regions, 'two\\nlines'; to ignore a region, write an "
         "annotation with iscrowd: 1\n"
     )
+
+
+@pytest.mark.parametrize("objects", [1, 30_000], ids=["small", "large"])
+def test_a_list_that_is_there_twice_is_refused(objects: int) -> None:
+    content = instances(*range(objects))
+    raw = json.dumps(content)
+    twice = raw[:-1] + f', "annotations": {json.dumps(content["annotations"][:1])}}}'
+    assert (len(twice) > 2**20) is (objects > 1)
+    verify_instances(raw.encode(), "a.json")
+    verify_instances(json.dumps(content, indent=4).encode() + b"\n" * 1000, "a.json")
+    with pytest.raises(CocosegError, match=r"^a\.json: has 2 lists 'annotations', of which only the last"):
+        verify_instances(twice.encode(), "a.json")

@@ -1,11 +1,13 @@
 """Which categories there are, and which are chosen."""
 
+import json
 from typing import Any
 
 import pytest
-from odd_entries import ANNOTATION, CATEGORY, run
+from odd_entries import ANNOTATION, CATEGORY, IMAGE, PARAMS, PLACE, run
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.filter.choose import filter_instances
 
 
 def test_a_category_that_nothing_uses_gives_way_to_another_of_its_name() -> None:
@@ -70,5 +72,15 @@ def test_labelmes_background_that_nothing_uses_is_no_class() -> None:
 @pytest.mark.parametrize("name", [[], {"en": "cat"}, True, None])
 def test_a_name_that_is_no_text_is_shown_as_it_is(name: Any) -> None:
     _, metrics = run(categories=[CATEGORY, {"id": 2, "name": name}])
-    shown = {"[]": "[]", "{'en': 'cat'}": '{"en": "cat"}'}.get(repr(name), repr(name))
+    shown = {"[]": "[]", "{'en': 'cat'}": '{"en": "cat"}', "None": "missing"}.get(repr(name), repr(name))
     assert metrics["categories"]["first"] == {"bad_name": f"category at position 1, id is 2, name is {shown}"}
+
+
+@pytest.mark.parametrize(
+    ("categories", "first"),
+    [([], ""), ([{"id": 1}], "; 1 bad_name, first: category at position 0, id is 1, name is missing")],
+)
+def test_without_a_category_there_is_one_line(categories: list[Any], first: str) -> None:
+    file = {"images": [IMAGE], "annotations": [ANNOTATION], "categories": categories}
+    with pytest.raises(CocosegError, match=f": none of {len(categories)} categories can be a class{first}; expected"):
+        filter_instances(json.dumps(file).encode(), PARAMS, PLACE)

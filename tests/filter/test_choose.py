@@ -393,6 +393,8 @@ def test_the_closing_line_has_the_first_broken_image() -> None:
 def test_a_crowd_is_an_instance_only_where_it_is_painted_as_one(crowd: str, instances: int) -> None:
     _, metrics = run([image(1), image(2)], [annotation(1, 1), annotation(2, 1, iscrowd=1)], crowd=crowd)
     assert metrics["classes"] == {"cat": {"images": 1, "instances": instances}, "dog": {"images": 0, "instances": 0}}
+    assert metrics["annotations"]["ignored_crowds"] == (crowd == "ignore")
+    assert ("ignored crowds among them: 1; " in closing_line(metrics)) is (crowd == "ignore")
 
 
 @pytest.mark.parametrize("area", [0, -1, "none", None, float("nan")])

@@ -25,6 +25,12 @@ def test_a_lost_box_is_255_where_nothing_else_paints() -> None:
     assert labels.tolist() == [[0, 0, 0, 0], [255, 1, 255, 0], [0, 0, 0, 2]]
 
 
+def test_a_box_of_numbers_in_quotes_is_one() -> None:
+    labels = np.zeros((2, 3), np.uint8)
+    assert ignore_boxes(labels, [raw(["0", "1", "2.0", "1"]), raw(["0", "1", "two", "1"])]) == 1
+    assert labels.tolist() == [[0, 0, 0], [255, 255, 0]]
+
+
 def test_a_box_is_cut_at_the_border_of_the_image() -> None:
     labels = np.zeros((2, 3), np.uint8)
     assert ignore_boxes(labels, [raw([-5, -5, 6, 6]), raw([2, 1, 90, 90])]) == 0

@@ -1,12 +1,15 @@
 """Fetch or draw the annotations of a dataset, and verify the parts of COCO's format that later stages rely on."""
 
 import codecs
+import json
 import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -28,6 +31,8 @@ _LISTS = ("images", "annotations", "categories")
 _OTHER_KEYS = {"info", "licenses", "type", REGIONS_KEY}  # "type": of COCO's first files
 _LISTED = 5  # keys, in one line
 _TEXT_CHUNK_BYTES = 16 * 2**20
+_SMALL_BYTES = 2**20
+_LEFT_BYTES = 32  # a key: quotation marks, a colon, a comma, a new line and its indentation
 
 _WAY_OUT = (
     "put a COCO instances JSON there, or: "
@@ -169,7 +174,7 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
     _refuse_other_formats(raw, place)
     _refuse_other_encodings(raw, place)
     try:
-        content = _top_level(raw)
+        content = _top_level(raw, place)
     except RecursionError:
         raise CocosegError(f"{place}: is nested too deeply; expected a COCO instances JSON") from None
     except msgspec.ValidationError:
@@ -189,16 +194,34 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
     return content
 
 
-def _top_level(raw: bytes) -> dict[str, Raw]:
+def _top_level(raw: bytes, place: str) -> dict[str, Raw]:
     try:
-        return msgspec.json.decode(raw, type=dict[str, Raw])
+        content = msgspec.json.decode(raw, type=dict[str, Raw])
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as error:
         try:
-            return msgspec.json.decode(without_non_finite(raw), type=dict[str, Raw])
+            raw = without_non_finite(raw)
+            content = msgspec.json.decode(raw, type=dict[str, Raw])
         except msgspec.DecodeError:
             raise error from None
+    _refuse_repeated_lists(content, raw, place)
+    return content
+
+
+def _refuse_repeated_lists(content: Mapping[str, Raw], raw: bytes, place: str) -> None:
+    """Raise `CocosegError` if a list is there twice, as in files that were joined by hand: the last alone is read."""
+    # Python's own reader tells, but is slow: not for a large file whose bytes are all in the values that were read.
+    left = len(raw) - sum(memoryview(value).nbytes + 6 * len(key) + _LEFT_BYTES for key, value in content.items())
+    if len(raw) > _SMALL_BYTES and left <= 0:
+        return
+    as_text: dict[str, Any] = {"parse_int": str, "parse_float": str}  # a number may have a million digits
+    keys = Counter(json.loads(raw, object_pairs_hook=lambda pairs: [key for key, _ in pairs], **as_text))
+    repeated = [key for key in _LISTS if keys[key] > 1]
+    if repeated:
+        raise CocosegError(
+            f"{place}: has {keys[repeated[0]]} lists '{repeated[0]}', of which only the last would be read; join them"
+        )
 
 
 def _refuse_other_formats(raw: bytes, place: str) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from cocoseg.accounts import leading_defect
 from cocoseg.coco.file_names import is_plain
 from cocoseg.coco.format import Category
 from cocoseg.core.errors import CocosegError, did_you_mean
-from cocoseg.filter.entries import AnnotationEntry, AnnotationKeys, CategoryEntry, Ledger, Scalar
+from cocoseg.filter.entries import AnnotationEntry, AnnotationKeys, CategoryEntry, Ledger, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, value_of
 
 _LISTED = 254  # names in a line
@@ -60,6 +61,9 @@ def choose_categories(
         for key, category in distinct
         if category.name.strip("_") not in RESERVED_NAMES or category.name in classes or key in used
     }
+    if not named:
+        first = f"; {leading_defect(ledger)}" if ledger.first else ""
+        raise CocosegError(f"{place}: none of {ledger.input} categories can be a class{first}; expected id and name")
     chosen = _chosen(named, [normalize("NFC", name) for name in classes], place)
     return Categories(chosen, {one.id for one in chosen}, numbers, defective)
 
@@ -74,7 +78,7 @@ def _listed_categories(
         key, name = key_of(entry.id), _name(entry.name)
         if key is None or not is_plain(name):
             reason = "bad_id" if key is None else "bad_name"
-            shown = f"id is {entry.id!r}, name is {entry.name!r}"[:_SHOWN]
+            shown = f"{found('id', entry.id)}, {found('name', entry.name)}"[:_SHOWN]
             ledger.count_defect(reason, f"at position {position}", shown)
             if key is not None:
                 defective.setdefault(key, reason)
@@ -146,7 +150,7 @@ def _chosen(by_name: dict[str, Category], classes: Sequence[str], place: Path) -
                 f"{place}: a category is named {category.name!r}, as are the pixels of no class; rename it, or "
                 "leave it out of classes in params.yaml"
             )
-    if not 1 <= len(chosen) <= 254:
+    if len(chosen) > 254:
         raise CocosegError(f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255")
     return chosen
 

@@ -34,6 +34,7 @@ from cocoseg.filter.entries import (
     OnDefect,
     annotation_keys,
     entries_of,
+    found,
     read_entries,
     readable_or_null,
     region_entries,
@@ -121,6 +122,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         lost=lost,
         ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
+    classes = _class_counts(categories.chosen, kept, params)
     metrics = {
         "images": {
             "requested": params.max_images,
@@ -128,10 +130,13 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
             "negatives": sum(not found.kept[image.id] for image in chosen),
             **ledgers.images.account(),
         },
-        "annotations": ledgers.annotations.account(),
+        "annotations": {
+            **ledgers.annotations.account(),
+            "ignored_crowds": len(kept) - sum(counts["instances"] for counts in classes.values()),
+        },
         "categories": ledgers.categories.account(),
         "lost_objects": len(lost),
-        "classes": _class_counts(categories.chosen, kept, params),
+        "classes": classes,
     }
     return instances, metrics
 
@@ -262,7 +267,7 @@ class _Judge:
         if gone:
             self._ledger.dropped[f"image_{gone}"] += 1
         else:
-            self._ledger.count_defect("unknown_image", _named(entry, position), f"image_id is {entry.image_id!r}")
+            self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
 
 
 def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:
@@ -298,12 +303,12 @@ def _area(entry: AnnotationEntry) -> float:
 
 def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
     gone = categories.defective.get(key_of(entry.category_id))
-    return f"category_{gone}" if gone else "unknown_category", f"category_id is {entry.category_id!r}"
+    return f"category_{gone}" if gone else "unknown_category", found("category_id", entry.category_id)
 
 
 def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
     """Return what is broken about an annotation of a chosen class, and the value that shows it."""
-    if tidy_crowd(entry.iscrowd) is None:
+    if entry.iscrowd not in (0, 1) and tidy_crowd(entry.iscrowd) is None:
         return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
     if entry.segmentation is UNSET:
         return "missing_segmentation", ""

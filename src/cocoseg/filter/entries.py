@@ -34,6 +34,11 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
         return self.text
 
 
+def found(field: str, value: Any) -> str:
+    """Return what a field holds, in words."""
+    return f"{field} is missing" if value is None else f"{field} is {value!r}"
+
+
 class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
     """One image as tools write it."""
 

@@ -10,7 +10,7 @@ from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import without_secrets
-from cocoseg.filter.entries import ImageEntry, Ledger, Scalar
+from cocoseg.filter.entries import ImageEntry, Ledger, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, number_of
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
@@ -85,7 +85,7 @@ class FileNames:
 
     def tidy(self, name: str) -> str:
         """Return a file name relative to the image folder; one that leads elsewhere is no safe name afterwards."""
-        name = name.strip().replace("\\", "/")  # such as the end of a line
+        name = name.strip("\r\n").replace("\\", "/")
         if name.startswith("file:///"):
             name = unquote(name.removeprefix("file://"))
         rest = self._rest(name)
@@ -197,13 +197,13 @@ def _shown(entry: ImageEntry, reason: str) -> str:
         name = without_secrets(name)
     match reason:
         case "bad_id":
-            return f"id is {entry.id!r}"
+            return found("id", entry.id)
         case "bad_size":
-            return f"width is {entry.width!r}, height is {entry.height!r}"
+            return f"{found('width', entry.width)}, {found('height', entry.height)}"
         case "unsafe_file_name":
             return f"file_name {name!r} leaves the folder images or is not a valid name"
         case _:
-            return f"file_name is {name!r}"
+            return found("file_name", name)
 
 
 def tidy_crowd(value: Scalar) -> int | None:

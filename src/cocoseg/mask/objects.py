@@ -22,6 +22,7 @@ MOST_AREA_SHARE = 0.1
 _MOST_COMPARED = 512  # objects of an image, each with each
 _MOSTLY = 0.1  # of its pixels: who keeps fewer is mostly hidden
 _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
+_TEXTS = msgspec.json.Decoder(tuple[str, str, str, str])  # numbers in quotes
 
 
 class Visibility(msgspec.Struct, frozen=True):
@@ -49,7 +50,10 @@ def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
     try:
         left, top, width, height = _BOX.decode(bbox)
     except UNREADABLE:
-        return None
+        try:
+            left, top, width, height = map(float, _TEXTS.decode(bbox))
+        except (*UNREADABLE, ValueError):
+            return None
     usable = width > 0 and height > 0 and max(abs(left), abs(top), width, height) < 1e9
     # One within a pixel, of numbers that are not whole, is in shares of the image.
     if left >= 0 and top >= 0 and left + width <= 1 and top + height <= 1 and (width < 1 or height < 1):
