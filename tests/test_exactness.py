@@ -19,7 +19,7 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Category, Instances
 from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
 from cocoseg.mask.painting import Overlap, Paint, paint
-from cocoseg.mask.segmentation import Shape, shapes_of
+from cocoseg.mask.segmentation import Shape, painted_boxes, shapes_of
 from cocoseg.tables import ImageRow
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
@@ -36,6 +36,13 @@ def ann_to_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]
         rle = segmentation
     decoded: NDArray[np.uint8] = coco_mask.decode(rle)
     return decoded.astype(np.bool_)
+
+
+def box_of(mask: NDArray[np.bool_]) -> list[int]:
+    """Left, top, width and height of what is painted."""
+    rows, columns = mask.nonzero()
+    left, top = int(columns.min()), int(rows.min())
+    return [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]
 
 
 def reference(
@@ -120,6 +127,8 @@ def test_the_whole_map_equals_ann_to_mask_and_the_words_of_the_rule(
 
     masks = [ann_to_mask(entry, height, width) for entry in segmentations]
     assert [index for index, mask in enumerate(masks) if mask.any()] == kept
+    boxes = painted_boxes([shape for shape in shapes if isinstance(shape, Shape)], height, width)
+    assert boxes.tolist() == [box_of(masks[index]) for index in kept]
     labels, owner = reference(masks, classes, ranks, crowds, (height, width), overlap)
     np.testing.assert_array_equal(maps.labels, labels)
     solid = [(mask, own) for mask, own, crowd in zip(masks, classes, crowds, strict=True) if not crowd]

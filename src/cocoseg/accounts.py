@@ -83,7 +83,7 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"{len(empty):,} of {len(metrics['classes']):,} classes without an instance: {listed}"
     crowds = metrics["annotations"].get("ignored_crowds", 0)
     if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
-        yield f"ignored crowds among them: {crowds:,}; where iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
+        yield f"ignored crowds among them: {crowds:,}; if iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
     if negatives := metrics["images"].get("negatives"):
         yield f"{negatives:,} images without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):

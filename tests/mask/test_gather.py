@@ -15,7 +15,9 @@ MAPPING = map_categories([Category(id=1, name="cat")], "multiclass")
 def gathered(disagreeing: list[Literal["box", "area"]], annotations: int) -> Masks:
     """One image whose annotations paint another box or area than they say."""
     found = [
-        Disagreement(kind=kind, off=float(number + 2), what=f"annotation {number} says x, but paints y")
+        Disagreement(
+            kind, float(number + 2), number, *(((1, 2, 3, 4), (1, 2, 2, 2)) if kind == "box" else ((9,), (8,)))
+        )
         for number, kind in enumerate(disagreeing)
     ]
     outcome = PaintedImage(dropped=None, dropped_annotations={}, pixels={0: 8, 1: 8}, disagreements=found)
@@ -32,9 +34,10 @@ def test_more_disagreements_than_five_percent_are_a_line_and_fewer_are_only_coun
 
 def test_the_line_names_the_three_worst_and_what_it_often_means() -> None:
     (line,) = gathered(["box"] * 4, 10).remarks
+    said = "says bbox [1, 2, 3, 4], but paints [1, 2, 2, 2]"
     assert line == (
-        "4 of 10 annotations paint another box than their bbox says: 1.jpg: annotation 3 says x, but paints y; "
-        "1.jpg: annotation 2 says x, but paints y; 1.jpg: annotation 1 says x, but paints y; often row-major RLE, "
+        f"4 of 10 annotations paint another box than their bbox says: 1.jpg: annotation 3 {said}; "
+        f"1.jpg: annotation 2 {said}; 1.jpg: annotation 1 {said}; often row-major RLE, "
         "x and y swapped, images scaled but not their polygons, an orientation that the tool followed, or holes, which "
         "COCO fills"
     )

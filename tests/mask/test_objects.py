@@ -63,8 +63,8 @@ def paints(*entries: tuple[list[list[int]], int]) -> list[Paint]:
 
 def seen(overlap: Overlap, *entries: tuple[list[list[int]], int]) -> tuple[dict[int, int], dict[int, int]]:
     own = paints(*entries)
-    boxes = painted_boxes(shapes(*(segmentation for segmentation, _ in entries)), 20, 20)
-    found = visibility(own, boxes, paint(own, 20, 20, overlap, instance_map=False).labels)
+    maps = paint(own, 20, 20, overlap, instance_map=False)
+    found = visibility(own, maps.labels, maps.contested)
     return found.hidden, found.mostly_hidden
 
 
@@ -108,7 +108,7 @@ def said(segmentation: Any, **fields: Any) -> list[tuple[str, str]]:
     entry = {"id": 1, "image_id": 1, "category_id": 1} | fields
     annotation = msgspec.json.decode(json.dumps(entry), type=Annotation)
     boxes = painted_boxes([shape], 20, 20)
-    return [(one.kind, one.what) for one in disagreements([annotation], [shape.span.size], boxes)]
+    return [(one.kind, one.what()) for one in disagreements([annotation], [shape.span.size], boxes)]
 
 
 def test_a_painted_box_may_lie_two_pixels_from_the_one_that_is_said() -> None:
@@ -143,9 +143,17 @@ def test_a_painted_box_reaches_from_the_first_to_the_last_pixel_of_each_shape() 
         square(3, 5, 4),
         {"size": [20, 20], "counts": [19, 2, 379]},
         {"size": [20, 20], "counts": [0, 400]},
+        {"size": [20, 20], "counts": [19, 0, 1, 1, 0, 1, 378, 0, 0]},  # empty runs are no pixels
     ]
     # the second is the last pixel of column 0 and the first of column 1
-    assert painted_boxes(shapes(*segmentations), 20, 20).tolist() == [[3, 5, 7, 9], [0, 0, 2, 20], [0, 0, 20, 20]]
+    boxes = [[3, 5, 4, 4], [0, 0, 2, 20], [0, 0, 20, 20], [1, 0, 1, 2]]
+    assert painted_boxes(shapes(*segmentations), 20, 20).tolist() == boxes
+
+
+def test_what_shows_at_an_end_of_an_object_counts_as_what_shows_in_its_middle() -> None:
+    bar = ([[0, 5, 20, 5, 20, 6, 0, 6]], 1)  # 20 pixels, of which 2 or 1 stick out on the right
+    assert seen("last", bar, ([[0, 0, 18, 0, 18, 10, 0, 10]], 2)) == ({}, {})
+    assert seen("last", bar, ([[0, 0, 19, 0, 19, 10, 0, 10]], 2)) == ({}, {1: 1})
 
 
 def test_a_box_in_shares_of_the_image_is_no_box_in_pixels() -> None:

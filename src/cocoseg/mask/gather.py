@@ -216,10 +216,10 @@ def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str
         count = own[f"{noun}_disagrees"]
         if count > _MOST_DISAGREEING * kept:
             worst = sorted(
-                (-one.off, image.file_name, one.what)
+                (-one.off, image.file_name, number, one)
                 for image, outcome in painted
-                for one in outcome.disagreements
+                for number, one in enumerate(outcome.disagreements)
                 if one.kind == noun
             )[:_EXAMPLES]
-            examples = "; ".join(f"{name}: {said}" for _, name, said in worst)
+            examples = "; ".join(f"{name}: {one.what()}" for _, name, _, one in worst)
             yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}; {_OFTEN}"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
 from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint
+from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, row_major
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, first_of_status
@@ -165,36 +164,40 @@ def paint_image(
     height, width = image.sides()
     paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
     maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
-    ignored = checked.lost if params.lost == "ignore" else []
-    without_box = ignore_boxes(maps.labels, ignored)
-    pixels = label_pixels(maps.labels, {BACKGROUND, IGNORE, *(entry.class_index for entry in checked.paints)})
+    boxes = checked.lost if params.lost == "ignore" else []
+    without_box = ignore_boxes(maps.labels, boxes)
+    ignored = bool(boxes) or params.overlap == "ignore" or any(entry.ignored for entry in paints)
+    pixels = label_pixels(maps.labels, checked.paints, ignored=ignored)
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
-    _write_maps(painter, mask_name(image.file_name), maps)
-    boxes = painted_boxes(checked.shapes, height, width) if checked.shapes else np.empty((0, 4), np.int64)
+    sha256 = _write_maps(painter, mask_name(image.file_name), maps)
+    sizes = [shape.span.size for shape in checked.shapes]
     return PaintedImage(
         dropped=None,
         dropped_annotations=dict(checked.dropped),
         first=checked.first,
         pixels=pixels,
-        sha256=hashlib.sha256(maps.labels.data).hexdigest(),
+        sha256=sha256,
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, boxes, maps.labels) if maps.contested else Visibility(),
-        disagreements=disagreements(checked.kept, [shape.span.size for shape in checked.shapes], boxes),
+        visibility=visibility(checked.paints, maps.labels, maps.contested) if maps.contested else Visibility(),
+        disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, height, width)),
         lost=len(checked.lost),
-        lost_ignored=len(ignored) - without_box,
+        lost_ignored=len(boxes) - without_box,
         lost_without_box=without_box,
         **checked.notes(),
     )
 
 
-def _write_maps(painter: Painter, name: str, maps: Maps) -> None:
-    write_bytes(painter.masks / name, encode_png(maps.labels))
+def _write_maps(painter: Painter, name: str, maps: Maps) -> str:
+    """Write the mask and the instance map if there is one; return the SHA-256 of the mask's pixels."""
+    labels = row_major(maps.labels)
+    write_bytes(painter.masks / name, encode_png(labels))
     if maps.instances is not None:
-        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+        write_bytes(painter.instance_masks / name, encode_png(row_major(maps.instances)))
+    return hashlib.sha256(labels.data).hexdigest()
 
 
 def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:

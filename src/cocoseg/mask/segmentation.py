@@ -50,13 +50,13 @@ class RunLengths(msgspec.Struct):
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A checked segmentation: its span, its run lengths, and what was noticed on the way though it stays.
+    """A checked segmentation: its span, its compressed run lengths, and what was noticed on the way though it stays.
 
-    `converted`: its form is not COCO's own.
+    `encoded`: without empty runs. `converted`: its form is not COCO's own.
     """
 
     span: Span
-    counts: NDArray[np.int64]
+    encoded: bytes
     ignored_parts: int = 0
     clipped: bool = False
     converted: bool = False
@@ -79,9 +79,10 @@ class Outline(msgspec.Struct, frozen=True):
 
 
 class _Runs(msgspec.Struct, frozen=True):
-    """Checked run lengths."""
+    """Checked run lengths, and their compressed text."""
 
     counts: NDArray[np.int64]
+    encoded: bytes
     converted: bool
 
 
@@ -166,7 +167,7 @@ def _strictly_checked(
     segmentation: Raw, height: int, width: int, drop_out_of_bounds: bool, *, converted: bool = False
 ) -> Outline | _Runs:
     if bytes(segmentation).lstrip()[:1] == b"{":
-        return _Runs(_checked_run_lengths(segmentation, height, width), converted)
+        return _Runs(*_checked_run_lengths(segmentation, height, width), converted)
     return _outline(_checked_polygons(segmentation), height, width, drop_out_of_bounds, converted)
 
 
@@ -255,30 +256,17 @@ def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | Segme
     runs = counts[first : last + 1]
     on_and_off = np.zeros(len(runs), np.uint8)
     on_and_off[::2] = 255
-    span = Span(start=int(counts[:first].sum()), covered=np.repeat(on_and_off, runs), size=int(runs[::2].sum()))
+    span = Span(start=int(counts[:first].sum()), covered=on_and_off.repeat(runs), size=int(runs[::2].sum()))
     if isinstance(checked, _Runs):
-        return Shape(span, counts, converted=checked.converted)
-    return Shape(span, counts, checked.ignored_parts, checked.clipped, checked.converted)
+        return Shape(span, checked.encoded, converted=checked.converted)
+    return Shape(span, checked.encoded, checked.ignored_parts, checked.clipped, checked.converted)
 
 
-def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.int64]:
-    """Return the box that each shape paints, (shapes, 4): left, top, right and bottom, the last two exclusive."""
-    lengths = np.array([len(shape.counts) for shape in shapes])
-    runs = np.concatenate([shape.counts for shape in shapes])
-    firsts = lengths.cumsum() - lengths
-    owner = np.repeat(np.arange(len(shapes)), lengths)
-    painted = (np.arange(len(runs)) - firsts[owner]) % 2 == 1
-    painted &= runs > 0
-    owner = owner[painted]
-    stop = runs.cumsum()[painted] - owner * (height * width)  # all runs of a shape make up the image
-    left, top = np.divmod(stop - runs[painted], height)
-    right, bottom = np.divmod(stop - 1, height)
-    beyond = left != right  # a run that goes on in the next column touches the lower and the upper edge
-    top[beyond], bottom[beyond] = 0, height - 1
-    starts = np.searchsorted(owner, np.arange(len(shapes)))
-    ends = np.append(starts[1:], len(owner)) - 1
-    tops, bottoms = np.minimum.reduceat(top, starts), np.maximum.reduceat(bottom, starts) + 1
-    return np.stack([left[starts], tops, right[ends] + 1, bottoms], axis=1)
+def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.float64]:
+    """Return the box that each shape paints, (shapes, 4): left, top, width and height."""
+    encoded = [{"size": [height, width], "counts": shape.encoded} for shape in shapes]
+    boxes: NDArray[np.float64] = coco_mask.toBbox(encoded) if encoded else np.empty((0, 4))
+    return boxes
 
 
 def _checked_polygons(segmentation: Raw) -> list[list[float]]:
@@ -319,7 +307,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[np.int64]:
+def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> tuple[NDArray[np.int64], bytes]:
     try:
         rle = _RUN_LENGTHS.decode(segmentation)
     except UNREADABLE:
@@ -341,7 +329,22 @@ def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> NDArray[
     total = int(counts.sum())
     if total != pixels:
         raise SegmentationDefect("rle_counts_short" if total < pixels else "rle_counts_long")
-    return counts
+    empty_runs = not counts[1:].all()
+    if empty_runs:
+        counts = _without_empty_runs(counts)
+    if isinstance(rle.counts, str) and not empty_runs:
+        return counts, rle.counts.encode("ascii")
+    encoded: bytes = coco_mask.frPyObjects({"size": rle.size, "counts": counts.tolist()}, height, width)["counts"]
+    return counts, encoded
+
+
+def _without_empty_runs(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the run lengths of the same pixels; pycocotools gives a run of length 0 a pixel in its boxes."""
+    ends = counts.cumsum()
+    borders, times = np.unique(ends[:-1], return_counts=True)
+    # What ends twice at the same pixel is an empty run between two that are one.
+    borders = borders[(times % 2 == 1) & (borders < ends[-1])]
+    return np.diff(np.concatenate(([0], borders, ends[-1:])))
 
 
 def _why_no_run_lengths(segmentation: Raw) -> str:
