@@ -28,6 +28,7 @@ _LISTS = ("images", "annotations", "categories")
 _OTHER_KEYS = {"info", "licenses", "type", REGIONS_KEY}  # "type": of COCO's first files
 _LISTED = 5  # keys, in one line
 _TEXT_CHUNK_BYTES = 16 * 2**20
+_FIRST_ENTRY_BYTES = 2**16
 
 _WAY_OUT = (
     "put a COCO instances JSON there, or: "
@@ -184,6 +185,11 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
             )
         if _first_byte(content[key]) != b"[":
             raise CocosegError(f"{place}: '{key}' is {_kind(content[key])}; expected a list")
+    if b'"segments_info"' in bytes(memoryview(content["annotations"])[:_FIRST_ENTRY_BYTES]):
+        raise CocosegError(
+            f"{place}: is COCO's panoptic format, whose shapes lie in PNG files; expected its instances format; "
+            "convert it with panopticapi's panoptic2detection_coco_format.py"
+        )
     return content
 
 
