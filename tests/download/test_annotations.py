@@ -55,6 +55,10 @@ GOOD = json.dumps(instances(1)).encode()
         (b'{"images": [{"area": NaN}]}', "has no 'annotations', found images;"),
         (b'{"images": [{"area": NaN}, nonsense]}', r"is not JSON: .*\(byte 21\)"),
         (b"\xff\xd8\xff\xe0", "byte 0 is not UTF-8"),
+        (
+            b'{"images": [], "categories": [], "annotations": [{"file_name": "1.png", "segments_info": []}]}',
+            "is COCO's panoptic format, whose shapes lie in PNG files; expected its instances format; convert it with",
+        ),
         (b"[]", "is a list, not COCO's instances format; expected an object with images, annotations, categories"),
         (b"3", "is a number, not COCO's"),
         (b'{"images": [], "annotations": [], "info": {}}', "has no 'categories', found images, annotations, info;"),

@@ -33,6 +33,7 @@ _LISTED = 5  # keys, in one line
 _TEXT_CHUNK_BYTES = 16 * 2**20
 _SMALL_BYTES = 2**20
 _LEFT_BYTES = 32  # a key: quotation marks, a colon, a comma, a new line and its indentation
+_FIRST_ENTRY_BYTES = 2**16
 
 _WAY_OUT = (
     "put a COCO instances JSON there, or: "
@@ -191,6 +192,11 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
             )
         if _first_byte(content[key]) != b"[":
             raise CocosegError(f"{place}: '{key}' is {_kind(content[key])}; expected a list")
+    if b'"segments_info"' in bytes(memoryview(content["annotations"])[:_FIRST_ENTRY_BYTES]):
+        raise CocosegError(
+            f"{place}: is COCO's panoptic format, whose shapes lie in PNG files; expected its instances format; "
+            "convert it with panopticapi's panoptic2detection_coco_format.py"
+        )
     return content
 
 

@@ -117,8 +117,8 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
     lines = {
         "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
         "takes them; turn them with: dvc exp run -S exif=follow; or keep them so without this line: exif=ignore",
-        "as_stored": "have an EXIF orientation, but the annotated sizes of the pixels as stored, and so they are read; "
-        "Label Studio exports the polygons of turned photos with these sizes, and they are wrong: look at "
+        "as_stored": "have an EXIF orientation that their annotated sizes contradict; they lie as stored; Label Studio "
+        "exports the polygons of turned photos with such sizes, and their masks are wrong: look at "
         "plots/mask/preview.png; if it is right, exif=ignore removes this line",
         "low_range": "have 16 bits and no value of 4,096 or more; of 16 bits the upper 8 are read, so they are nearly "
         "black; multiply their values, by 16 if the camera has 12 bits",
