@@ -107,7 +107,10 @@ def test_a_custom_file_that_is_missing_or_a_folder_or_without_images_says_how_to
         (tmp_path, "Is a dir"),
         (tmp_path / "a.json", "no images"),
     ):
-        with pytest.raises(CocosegError, match=rf"{found}.*; put a COCO .* -S annotations=/path/instances\.json"):
+        with pytest.raises(
+            CocosegError,
+            match=rf"{found}.*; (on pulled data: .*else )?put a COCO .* -S annotations=/path/instances\.json",
+        ):
             custom_instances(str(place))
     with (
         LoopbackServer({}) as server,
@@ -199,7 +202,8 @@ def test_an_archive_without_the_member_or_that_is_none_is_one_line(tmp_path: Pat
 def test_the_stage_writes_the_drawn_sample_twice_alike(tmp_path: Path) -> None:
     raw = []
     for _ in range(2):
-        assert run_stage(tmp_path, "download", {"dataset": "sample", "annotations": "", "images": ""}, {}) == (0, [])
+        status, lines = run_stage(tmp_path, "download", {"dataset": "sample", "annotations": "", "images": ""}, {})
+        assert (status, lines) == (0, ["download: data/raw/instances.json, 2.0 MB"])
         raw.append((tmp_path / "data/raw/instances.json").read_bytes())
 
     assert raw[0] == raw[1]
@@ -219,7 +223,7 @@ def test_the_stage_without_a_network_is_one_line_and_writes_nothing(tmp_path: Pa
     assert f"{url}/annotations/annotations_trainval2017.zip: 127.0.0.1 cannot be reached" in lines[1]
     assert "restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout" in lines[1]
     assert len(lines) == 2
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data/raw").exists()
 
 
 def test_the_stage_refuses_an_unknown_dataset_with_the_known_ones(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_server_that_sends_us_elsewhere_is_one_line(sandbox: Sandbox, what: st
         assert line in seen
         assert len(server.log) == (MOST_REDIRECTS + 1 if target == "/a.json" else 1)  # not tried again
         sandbox.tell("redirect to", f"{what}: {target[:50]}", seen.replace(server.url, "http://127.0.0.1:8000"))
-    assert not (sandbox.work / "data").exists()
+    assert not (sandbox.work / "data/raw").exists()
 
 
 def test_an_image_server_that_sends_us_elsewhere_stops_the_stage(sandbox: Sandbox) -> None:
@@ -85,7 +85,7 @@ def test_a_server_may_send_us_to_another_place_of_its_own(sandbox: Sandbox) -> N
     with LoopbackServer({"c.json": instances()}) as other, LoopbackServer({}) as server:
         server.answers["a.json"] = redirect("/b.json", 301)
         server.answers["b.json"] = redirect(f"{other.url}/c.json")  # another port, as of a store beside it
-        assert custom(sandbox, f"{server.url}/a.json") == (0, "")
+        assert custom(sandbox, f"{server.url}/a.json")[0] == 0
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -152,7 +152,7 @@ def test_an_answer_is_read_up_to_a_bound(
         sandbox.tell("answer", what, seen.replace(server.url, "http://127.0.0.1:8000"))
     assert status == 1
     assert line in seen
-    assert not (sandbox.work / "data").exists()
+    assert not (sandbox.work / "data/raw").exists()
 
 
 def test_an_image_without_an_end_is_counted_and_costs_itself_alone(sandbox: Sandbox) -> None:
@@ -241,7 +241,7 @@ def test_a_password_in_netrc_reaches_its_server_and_no_line(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     with LoopbackServer({"a.json": instances()}) as server:
-        assert custom(sandbox, f"{server.url}/a.json") == (0, "")
+        assert custom(sandbox, f"{server.url}/a.json")[0] == 0
         assert server.passwords == ["Basic bWU6Y2FuYXJ5LXBhc3N3b3Jk"]
     assert b"canary-password" not in (sandbox.work / "data/raw/instances.json").read_bytes()
 
@@ -331,7 +331,7 @@ def test_an_archive_is_read_one_file_at_a_time_and_never_unpacked(
     else:
         assert status == 1
         assert line in seen
-        assert not (sandbox.work / "data").exists()
+        assert not (sandbox.work / "data/raw").exists()
     files = {path.relative_to(sandbox.cache).as_posix() for path in sandbox.cache.rglob("*") if path.is_file()}
     assert files == {"archives/a.zip", "archives/a.zip.lock"}
     assert not Path("/tmp/cocoseg-canary").exists()
