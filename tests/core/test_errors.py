@@ -21,10 +21,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run_without(module: str, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_without(module: str, script: str, *arguments: str, folder: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", LACKING, module, script, *arguments],
-        cwd=ROOT,
+        [sys.executable, "-c", LACKING, module, str(ROOT / script), *arguments],
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
         capture_output=True,
         text=True,
@@ -43,8 +43,9 @@ def test_a_command_that_lacks_an_extra_names_it_in_one_line(command: tuple[str, 
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_a_stage_that_lacks_an_extra_names_it_and_the_way_back_in_one_line(stage: str) -> None:
-    finished = run_without("torch", f"stages/{stage}.py")
+def test_a_stage_that_lacks_an_extra_names_it_and_the_way_back_in_one_line(stage: str, tmp_path: Path) -> None:
+    (tmp_path / "data/evaluation").mkdir(parents=True)  # there are outputs to go back to
+    finished = run_without("torch", f"stages/{stage}.py", folder=tmp_path)
     assert (finished.returncode, finished.stderr) == (1, f"{stage}: {LINE} {BACK}\n")
 
 

@@ -70,6 +70,9 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
 )
 def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: str) -> None:
     finished = run_toy(tmp_path, lr)
+    line = f"toy: {found.format(folder=tmp_path)}"
+    assert (finished.returncode, finished.stderr) == (1, f"{line}\n")
+    (tmp_path / "data/model").mkdir(parents=True)
     back = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
-    assert (finished.returncode, finished.stderr) == (1, f"toy: {found.format(folder=tmp_path)} {back}\n")
+    assert run_toy(tmp_path, lr).stderr == f"{line} {back}\n"
     assert not (tmp_path / "metrics").exists()

@@ -17,11 +17,16 @@ from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
 from cocoseg.core.params import Params, declared_outs, load_params
 from cocoseg.core.work_tree import is_first_process, work_tree_held
-from cocoseg.paths import LOCK, TIMING
+from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have changed it, and `dvc checkout` restores what it names.
-_WAY_BACK = "restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout"
+_WAY_BACK = " (restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+
+
+def _way_back() -> str:
+    """Return how to restore the last good outputs, or nothing in a clone that has not run yet: it has none."""
+    return _WAY_BACK if MODEL.exists() or EVALUATION.exists() else ""
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -30,7 +35,7 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
     if line is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        say(f"{line} ({_WAY_BACK})")
+        say(f"{line}{_way_back()}")
 
 
 # Without its extra a script fails at an import, before `run`: `core` is imported before modules that need an extra.
@@ -52,7 +57,7 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
     Writes the seconds that it took to `metrics/timing/<stage>.json`, together with the costs that `main` returns.
     """
     name = Path(sys.argv[0]).stem
-    interrupted = f"{name}: interrupted; run the same line again to go on ({_WAY_BACK})" if is_first_process() else ""
+    interrupted = f"{name}: interrupted; run the same line again to go on{_way_back()}" if is_first_process() else ""
     with one_line_at_ctrl_c(interrupted):
         _run(main, params_type, name)
 
@@ -66,16 +71,16 @@ def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[P
             cost = main(load_params(params_type)) or {}
             write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
     except CocosegError as error:
-        sys.exit(f"{name}: {error} ({_WAY_BACK})")
+        sys.exit(f"{name}: {error}{_way_back()}")
     except OSError as error:  # such as a full disk
         if error.errno is None:  # raised by a library, not by the system
             raise
         way_out = "allow more with: ulimit -n 4096" if error.errno == errno.EMFILE else "fix that"
-        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; {way_out}, then: dvc repro ({_WAY_BACK})")
+        sys.exit(f"{name}: {error.filename or Path.cwd()}: {error.strerror}; {way_out}, then: dvc repro{_way_back()}")
     except BrokenExecutor:
         sys.exit(
             f"{name}: a worker process was killed, probably for lack of memory; use fewer of them: "
-            f"COCOSEG_WORKERS=1 dvc repro ({_WAY_BACK})"
+            f"COCOSEG_WORKERS=1 dvc repro{_way_back()}"
         )
 
 
