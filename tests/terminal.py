@@ -1,8 +1,11 @@
 """A pseudo-terminal in which Ctrl-C is pressed."""
 
+import fcntl
 import os
 import pty
 import select
+import struct
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +28,11 @@ def press_ctrl_c(
     if pid == 0:
         os.chdir(folder)
         os.execvpe(command[0], list(command), environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # else there are no progress bars
     said = b""
     while at.encode() not in said:
-        said += os.read(terminal, 65536)
+        said += (pending := _pending(terminal))
+        assert pending or os.waitpid(pid, os.WNOHANG) == (0, 0), f"it ended without {at!r}: {said.decode()}"
     time.sleep(then_s)
     said += _pending(terminal)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0), f"it ended before Ctrl-C: {said.decode()}"

@@ -33,7 +33,7 @@ def start_holder(folder: Path) -> "subprocess.Popen[str]":
 
 def test_a_second_stage_says_who_runs_and_starts_once_that_has_ended_however(tmp_path: Path) -> None:
     with start_holder(tmp_path) as holder:
-        said = rf"another stage is running in .*: train, process {holder.pid} on .*, since 20.*; wait for it or end it"
+        said = rf"{Path.cwd()}: in use by train, process {holder.pid} on .*, since 20.*; wait for it or end it"
         with pytest.raises(CocosegError, match=said), work_tree_held(tmp_path / "data/.lock", "mask", patience_s=0):
             pass
         holder.kill()

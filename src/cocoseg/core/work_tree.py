@@ -44,8 +44,8 @@ def work_tree_held(lock: Path, stage: str, patience_s: float = _PATIENCE_S) -> I
             if time.monotonic() > deadline:
                 file.seek(0)
                 raise CocosegError(
-                    f"another stage is running in {Path.cwd()}: {file.read() or 'unknown'}; wait for it or end it, "
-                    "then run the same line again"
+                    f"{Path.cwd()}: in use by {file.read() or 'another stage'}; wait for it or end it, then run "
+                    "the same line again"
                 )
             time.sleep(0.1)
         file.truncate(0)
