@@ -191,7 +191,7 @@ class Repository:
     def _outs(self) -> Iterator[tuple[Any, Any]]:
         try:
             stages = self._repo.index.stages
-        except AssertionError:  # DVC's own, such as of a hash without a kind
+        except (AssertionError, AttributeError, TypeError, ValueError):  # such as of a hash that is a number
             raise CocosegError(
                 "dvc.lock: DVC cannot read an entry; restore the last good one with: git checkout -- dvc.lock"
             ) from None
