@@ -1,5 +1,7 @@
 """The folder that a command writes into, named by the user."""
 
+import fcntl
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,21 +12,33 @@ from cocoseg.core.errors import CocosegError
 
 @contextmanager
 def prepared_folder(out: Path) -> Iterator[None]:
-    """Make the folder before anything slow starts, and remove it again if it stays empty.
+    """Make the folder before anything slow starts, hold it alone, and remove it again if it stays empty.
 
-    Raises `CocosegError` if it cannot be written.
+    Raises `CocosegError` if it cannot be written, or if another command is writing there.
     """
     made: list[Path] = []
+    lock = None
     try:
         try:
             made += [folder for folder in (out, *out.parents) if not folder.exists()]
             out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=out):
                 pass
+            lock = os.open(out, os.O_RDONLY)
         except OSError as error:
             raise unwritable(out, error) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, even if it is killed
+        except BlockingIOError:
+            raise CocosegError(
+                f"{out}: another cocoseg command is writing there; wait until it ends, or choose another folder"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
+        if lock is not None:
+            os.close(lock)
         with suppress(OSError):  # it is not empty
             for folder in made:
                 folder.rmdir()

@@ -23,6 +23,7 @@ from torch import nn
 
 from cocoseg.cli import main
 from cocoseg.commands.model_source import ModelSource
+from cocoseg.commands.output_folder import prepared_folder
 from cocoseg.commands.predict.photos import READABLE
 from cocoseg.commands.predict.predict import Summary, predict
 from cocoseg.core.files import read_json
@@ -292,6 +293,18 @@ def test_without_a_model_the_line_says_which_command_makes_one(capsys: pytest.Ca
     said = capsys.readouterr().out
     assert said.startswith("cocoseg predict: data/model: no model.json; train a model with: dvc repro, or ")
     assert said.count("\n") == 1
+
+
+def test_two_commands_never_write_into_one_folder_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    photo("photo.png")
+    with prepared_folder(Path("out")):
+        assert command("photo.png", "--out", "out") == 1
+    assert capsys.readouterr().out == (
+        "cocoseg predict: out: another cocoseg command is writing there; wait until it ends, or choose another folder\n"
+    )
+    with prepared_folder(Path("out")):  # free again
+        pass
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("out", ["photo.png", "photo.png/out", "/proc/out"])
