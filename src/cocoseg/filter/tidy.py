@@ -10,7 +10,7 @@ from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import without_secrets
-from cocoseg.filter.entries import ImageEntry, Ledger, Scalar, found
+from cocoseg.filter.entries import NON_FINITE, ImageEntry, Ledger, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, number_of
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
@@ -166,7 +166,7 @@ def _side(value: Scalar) -> int | None:
     """Return a side in pixels; `None` where the image has to tell it, and -1 for what no image has."""
     if type(value) is int:
         return value if 0 < value <= LONGEST_SIDE_PX else -1
-    if value is None:
+    if value in (None, "", NON_FINITE):  # as pandas and CSV say that there is none
         return None
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
