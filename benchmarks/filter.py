@@ -30,7 +30,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).paren
 from like_train2017 import TRAIN2017_IMAGES, write_instances
 
 from cocoseg.core.files import write_json
-from cocoseg.filter.choose import FilterParams, filter_file
+from cocoseg.filter.choose import filter_file
+from cocoseg.filter.params import FilterParams
 
 PARAMS = FilterParams(
     images="data/custom/images",

@@ -4,7 +4,8 @@ from cocoseg import paths
 from cocoseg.accounts import closing_line
 from cocoseg.core.files import write_json
 from cocoseg.core.stage import run, say
-from cocoseg.filter.choose import FilterParams, filter_file
+from cocoseg.filter.choose import filter_file
+from cocoseg.filter.params import FilterParams
 
 
 def main(params: FilterParams) -> None:

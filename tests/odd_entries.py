@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from cocoseg.coco.format import Instances
-from cocoseg.filter.choose import FilterParams, filter_instances
+from cocoseg.filter.choose import filter_instances
+from cocoseg.filter.params import FilterParams
 
 PLACE = Path("data/raw/instances.json")
 PARAMS = FilterParams(

@@ -19,7 +19,8 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances, encoded
 from cocoseg.core.errors import CocosegError
 from cocoseg.download.images import DownloadImagesParams
-from cocoseg.filter.choose import FilterParams, filter_instances
+from cocoseg.filter.choose import filter_instances
+from cocoseg.filter.params import FilterParams
 from cocoseg.mask.masks import MaskParams, write_masks
 from cocoseg.tables import ImageRow
 

@@ -14,7 +14,7 @@ from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json
 from cocoseg.download.annotations import DownloadParams
 from cocoseg.download.images import DownloadImagesParams
-from cocoseg.filter.choose import FilterParams
+from cocoseg.filter.params import FilterParams
 from cocoseg.mask.masks import MaskParams
 
 EXPORTS = Path(__file__).parent / "exports"

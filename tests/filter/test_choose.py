@@ -10,7 +10,8 @@ import pytest
 from cocoseg.accounts import closing_line
 from cocoseg.coco.format import Instances
 from cocoseg.core.errors import CocosegError
-from cocoseg.filter.choose import FilterParams, filter_instances
+from cocoseg.filter.choose import filter_instances
+from cocoseg.filter.params import FilterParams
 
 PLACE = Path("data/raw/instances.json")
 PARAMS = FilterParams(

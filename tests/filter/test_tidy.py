@@ -37,6 +37,7 @@ def test_a_missing_iscrowd_is_0_as_in_many_files_and_no_conversion() -> None:
         ({"width": None}, (None, None), {"size_from_image": 1}),
         ({"height": 5.7}, (None, None), {"size_from_image": 1}),
         ({"width": None, "height": None}, (None, None), {"size_from_image": 1}),
+        ({"width": float("nan"), "height": ""}, (None, None), {"size_from_image": 1}),
     ],
 )
 def test_a_size_is_converted_or_left_to_the_image(fields: dict[str, Any], size: Any, converted: dict[str, int]) -> None:
@@ -157,7 +158,10 @@ def test_a_license_in_quotes_is_its_number(license_: Any) -> None:
     assert metrics["images"]["converted"] == {"license": 1}
 
 
-@pytest.mark.parametrize(("value", "shown"), [([0], "[0]"), ({"a": 1}, '{"a": 1}'), ("yes", "'yes'"), (2, "2")])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [([0], "[0]"), ({"a": 1}, '{"a": 1}'), (float("nan"), "NaN or Infinity"), ("yes", "'yes'"), (2, "2")],
+)
 def test_an_iscrowd_that_is_none_is_shown_as_it_is(value: Any, shown: str) -> None:
     _, metrics = run(annotations=[ANNOTATION, ANNOTATION | {"id": 2, "iscrowd": value}], max_defects=1.0)
     assert metrics["annotations"]["first"] == {"bad_iscrowd": f"annotation 2 of 1.jpg, iscrowd is {shown}"}

@@ -59,7 +59,7 @@ def choose_categories(
     named = {
         category.name: category
         for key, category in distinct
-        if category.name.strip("_") not in RESERVED_NAMES or category.name in classes or key in used
+        if category.name.strip("_").casefold() not in RESERVED_NAMES or category.name in classes or key in used
     }
     if not named:
         first = f"; {leading_defect(ledger)}" if ledger.first else ""

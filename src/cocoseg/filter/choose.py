@@ -2,18 +2,15 @@
 
 import gc
 from collections.abc import Container, Sequence
-from math import nan
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-from msgspec import UNSET, Meta, Raw
+from msgspec import Raw
 
-from cocoseg.accounts import Lost, Share, refuse_many_defects
+from cocoseg.accounts import refuse_many_defects
 from cocoseg.coco.file_names import clashes, mask_name
 from cocoseg.coco.format import (
-    UNREADABLE,
     Annotation,
     Category,
     IgnoredRegion,
@@ -31,53 +28,20 @@ from cocoseg.filter.entries import (
     Entries,
     ImageEntry,
     Ledger,
-    OnDefect,
     annotation_keys,
     entries_of,
-    found,
     read_entries,
     readable_or_null,
     region_entries,
 )
 from cocoseg.filter.ids import AnnotationIds, key_of
-from cocoseg.filter.tidy import TidyImages, tidy_crowd, tidy_images
+from cocoseg.filter.judge import Judge
+from cocoseg.filter.params import FilterParams
+from cocoseg.filter.tidy import TidyImages, tidy_images
 from cocoseg.filter.ways_out import nothing_left
 from cocoseg.unit_hash import unit_hash
 
-Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
-_AREA: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float | str)
 _IS_CROWD = attrgetter("iscrowd")
-
-
-class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `filter`."""
-
-    classes: tuple[str, ...]
-    """Names of categories; `[]` takes every category."""
-    max_images: Count | None
-    """Keeps at most this many images; a smaller number keeps a subset of a larger one."""
-    max_instances: Count | None
-    """Drops images with more instances of the chosen classes."""
-    min_area_px: Annotated[float, Meta(ge=0, le=1e12, extra_json_schema={"examples": [100]})] | None
-    """Drops annotations with a smaller `area`."""
-    licenses: tuple[int, ...] | None
-    """Keeps only images under these license ids."""
-    negatives: Literal["drop", "keep"]
-    """Images without an annotation of the chosen classes: `drop` them, or `keep` them as all background."""
-    data_seed: int
-    """The seed of the order in which images are chosen and split."""
-    crowd: Literal["ignore", "drop", "keep"]
-    """`iscrowd: 1` becomes 255 (`ignore`), background (`drop`), or an annotation like any other (`keep`)."""
-    images: str
-    lost: Lost
-    """What becomes of an object whose annotation is broken: its box becomes 255 (`ignore`), it counts as `background`,
-    or its image goes (`drop_image`)."""
-    max_defects: Share
-    """Fails if a larger share of the annotations of the chosen classes is broken."""
-    max_skipped: Share
-    """Fails if a larger share of images is missing or broken."""
-    on_defect: OnDefect
-    """Count bad entries and go on, or fail at the first."""
 
 
 def filter_file(source: Path, target: Path, params: FilterParams) -> dict[str, Any]:
@@ -122,7 +86,6 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
         lost=lost,
         ignored_regions=_regions_of(chosen_ids, images, file, place),
     )
-    classes = _class_counts(categories.chosen, kept, params)
     metrics = {
         "images": {
             "requested": params.max_images,
@@ -130,13 +93,8 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
             "negatives": sum(not found.kept[image.id] for image in chosen),
             **ledgers.images.account(),
         },
-        "annotations": {
-            **ledgers.annotations.account(),
-            "ignored_crowds": len(kept) - sum(counts["instances"] for counts in classes.values()),
-        },
-        "categories": ledgers.categories.account(),
+        **_account_of_kept(categories.chosen, kept, ledgers, params),
         "lost_objects": len(lost),
-        "classes": classes,
     }
     return instances, metrics
 
@@ -193,7 +151,7 @@ def _sorted_annotations(
 ) -> _Sorted:
     """Sort the annotations out by image; count those that go."""
     ledger = ledgers.annotations
-    judge = _Judge(images, categories, ids, ledger, params)
+    judge = Judge(images, categories, ids, ledger, params)
     kept: dict[int, list[Any]] = {image.id: [] for image in images.images}
     image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
     image_of, category_of, note_annotated = image_numbers.get, category_numbers.get, judge.annotated.add
@@ -223,53 +181,6 @@ def _sorted_annotations(
     return _Sorted(kept, judge.annotated, judge.lost, {one.image_id for one in judge.lost}, relevant)
 
 
-class _Judge:
-    """Judge the annotations that may be of a chosen class, and count those that go."""
-
-    def __init__(
-        self, images: TidyImages, categories: Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
-    ) -> None:
-        self.annotated: set[int] = set()
-        self.lost: list[LostObject] = []
-        self._images = images
-        self._categories = categories
-        self._ids = ids
-        self._ledger = ledger
-        self._params = params
-        self._chooses = params.crowd == "drop" or params.min_area_px is not None
-        self._name_of = {image.id: image.file_name for image in images.images}
-
-    def keeps(self, position: int, entry: AnnotationEntry, image_id: int, category_id: int | None) -> bool:
-        """Return whether an annotation of a known image stays, then in COCO's form but for its two ids."""
-        ledger = self._ledger
-        if self._ids.shared and self._ids.is_repeated(entry):
-            ledger.dropped["duplicate"] += 1
-            return False
-        if self._chooses and (choice := _choice(entry, self._params)):
-            ledger.dropped[choice] += 1
-            return False
-        defect = _category_defect(entry, self._categories) if category_id is None else _defect(entry, self._params)
-        if defect is not None:
-            reason, value = defect
-            ledger.count_defect(reason, f"{_named(entry, position)} of {self._name_of[image_id]}", value)
-            self.lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
-            return False
-        if type(entry.iscrowd) is not int:
-            entry.iscrowd = tidy_crowd(entry.iscrowd)
-            ledger.converted["iscrowd"] += 1
-        if not self._ids.sound:
-            entry.id = self._ids.of(entry, ledger)
-        return True
-
-    def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
-        """Count an annotation whose image went, or never was."""
-        gone = self._images.defective.get(key_of(entry.image_id))
-        if gone:
-            self._ledger.dropped[f"image_{gone}"] += 1
-        else:
-            self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
-
-
 def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:
     """Return the ignored regions of the chosen images: no parameter is about them."""
     numbered = (
@@ -280,49 +191,6 @@ def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place
         for number, region in numbered
         if number is not None and number in chosen
     ]
-
-
-def _named(entry: AnnotationEntry, position: int) -> str:
-    return f"{entry.id}" if key_of(entry.id) is not None else f"at position {position}"
-
-
-def _choice(entry: AnnotationEntry, params: FilterParams) -> str:
-    """Return the parameter's reason why an annotation of a chosen class goes; nothing if it stays."""
-    if params.crowd == "drop" and tidy_crowd(entry.iscrowd) == 1:
-        return "crowd"
-    return "below_min_area" if params.min_area_px is not None and 0 < _area(entry) < params.min_area_px else ""
-
-
-def _area(entry: AnnotationEntry) -> float:
-    """Return the area in pixels; NaN for none that can be read."""
-    try:
-        return float(_AREA.decode(entry.area)) if entry.area is not UNSET else nan
-    except (*UNREADABLE, ValueError):
-        return nan
-
-
-def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
-    gone = categories.defective.get(key_of(entry.category_id))
-    return f"category_{gone}" if gone else "unknown_category", found("category_id", entry.category_id)
-
-
-def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
-    """Return what is broken about an annotation of a chosen class, and the value that shows it."""
-    if entry.iscrowd not in (0, 1) and tidy_crowd(entry.iscrowd) is None:
-        return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
-    if entry.segmentation is UNSET:
-        return "missing_segmentation", ""
-    if memoryview(entry.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
-        content = b"".join(bytes(entry.segmentation).split())
-        if content == b"null":
-            return "null_segmentation", ""
-        if content in (b"[]", b"[[]]", b"{}", b'""'):
-            return "empty_segmentation", f"segmentation is {content.decode()}"
-    # One that is too small by choice is gone already: this one is 0 or below, which no object has, or unreadable.
-    if params.min_area_px is not None and not _area(entry) >= params.min_area_px:
-        area = "missing" if entry.area is UNSET else bytes(entry.area)[:40].decode("utf-8", "replace")
-        return "no_usable_area", f"area is {area}"
-    return None
 
 
 def _available_images(images: Sequence[Image], found: _Sorted, ledgers: _Ledgers, params: FilterParams) -> list[Image]:
@@ -381,15 +249,22 @@ def _refuse_shared_masks(images: Sequence[Image], place: Path) -> None:
         raise CocosegError(f"{place}: {found}; rename one of them")
 
 
-def _class_counts(
-    categories: Sequence[Category], annotations: Sequence[Annotation], params: FilterParams
+def _account_of_kept(
+    categories: Sequence[Category], kept: Sequence[Annotation], ledgers: _Ledgers, params: FilterParams
 ) -> dict[str, Any]:
-    """Return for each class its instances, the annotations that may paint it, and the images that have any."""
+    """Return the accounts of annotations and categories, and for each class its instances and the images with any.
+
+    An instance is an annotation that may paint its class.
+    """
     instances = {category.id: 0 for category in categories}
     images: dict[int, set[int]] = {category.id: set() for category in categories}
     keep = params.crowd == "keep"
-    for annotation in annotations:
+    for annotation in kept:
         if keep or not annotation.iscrowd:
             instances[annotation.category_id] += 1
             images[annotation.category_id].add(annotation.image_id)
-    return {one.name: {"images": len(images[one.id]), "instances": instances[one.id]} for one in categories}
+    return {
+        "annotations": {**ledgers.annotations.account(), "ignored_crowds": len(kept) - sum(instances.values())},
+        "categories": ledgers.categories.account(),
+        "classes": {one.name: {"images": len(images[one.id]), "instances": instances[one.id]} for one in categories},
+    }

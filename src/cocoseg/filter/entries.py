@@ -34,6 +34,9 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False):
         return self.text
 
 
+NON_FINITE = Unreadable("NaN or Infinity")
+
+
 def found(field: str, value: Any) -> str:
     """Return what a field holds, in words."""
     return f"{field} is missing" if value is None else f"{field} is {value!r}"
@@ -186,6 +189,11 @@ def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledge
                 yield position, entry
 
 
+def _unreadable(raw: Raw) -> Unreadable:
+    text = _start(raw)
+    return NON_FINITE if text.strip("-") == "1e999" else Unreadable(text)  # as `without_non_finite` writes them
+
+
 def _start(raw: Raw) -> str:
     return bytes(memoryview(raw)[:_START_BYTES]).decode("utf-8", "replace")
 
@@ -223,7 +231,7 @@ def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:
             try:
                 value = msgspec.json.decode(fields[field.name], type=field.type)
             except UNREADABLE:
-                value = Unreadable(_start(fields[field.name])) if field.type == Scalar else field.default
+                value = _unreadable(fields[field.name]) if field.type == Scalar else field.default
             setattr(entry, field.name, value)
     found: Entry = entry
     return found

@@ -10,7 +10,7 @@ from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import without_secrets
-from cocoseg.filter.entries import ImageEntry, Ledger, Scalar, found
+from cocoseg.filter.entries import NON_FINITE, ImageEntry, Ledger, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, number_of
 
 LONGEST_SIDE_PX = 65_500  # JPEG's own limit
@@ -117,20 +117,12 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
     """Return the image, or why there is none."""
     if key is None:
         return None, "bad_id"
-    name = entry.file_name if isinstance(entry.file_name, str) else ""
-    if not name and isinstance(entry.coco_url, str):
-        try:
-            name = names.from_url(entry.coco_url)
-        except ValueError:  # such as http://[
-            name = ""
-        ledger.converted["name_from_coco_url"] += bool(name)
+    name = _name_of(entry, names, ledger)
     if not name:
         return None, "bad_file_name"
     tidy = name
-    if not is_safe(name):
-        tidy = names.tidy(name)
-        if not is_safe(tidy):
-            return None, "unsafe_file_name"
+    if not is_safe(name) and not is_safe(tidy := names.tidy(name)):
+        return None, "unsafe_file_name"
     width, height = _side(entry.width), _side(entry.height)
     if width == -1 or height == -1:
         return None, "bad_size"
@@ -162,11 +154,23 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
     return image, ""
 
 
+def _name_of(entry: ImageEntry, names: FileNames, ledger: Ledger) -> str:
+    """Return the file name as the file has it, or of `coco_url`; nothing if there is none."""
+    name = entry.file_name if isinstance(entry.file_name, str) else ""
+    if not name and isinstance(entry.coco_url, str):
+        try:
+            name = names.from_url(entry.coco_url)
+        except ValueError:  # such as http://[
+            name = ""
+        ledger.converted["name_from_coco_url"] += bool(name)
+    return name
+
+
 def _side(value: Scalar) -> int | None:
     """Return a side in pixels; `None` where the image has to tell it, and -1 for what no image has."""
     if type(value) is int:
         return value if 0 < value <= LONGEST_SIDE_PX else -1
-    if value is None:
+    if value in (None, "", NON_FINITE):  # as pandas and CSV say that there is none
         return None
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)

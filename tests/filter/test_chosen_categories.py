@@ -66,6 +66,7 @@ def test_names_that_only_space_tells_apart_are_an_error_if_annotations_use_both(
 
 def test_labelmes_background_that_nothing_uses_is_no_class() -> None:
     listed = [CATEGORY | {"id": 0, "name": "_background_"}, CATEGORY | {"id": 5, "name": "__ignore__"}, CATEGORY]
+    listed.append({"id": 6, "name": "Background"})
     assert [one.name for one in run(categories=listed)[0].categories] == ["cat"]
 
 

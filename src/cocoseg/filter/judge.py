@@ -1,0 +1,106 @@
+"""Which annotations of the chosen classes stay, and what is broken about the others."""
+
+from math import nan
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from cocoseg.coco.format import UNREADABLE, LostObject
+from cocoseg.filter.categories import Categories
+from cocoseg.filter.entries import AnnotationEntry, Ledger, found
+from cocoseg.filter.ids import AnnotationIds, key_of
+from cocoseg.filter.params import FilterParams
+from cocoseg.filter.tidy import TidyImages, tidy_crowd
+
+_AREA: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float | str)
+
+
+class Judge:
+    """Judge the annotations that may be of a chosen class, and count those that go."""
+
+    def __init__(
+        self, images: TidyImages, categories: Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
+    ) -> None:
+        self.annotated: set[int] = set()
+        self.lost: list[LostObject] = []
+        self._images = images
+        self._categories = categories
+        self._ids = ids
+        self._ledger = ledger
+        self._params = params
+        self._chooses = params.crowd == "drop" or params.min_area_px is not None
+        self._name_of = {image.id: image.file_name for image in images.images}
+
+    def keeps(self, position: int, entry: AnnotationEntry, image_id: int, category_id: int | None) -> bool:
+        """Return whether an annotation of a known image stays, then in COCO's form but for its two ids."""
+        ledger = self._ledger
+        if self._ids.shared and self._ids.is_repeated(entry):
+            ledger.dropped["duplicate"] += 1
+            return False
+        if self._chooses and (choice := _choice(entry, self._params)):
+            ledger.dropped[choice] += 1
+            return False
+        defect = _category_defect(entry, self._categories) if category_id is None else _defect(entry, self._params)
+        if defect is not None:
+            reason, value = defect
+            ledger.count_defect(reason, f"{_named(entry, position)} of {self._name_of[image_id]}", value)
+            self.lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
+            return False
+        if type(entry.iscrowd) is not int:
+            entry.iscrowd = tidy_crowd(entry.iscrowd)
+            ledger.converted["iscrowd"] += 1
+        if not self._ids.sound:
+            entry.id = self._ids.of(entry, ledger)
+        return True
+
+    def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
+        """Count an annotation whose image went, or never was."""
+        gone = self._images.defective.get(key_of(entry.image_id))
+        if gone:
+            self._ledger.dropped[f"image_{gone}"] += 1
+        else:
+            self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
+
+
+def _named(entry: AnnotationEntry, position: int) -> str:
+    return f"{entry.id}" if key_of(entry.id) is not None else f"at position {position}"
+
+
+def _choice(entry: AnnotationEntry, params: FilterParams) -> str:
+    """Return the parameter's reason why an annotation of a chosen class goes; nothing if it stays."""
+    if params.crowd == "drop" and tidy_crowd(entry.iscrowd) == 1:
+        return "crowd"
+    return "below_min_area" if params.min_area_px is not None and 0 < _area(entry) < params.min_area_px else ""
+
+
+def _area(entry: AnnotationEntry) -> float:
+    """Return the area in pixels; NaN for none that can be read."""
+    try:
+        return float(_AREA.decode(entry.area)) if entry.area is not UNSET else nan
+    except (*UNREADABLE, ValueError):
+        return nan
+
+
+def _category_defect(entry: AnnotationEntry, categories: Categories) -> tuple[str, str]:
+    gone = categories.defective.get(key_of(entry.category_id))
+    return f"category_{gone}" if gone else "unknown_category", found("category_id", entry.category_id)
+
+
+def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | None:
+    """Return what is broken about an annotation of a chosen class, and the value that shows it."""
+    if entry.iscrowd not in (0, 1) and tidy_crowd(entry.iscrowd) is None:
+        return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
+    if entry.segmentation is UNSET:
+        return "missing_segmentation", ""
+    if memoryview(entry.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
+        content = b"".join(bytes(entry.segmentation).split())
+        if content == b"null":
+            return "null_segmentation", ""
+        if content in (b"[]", b"[[]]", b"{}", b'""'):
+            return "empty_segmentation", f"segmentation is {content.decode()}"
+    # One that is too small by choice is gone already: this one is 0 or below, which no object has, or unreadable.
+    if params.min_area_px is not None and not _area(entry) >= params.min_area_px:
+        area = "missing" if entry.area is UNSET else bytes(entry.area)[:40].decode("utf-8", "replace")
+        return "no_usable_area", f"area is {area}"
+    return None
