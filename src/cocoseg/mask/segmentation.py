@@ -63,19 +63,21 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """Checked polygons. `encoded`: their compressed run lengths; `if_empty`: why they paint nothing, should they."""
+    """Checked polygons. `encoded`: their compressed run lengths; `size`: height and width of their image."""
 
     encoded: bytes
     parts: list[list[float]]
+    size: tuple[int, int]
     ignored_parts: int
     clipped: bool
-    outside: bool
     converted: bool
 
     def if_empty(self) -> str:
         """Return the reason to name if no pixel is painted."""
         zero_area = all(abs(_twice_area(part)) < 1e-6 for part in self.parts)  # but for rounding
-        return "outside_image" if self.outside else "zero_area" if zero_area else "paints_nothing"
+        return (
+            "outside_image" if _is_outside(self.parts, *self.size) else "zero_area" if zero_area else "paints_nothing"
+        )
 
 
 class _Runs(msgspec.Struct, frozen=True):
@@ -233,30 +235,36 @@ def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_boun
     if not whole:
         raise SegmentationDefect("polygon_under_three_points")
     # Of short lists, Python's own minimum is faster than an array's.
-    left, right = min(min(part[::2]) for part in whole), max(max(part[::2]) for part in whole)
-    top, bottom = min(min(part[1::2]) for part in whole), max(max(part[1::2]) for part in whole)
-    clipped = left < 0 or top < 0 or right > width or bottom > height
+    low, high = min(map(min, whole)), max(map(max, whole))
+    clipped = low < 0 or (high > min(height, width) and _reaches_beyond(whole, height, width))
     # An object of one pixel, in the corner of the image, has whole numbers.
-    if 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1 and any(value % 1 for part in whole for value in part):
+    if 0 <= low <= high <= 1 and any(value % 1 for part in whole for value in part):
         raise SegmentationDefect("normalized_coordinates")
-    outside = right <= 0 or bottom <= 0 or left >= width or top >= height
     if clipped and drop_out_of_bounds:
-        raise SegmentationDefect("outside_image" if outside else "out_of_bounds")
+        raise SegmentationDefect("outside_image" if _is_outside(whole, height, width) else "out_of_bounds")
     encoded = coco_mask.frPyObjects(whole, height, width)
     united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    return Outline(united["counts"], whole, len(parts) - len(whole), clipped, outside, converted)
+    return Outline(united["counts"], whole, (height, width), len(parts) - len(whole), clipped, converted)
+
+
+def _reaches_beyond(parts: list[list[float]], height: int, width: int) -> bool:
+    return max(max(part[::2]) for part in parts) > width or max(max(part[1::2]) for part in parts) > height
+
+
+def _is_outside(parts: list[list[float]], height: int, width: int) -> bool:
+    x, y = ([value for part in parts for value in part[axis::2]] for axis in (0, 1))
+    return max(x) <= 0 or max(y) <= 0 or min(x) >= width or min(y) >= height
 
 
 def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
     """Return the shape of run lengths that alternate between background and foreground, background first."""
-    foreground = counts[1::2].nonzero()[0]
-    if len(foreground) == 0:
+    runs = counts[1 : len(counts) // 2 * 2]  # from the first foreground to the last
+    size = int(runs[::2].sum())
+    if size == 0:
         return SegmentationDefect(checked.if_empty() if isinstance(checked, Outline) else "paints_nothing")
-    first, last = 2 * foreground[0] + 1, 2 * foreground[-1] + 1
-    runs = counts[first : last + 1]
     on_and_off = np.zeros(len(runs), np.uint8)
     on_and_off[::2] = 255
-    span = Span(start=int(counts[:first].sum()), covered=on_and_off.repeat(runs), size=int(runs[::2].sum()))
+    span = Span(start=int(counts[0]), covered=on_and_off.repeat(runs), size=size)
     if isinstance(checked, _Runs):
         return Shape(span, checked.encoded, converted=checked.converted)
     return Shape(span, checked.encoded, checked.ignored_parts, checked.clipped, checked.converted)
