@@ -253,7 +253,7 @@ def table_rows(markdown: str) -> list[list[str]]:
 def test_the_images_that_changed_most_are_kept_and_linked(reviews: dict[str, Reviewed]) -> None:
     finished = reviews["first"].finished
     assert finished.artifact == ["changed.png"]
-    assert "Drawn side by side in comparison/changed.png." in finished.summary
+    assert "Drawn in comparison/changed.png." in finished.summary
     assert finished.summary.endswith(f"\n\n[The pictures]({ARTIFACT})\n")
 
 

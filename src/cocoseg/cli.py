@@ -91,7 +91,7 @@ def _compare(options: argparse.Namespace) -> None:
         from cocoseg.commands.compare.pictures import write_changed_images
 
         try:
-            picture = f"Drawn side by side in {write_changed_images(options.pictures, comparison, base, new)}."
+            picture = f"Drawn in {write_changed_images(options.pictures, comparison, base, new)}."
         except CocosegError as error:  # the rest is still reported
             picture = f"Not drawn: {error}."
     sys.stdout.write(report(comparison, options.format, picture, options.plots_url))
@@ -218,7 +218,10 @@ def _predict(options: argparse.Namespace) -> None:
     if summary.predicted:
         failed = f", failed: {summary.failed}" if summary.failed else ""
         empty = "; no class was found, and pycocotools cannot load empty results" if summary.found_nothing else ""
-        sys.stdout.write(f"{options.out}: images predicted: {summary.predicted}{failed}{empty}\n")
+        sys.stdout.write(
+            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/, since masks/ holds "
+            "class indices, which are nearly black to the eye\n"
+        )
     if summary.failed:
         sys.exit(1)
 

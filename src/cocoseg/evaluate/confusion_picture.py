@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.scores.charts import rendered, short_name
+from cocoseg.scores.charts import WIDTH_PX, rendered, short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH_PX = 840
+_WIDE_PX = 840  # for as many columns as COCO has classes
 _MOST_WITH_NUMBERS = 20  # with more classes a cell is too narrow for a number
 
 
@@ -24,7 +24,7 @@ def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str]) -> N
     percent = np.divide(100 * confusion, target, out=np.full(confusion.shape, np.nan), where=target > 0)
     names = [short_name(name) for name in classes]
     numbers = len(names) <= _MOST_WITH_NUMBERS
-    row_px, points = (30, 9.5) if numbers else (13, 6.5)
+    row_px, points, width_px = (26, 9.5, WIDTH_PX) if numbers else (13, 6.5, _WIDE_PX)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -46,4 +46,4 @@ def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str]) -> N
             text = "<1" if value < 0.5 else f"{value:.0f}"
             axes.text(column, row, text, color=color, horizontalalignment="center", verticalalignment="center")
 
-    return rendered(draw, height_px=80 + 7 * max(map(len, names)) + row_px * len(names), width_px=WIDTH_PX)
+    return rendered(draw, 80 + 7 * max(map(len, names)) + row_px * len(names), width_px)

@@ -16,26 +16,36 @@ from cocoseg.scores.confusion import iou
 from cocoseg.scores.per_image import image_iou, image_totals
 from cocoseg.tables import ClassPixels
 
+_TYPICAL = 3  # rows of the picture in the README
+
 
 def galleries(
     pairs: Sequence[Pair], predictions: Path, per_image: Sequence[ClassPixels], classes: Sequence[str], count: int
 ) -> Iterator[tuple[str, Pixels]]:
-    """Yield the name and picture of each gallery of at most `count` images.
+    """Yield the name and picture of each gallery of at most `count` images, and of a large one for the README.
 
     `predictions`: the folder of predicted masks. An image with no object, true or predicted, has no IoU, so it can only
     be in the sample. Raises `CocosegError` for an image, mask or prediction that cannot be read.
     """
     totals = image_totals(per_image, classes, "per_image.csv")
     pair_of = {pair.file_name: pair for pair in pairs}
-    ranked = ranked_images(image_scores(totals), count)
+    image_score = image_scores(totals)
+    ranked = ranked_images(image_score, count)
+
+    def drawn(file_name: str, words: str = "") -> GalleryRow:
+        words = words or caption(file_name, totals[file_name], classes)
+        return _row(pair_of[file_name], predictions, words, classes)
+
     for name, title, shown in (
         ("gallery", "a sample of the images", chosen_images(totals, count)),
         ("gallery_best", "the images with the highest IoU", ranked.best),
         ("gallery_median", "the images around the median IoU", ranked.median),
         ("gallery_worst", "the images with the lowest IoU", ranked.worst),
     ):
-        rows = [_row(pair_of[file_name], predictions, totals[file_name], classes) for file_name in shown]
-        yield name, gallery(rows, classes, title=title)
+        yield name, gallery([drawn(file_name) for file_name in shown], classes, title)
+    typical = ranked_images(image_score, min(count, _TYPICAL)).median
+    rows = [drawn(file_name, f"IoU {image_score[file_name]:.2f}") for file_name in typical]
+    yield "typical", gallery(rows, classes, large=True)
 
 
 def image_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
@@ -49,22 +59,23 @@ def image_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
 
 
 def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Return an image's IoU, that of each of its classes, true or predicted, and its file name."""
+    """Return an image's IoU, that of each of its classes, what was predicted but is not there, and its file name."""
     score = image_iou(totals)
     if math.isnan(score):
         return f"no object   {file_name}"
-    found = totals[:, :2].sum(axis=1) > 0
-    # A class that was only predicted has no IoU in `cocoseg.scores`; here it counts as 0.
-    values = np.nan_to_num(iou(totals))
-    own = [f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if found[index]]
-    return f"IoU {score:.2f}   {'  '.join(own)}   {file_name}"
+    values = iou(totals)
+    own = [f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if totals[index, 0]]
+    # A class that was only predicted has no IoU in `cocoseg.scores`; in that of an image it counts as 0.
+    invented = [classes[index] for index in range(1, len(classes)) if totals[index, 1] and not totals[index, 0]]
+    parts = [f"IoU {score:.2f}", "  ".join(own), f"not there, counts as 0: {', '.join(invented)}" if invented else ""]
+    return "   ".join([*filter(None, parts), file_name])
 
 
-def _row(pair: Pair, predictions: Path, totals: NDArray[np.int64], classes: Sequence[str]) -> GalleryRow:
+def _row(pair: Pair, predictions: Path, caption: str, classes: Sequence[str]) -> GalleryRow:
     image, truth = read_pair(pair, len(classes))
     predicted = msgspec.structs.replace(pair, mask=predictions / mask_name(pair.file_name))
     prediction = read_mask(predicted, len(classes), stage="evaluate")
-    return row(image, truth, prediction, caption(pair.file_name, totals, classes))
+    return row(image, truth, prediction, caption)
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):

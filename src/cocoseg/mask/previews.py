@@ -36,7 +36,7 @@ def preview(
     ):
         image, mask = read_pair(pair, len(class_names))
         shown.append(row(image, mask, caption=caption))
-    return gallery(shown, class_names, title=title)
+    return gallery(shown, class_names, title)
 
 
 # What is noted of annotations that stay, the gravest first.

@@ -15,21 +15,20 @@ from cocoseg.pictures.layout import (
     FAINT_INK,
     GAP_PX,
     LINE_PX,
+    PAGE_PX,
     Pixels,
     beside,
     centered,
     framed,
-    paper,
     stacked,
     text_line,
     text_width,
 )
 from cocoseg.pictures.overlay import ERRORS, RIGHT, color_map, error_map, overlay
 
-PANEL_HEIGHT_PX = 172
-_NARROWEST, _WIDEST = 3 / 4, 4 / 3  # width of a panel over its height: room for its heading, and for two columns
 _ROW_PIXELS = 4_000_000
 _SWATCH = (14, 20)
+_LARGE = 1.9  # letters that are legible where a phone shrinks the page to 360 pixels
 
 _ERROR_LEGEND = {
     "missed: object taken for background": ERRORS["missed"],
@@ -59,35 +58,30 @@ def row(image: Pixels, truth: Pixels, prediction: Pixels | None = None, caption:
     return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption)
 
 
-def gallery(
-    rows: Sequence[GalleryRow], class_names: Sequence[str], columns: int | None = None, title: str = ""
-) -> Pixels:
-    """Return a picture of all rows with headings above and a legend below. `class_names`: background first.
+def gallery(rows: Sequence[GalleryRow], class_names: Sequence[str], title: str = "", *, large: bool = False) -> Pixels:
+    """Return a picture of all rows, as wide as a page, with headings and a legend. `class_names`: background first.
 
     Rows with predictions show input, truth, prediction and errors; rows without, input, mask and overlay. All rows of a
-    picture must be of one kind. `columns` rows are side by side: by default two if there are more than four rows.
+    picture must be of one kind. `large`: larger letters, and no errors.
     """
     if not rows:
-        return framed(text_line(f"{title}: none", text_width(f"{title}: none")))
-    columns = columns or (2 if len(rows) > 4 else 1)
-    shapes = [row.truth.shape for row in rows]
-    # All panels of a picture have the same width, so that columns line up.
-    widest = max(width / height for height, width in shapes)
-    panel_width = round(PANEL_HEIGHT_PX * min(max(widest, _NARROWEST), _WIDEST))
-    cells = [_cell(row, panel_width) for row in rows]
+        return framed(text_line(f"{title}: none", PAGE_PX - 2 * GAP_PX))
+    size = _LARGE if large else 1
     predicted = rows[0].prediction is not None
     headings = ("input", "truth", "prediction", "errors") if predicted else ("input", "mask", "overlay")
-    across = len(headings) * (panel_width + GAP_PX) - GAP_PX
-    parts = [beside([_headings(headings, panel_width)] * min(columns, len(cells)), 3 * GAP_PX)]
-    if title:
-        parts.insert(0, text_line(title, parts[0].shape[1]))
-    for start in range(0, len(cells), columns):
-        line = cells[start : start + columns]
-        line += [paper(line[0].shape[0], across)] * (min(columns, len(cells)) - len(line))
-        parts.append(beside(line, 3 * GAP_PX))
-    parts.append(_legend("classes", _class_swatches(_shown_classes(rows, class_names), class_names), parts[0].shape[1]))
-    if predicted:
-        parts.append(_legend("errors", _error_swatches(), parts[0].shape[1]))
+    headings = headings[:3] if large else headings
+    width = (PAGE_PX - GAP_PX) // len(headings) - GAP_PX
+    across = len(headings) * (width + GAP_PX) - GAP_PX
+    titles = [text_line(title, across, size=size)] if title else []
+    shown = _shown_classes(rows, class_names, with_background=not predicted)
+    parts = [
+        *titles,
+        beside([_heading(word, width, size) for word in headings], GAP_PX),
+        *(_cell(row, class_names, width, len(headings), size) for row in rows),
+        _legend("classes", _class_swatches(shown, class_names), across, size),
+    ]
+    if "errors" in headings:
+        parts.append(_legend("errors", _error_swatches(), across, size))
     return framed(stacked(parts))
 
 
@@ -108,53 +102,47 @@ def resized_labels(labels: Pixels, height: int, width: int) -> Pixels:
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 
-def _cell(row: GalleryRow, width: int) -> Pixels:
-    height_px = PANEL_HEIGHT_PX
-    scale = min(height_px / row.truth.shape[0], width / row.truth.shape[1])
-    size = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
-    image, truth = resized(row.image, *size), resized_labels(row.truth, *size)
+def _cell(row: GalleryRow, class_names: Sequence[str], width: int, panels: int, size: float) -> Pixels:
+    """Return the first `panels` panels of a row, each in a square of `width`, under its caption."""
+    scale = width / max(row.truth.shape)
+    shape = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
+    image, truth = resized(row.image, *shape), resized_labels(row.truth, *shape)
+    shown = [image]
     if row.prediction is None:
-        panels = [_thrifty(image, bits=5), color_map(truth), _thrifty(overlay(image, truth), bits=4)]
+        shown += [color_map(truth), overlay(image, truth, class_names, size)]
     else:
-        prediction = resized_labels(row.prediction, *size)
-        panels = [
-            _thrifty(image, bits=5),
-            _thrifty(overlay(image, truth), bits=4),
-            _thrifty(overlay(image, prediction), bits=4),
-            _thrifty(error_map(image, truth, prediction), bits=4),
-        ]
-    cell = beside([centered(panel, height_px, width) for panel in panels], GAP_PX)
-    return stacked([text_line(row.caption, cell.shape[1]), cell]) if row.caption else cell
+        prediction = resized_labels(row.prediction, *shape)
+        shown += [overlay(image, labels, class_names, size) for labels in (truth, prediction)]
+        shown.append(error_map(image, truth, prediction))
+    cell = beside([centered(_thrifty(panel), shape[0], width) for panel in shown[:panels]], GAP_PX)
+    return stacked([text_line(row.caption, cell.shape[1], size=size), cell]) if row.caption else cell
 
 
-def _thrifty(pixels: Pixels, bits: int) -> Pixels:
-    """Return the pixels with only `bits` of their eight bits: hard to see, and it halves the size of the PNG."""
-    step = 1 << (8 - bits)
-    return pixels // np.uint8(step) * np.uint8(step) + np.uint8(step // 2)
+def _thrifty(pixels: Pixels) -> Pixels:
+    """Return the pixels with only five of their eight bits: hard to see, and it halves the size of the PNG."""
+    return pixels | np.uint8(7)  # white stays white
 
 
-def _headings(words: Sequence[str], width: int) -> Pixels:
-    return beside([centered(text_line(word, text_width(word)), LINE_PX, width) for word in words], GAP_PX)
+def _heading(word: str, width: int, size: float) -> Pixels:
+    return centered(text_line(word, text_width(word, size), size=size), round(LINE_PX * size), width)
 
 
-def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int) -> Pixels:
+def _legend(heading: str, swatches: Sequence[tuple[Pixels, str]], width: int, size: float = 1) -> Pixels:
     """Return swatches with names under a small heading, on as many lines as they need."""
     lines: list[list[Pixels]] = [[]]
     for swatch, name in swatches:
-        text = text_line(name, min(text_width(name) + 4, width - swatch.shape[1] - GAP_PX))
-        entry = beside([centered(swatch, LINE_PX, swatch.shape[1]), text], GAP_PX)
+        text = text_line(name, min(text_width(name, size) + 4, width - swatch.shape[1] - GAP_PX), size=size)
+        entry = beside([centered(swatch, len(text), swatch.shape[1]), text], GAP_PX)
         taken = sum(part.shape[1] + 2 * GAP_PX for part in lines[-1])
         if lines[-1] and taken + entry.shape[1] > width:
             lines.append([])
         lines[-1].append(entry)
-    return stacked([text_line(heading, width, FAINT_INK), *(beside(line, 2 * GAP_PX) for line in lines)])
+    return stacked([text_line(heading, width, FAINT_INK, size), *(beside(line, 2 * GAP_PX) for line in lines)])
 
 
 def legend(class_names: Sequence[str], width: int = 480) -> Pixels:
-    """Return a picture of each class's color as `overlay` shows it on middle gray, background first."""
-    gray = np.full((*_SWATCH, 3), 128, np.uint8)
-    swatches = [(overlay(gray, np.full(_SWATCH, index, np.uint8)), name) for index, name in enumerate(class_names)]
-    return framed(_legend("classes", swatches, width))
+    """Return a picture of the color of each class in overlays. `class_names`: background, which has none, first."""
+    return framed(_legend("classes", _class_swatches(range(1, len(class_names)), class_names), width))
 
 
 def _class_swatches(indices: Iterable[int], class_names: Sequence[str]) -> list[tuple[Pixels, str]]:
@@ -168,7 +156,7 @@ def _error_swatches() -> list[tuple[Pixels, str]]:
     return [(np.full((*_SWATCH, 3), color, np.uint8), name) for name, color in _ERROR_LEGEND.items()]
 
 
-def _shown_classes(rows: Sequence[GalleryRow], class_names: Sequence[str]) -> list[int]:
+def _shown_classes(rows: Sequence[GalleryRow], class_names: Sequence[str], *, with_background: bool) -> list[int]:
     """Return the classes for the legend: all of up to 12, else those that are shown; 255 if it is shown."""
     present: set[int] = set()
     for row in rows:
@@ -176,7 +164,7 @@ def _shown_classes(rows: Sequence[GalleryRow], class_names: Sequence[str]) -> li
         if row.prediction is not None:
             present.update(np.unique(row.prediction).tolist())
     few = set(range(len(class_names))) if len(class_names) <= 12 else {BACKGROUND}
-    return sorted((present | few) & {*range(len(class_names)), IGNORE})
+    return sorted((present | few) & {*range(0 if with_background else 1, len(class_names)), IGNORE})
 
 
 GalleryImages = Annotated[int, Meta(ge=0, le=100, extra_json_schema={"examples": [8]})]

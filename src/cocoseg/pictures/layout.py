@@ -7,28 +7,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+PAGE_PX = 840  # the column of a page on GitHub: a wider picture would be shrunk, and its text with it
 GAP_PX = 6
-_TEXT_SCALE = 0.42
-LINE_PX = 22
+LINE_PX = 24
+_TEXT_SCALE = 0.5  # letters of 14 pixels; of 11 where two pictures share a window of 1,400 pixels
 PAPER = (255, 255, 255)
 INK = (32, 34, 38)
 FAINT_INK = (110, 114, 120)
 
 
-def text_line(text: str, width: int, ink: tuple[int, int, int] = INK) -> Pixels:
+def text_line(text: str, width: int, ink: tuple[int, int, int] = INK, size: float = 1) -> Pixels:
     """Return a picture of one line of text, shortened with "..." if it is wider than `width`."""
-    if text_width(text) > width:
-        while text and text_width(f"{text}...") > width:
+    if text_width(text, size) > width:
+        while text and text_width(f"{text}...", size) > width:
             text = text[:-1]
         text = f"{text}..."
-    line = paper(LINE_PX, width)
-    cv2.putText(line, text, (1, 15), cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, ink, 1, cv2.LINE_AA)
+    line = paper(round(LINE_PX * size), width)
+    at = 1, round(17 * size)
+    cv2.putText(line, text, at, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE * size, ink, 1, cv2.LINE_AA)
     return line
 
 
-def text_width(text: str) -> int:
+def text_width(text: str, size: float = 1) -> int:
     """Return the width of one line of text in pixels."""
-    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE, 1)[0][0]) + 2
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TEXT_SCALE * size, 1)[0][0]) + 2
 
 
 def centered(panel: Pixels, height: int, width: int) -> Pixels:

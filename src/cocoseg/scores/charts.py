@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH_PX = 800
+WIDTH_PX = 640  # two fit beside each other into a window of 1,400
 _DPI = 100
 _LONGEST_NAME = 28
 INK, FAINT_INK, _GRID = "#202226", "#6e7278", "#e2e4e8"

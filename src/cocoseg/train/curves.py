@@ -1,4 +1,8 @@
-"""Learning curves: loss and scores by epoch."""
+"""Learning curves: loss and scores by epoch.
+
+In all plots, also those of DVC, training's loss and the Dice are dashed, validation's loss and the IoU solid. Here
+training is vermilion and validation blue; in those of DVC each run has its color.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -28,7 +32,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
         loss, score = figure.subplots(1, 2)
         _curve(loss, epochs, "train/loss", "training", VERMILION, "--")
         _curve(loss, epochs, "val/loss", "validation", BLUE, "-")
-        _curve(score, epochs, "val/dice", "mean Dice", VERMILION, "--")
+        _curve(score, epochs, "val/dice", "mean Dice", BLUE, "--")
         _curve(score, epochs, "val/miou", "mean IoU", BLUE, "-")
         if best is not None:
             value = epochs[best - 1]["val/miou"]
@@ -44,7 +48,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
             if axes.get_legend_handles_labels()[1]:
                 axes.legend(frameon=False)
 
-    return rendered(draw, height_px=340)
+    return rendered(draw, height_px=300)
 
 
 def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:

@@ -225,7 +225,7 @@ def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp
     changed = compared(repository, "main", "better", "--images", "3")["images_changed"]
     assert len(changed) == 3
     assert all(one["new"] > one["base"] for one in changed)
-    assert f"Drawn side by side in {tmp_path / 'pictures' / 'changed.png'}." in finished.stdout
+    assert f"Drawn in {tmp_path / 'pictures' / 'changed.png'}." in finished.stdout
     assert (tmp_path / "pictures" / "changed.png").read_bytes().startswith(b"\x89PNG")
 
 

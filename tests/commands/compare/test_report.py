@@ -69,9 +69,9 @@ def test_all_differences_are_listed_and_many_files_counted() -> None:
 
 
 def test_in_markdown_a_file_name_cannot_end_its_cell_and_plots_are_shown() -> None:
-    text = report(COMPARISON, "md", "Drawn side by side in shown/changed.png.", "https://example.org/raw/abc/")
+    text = report(COMPARISON, "md", "Drawn in shown/changed.png.", "https://example.org/raw/abc/")
     assert "a\\|b.jpg" in text
-    assert "Drawn side by side in shown/changed.png." in text
+    assert "Drawn in shown/changed.png." in text
     assert "![IoU of each class](https://example.org/raw/abc/plots/evaluate/iou.png)" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert tables

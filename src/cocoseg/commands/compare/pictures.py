@@ -1,4 +1,4 @@
-"""The images that changed most between two runs, side by side."""
+"""The images that changed most between two runs."""
 
 import tempfile
 from collections.abc import Collection
@@ -18,7 +18,7 @@ FILE = "changed.png"
 
 
 def write_changed_images(folder: Path, comparison: Comparison, base: Revision, new: Revision) -> str:
-    """Draw the changed images below `folder`, the base on the left, and return the path of the picture.
+    """Draw the changed images below `folder`, each in a row of either run, and return the path of the picture.
 
     Only the files of those images are fetched. Raises `CocosegError` for one that is nowhere.
     """
@@ -27,7 +27,7 @@ def write_changed_images(folder: Path, comparison: Comparison, base: Revision, n
     turned = turned_images(images)
     rows = [row for change in comparison.images_changed for row in _rows(change, classes, base, new, turned)]
     path = folder / FILE
-    write_bytes(path, encode_png(gallery(rows, classes, columns=2, title=f"left: {base.name}, right: {new.name}")))
+    write_bytes(path, encode_png(gallery(rows, classes, f"base: {base.name}, new: {new.name}")))
     return path.as_posix()
 
 

@@ -41,6 +41,7 @@ from cocoseg.workers import ahead, worker_count
 Item = TypeVar("Item", Opened, NDArray[np.uint8])
 
 _JPEG_QUALITY = 90
+_LETTERS = 1.3  # of 18 pixels in an overlay of up to 640, to be read where it is shown smaller
 _MOST_INPUT_PIXELS = 64_000_000  # of the network
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
 _PICTURES = ("masks", "overlays", "legend.png")
@@ -98,7 +99,7 @@ def predict(
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
         fitting = problems.without(_fitting(decoded, info.preprocessing))
         predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
-        write = partial(_write_image, out=out, ids=category_ids(info))
+        write = partial(_write_image, out=out, ids=category_ids(info), class_names=info.classes)
         with _writing(out):
             for one in ahead(writers, write, predicted, 2 * workers, _predicted_pixels):
                 written.append(one)
@@ -107,14 +108,14 @@ def predict(
     return Summary(predicted=len(written), failed=problems.count, found_nothing=not any(one.results for one in written))
 
 
-def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int]) -> _Written:
+def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int], class_names: Sequence[str]) -> _Written:
     """Write the mask and the overlay of an image, and return its entries."""
     labels = original_labels(finite(one.logits, str(one.key.path)), one.place)
     confidences = class_confidences(one.logits, one.place)
     name = one.key.name
     height, width = labels.shape
     write_bytes(out / "masks" / mask_name(name), encode_png(labels))
-    write_bytes(out / "overlays" / overlay_name(name), _jpeg(overlay(one.image, labels)))
+    write_bytes(out / "overlays" / overlay_name(name), _jpeg(overlay(one.image, labels, class_names, _LETTERS)))
     image = {"file_name": name, "width": width, "height": height}
     return _Written(image, list(coco_results(labels, confidences, ids)))
 
