@@ -31,6 +31,7 @@ from cocoseg.commands.dvc_adapter import (
     open_repository,
 )
 from cocoseg.commands.revisions import Experiment, experiments, hash_in_lock
+from cocoseg.commands.verify.outputs import locked_outputs
 from cocoseg.core.errors import CocosegError
 
 CHECKED_WITH = "3.67.1"
@@ -233,12 +234,14 @@ def test_a_lock_is_valid_if_it_is_whole_or_not_there(
     assert repository.lock_is_valid() == valid
 
 
-@pytest.mark.parametrize(("old", "new"), [("hash: md5", "hash: ''"), ("path: raw\n", "path: 7\n")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("hash: md5", "hash: ''"), ("path: raw\n", "path: 7\n"), (REPORT, "true"), (LIST, "true")]
+)
 def test_an_entry_that_dvc_fails_on_is_one_line(old: str, new: str, work: Clone) -> None:
     lock = work.folder / "dvc.lock"
     lock.write_text(lock.read_text().replace(old, new, 1))
     with pytest.raises(CocosegError, match=r"dvc\.lock"), open_repository() as repository:
-        repository.outputs()
+        locked_outputs(repository)
 
 
 def test_the_hash_of_an_output_is_found_in_a_lock_without_parsing_it(work: Clone) -> None:

@@ -128,7 +128,7 @@ class Repository:
                 outputs.append(
                     Output(
                         path=self._relative(out.fs_path),
-                        object=out.hash_info.value,
+                        object=str(out.hash_info.value),  # an odd lock may have a number there
                         stage=stage.addressing,
                         in_cache=bool(out.use_cache),
                         remote=(out.remote or default) if pushed else None,
