@@ -1,6 +1,7 @@
 """Clones of the repository as a user has them, with their own git history and DVC cache."""
 
 import io
+import logging
 import os
 import shutil
 import subprocess
@@ -81,6 +82,9 @@ class Clone:
             patch.chdir(self.folder)
             patch.setenv("PATH", PATH)
             patch.setenv("DVC_NO_ANALYTICS", "1")
+            # Made when DVC was first imported, they write to the output of that moment, perhaps of another test.
+            for handler in logging.getLogger("dvc").handlers:
+                patch.setattr(handler, "stream", said)
             status = main(arguments)
         assert status == 0, said.getvalue()
         return said.getvalue()
