@@ -82,38 +82,6 @@ def test_a_pipeline_killed_at_random_moments_and_run_again_gives_what_it_would_h
     )
 
 
-@pytest.mark.parametrize("stage", ["mask", *(["download_images", "train", "evaluate"] if ALL else [])])
-def test_a_stage_whose_dvc_is_killed_writes_nothing_into_the_next_run_with_other_parameters(
-    stage: str, undisturbed: Undisturbed, record_property: Record
-) -> None:
-    sandbox, before = undisturbed.sandbox, undisturbed.before(stage)
-    changed: dict[str, dict[str, object]] = {
-        "download_images": {"classes": ["person"]},
-        "mask": {"overlap": "first", "task": "binary"},
-        "train": {"lr": 0.02},
-        "evaluate": {"gallery_images": 2},
-    }
-    sandbox.become(before)
-    sandbox.stage(stage, sandbox.counted(OWN))
-    points = chosen(sandbox.operations, 2, f"orphan {stage}")
-    sandbox.become(before)
-    sandbox.clone.set_params(**changed[stage])
-    assert sandbox.dvc("repro", stage).status == 0
-    expected = sandbox.content()
-
-    def unmixed_after_a_kill(point: int) -> None:
-        sandbox.become(before)
-        # Below the outputs, only the stage makes operations, so it is the one that DVC's death leaves alone.
-        ended = sandbox.dvc("repro", stage, environment=sandbox.counted(OWN, point, whom="leader"), alone=True)
-        assert ended.status == KILLED, ended.said
-        sandbox.clone.set_params(**changed[stage])
-        again(sandbox, "repro", stage)
-        assert sandbox.content() == expected
-
-    assert each(points, unmixed_after_a_kill) == {}
-    record_property("figures", f"{stage}, DVC alone killed: {len(points)} kills, no file of the old parameters")
-
-
 @pytest.mark.parametrize("stage", ["download_images", "train", "evaluate"] if ALL else ["download_images"])
 def test_a_worker_or_stage_that_the_system_kills_leaves_one_line_at_most_and_the_next_run_is_whole(
     stage: str, undisturbed: Undisturbed, record_property: Record
