@@ -155,6 +155,7 @@ def _sorted_annotations(
     kept: dict[int, list[Any]] = {image.id: [] for image in images.images}
     image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
     image_of, category_of, note_annotated = image_numbers.get, category_numbers.get, judge.annotated.add
+    keeps = judge.keeps
     relevant = others = 0
     for position, entry in entries_of(entries, AnnotationEntry, ledger):
         # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
@@ -170,7 +171,7 @@ def _sorted_annotations(
             others += 1
             continue
         relevant += 1
-        if image_id is not None and judge.keeps(position, entry, image_id, category_id):
+        if image_id is not None and keeps(position, entry, image_id, category_id):
             entry.image_id, entry.category_id = image_id, category_id
             kept[image_id].append(entry)
         elif image_id is None:
@@ -231,7 +232,8 @@ def _image_reason(image: Image, found: _Sorted, params: FilterParams) -> str | N
     negative = params.negatives == "keep" and image.id not in found.lost_images
     if image.id not in found.annotated:
         return None if negative else "no_annotation"
-    if not negative and not (kept and (params.crowd == "keep" or not all(map(_IS_CROWD, kept)))):
+    # The first annotation decides most images: a look at it costs less than a loop.
+    if not negative and not (kept and (params.crowd == "keep" or not kept[0].iscrowd or not all(map(_IS_CROWD, kept)))):
         return "no_kept_annotation"
     if params.max_instances is not None and len(kept) > params.max_instances:
         return "too_many_instances"

@@ -27,6 +27,7 @@ class Judge:
         self._images = images
         self._categories = categories
         self._ids = ids
+        self._are_sound, self._are_shared = ids.sound, bool(ids.shared)
         self._ledger = ledger
         self._params = params
         self._chooses = params.crowd == "drop" or params.min_area_px is not None
@@ -35,7 +36,7 @@ class Judge:
     def keeps(self, position: int, entry: AnnotationEntry, image_id: int, category_id: int | None) -> bool:
         """Return whether an annotation of a known image stays, then in COCO's form but for its two ids."""
         ledger = self._ledger
-        if self._ids.shared and self._ids.is_repeated(entry):
+        if self._are_shared and self._ids.is_repeated(entry):
             ledger.dropped["duplicate"] += 1
             return False
         if self._chooses and (choice := _choice(entry, self._params)):
@@ -50,7 +51,7 @@ class Judge:
         if type(entry.iscrowd) is not int:
             entry.iscrowd = tidy_crowd(entry.iscrowd)
             ledger.converted["iscrowd"] += 1
-        if not self._ids.sound:
+        if not self._are_sound:
             entry.id = self._ids.of(entry, ledger)
         return True
 

@@ -123,14 +123,9 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
     tidy = name
     if not is_safe(name) and not is_safe(tidy := names.tidy(name)):
         return None, "unsafe_file_name"
-    width, height = _side(entry.width), _side(entry.height)
-    if width == -1 or height == -1:
+    size = _size_of(entry, ledger)
+    if size is None:
         return None, "bad_size"
-    if width is None or height is None:
-        width = height = None
-        ledger.converted["size_from_image"] += 1
-    elif type(entry.width) is not int or type(entry.height) is not int:
-        ledger.converted["size"] += 1
     if type(entry.id) is not int:
         ledger.converted["id"] += 1
     if tidy != name:
@@ -142,8 +137,8 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
     image = Image(
         id=number_of(key),
         file_name=tidy,
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         license=license_,
         coco_url=entry.coco_url,
         flickr_url=entry.flickr_url,
@@ -164,6 +159,21 @@ def _name_of(entry: ImageEntry, names: FileNames, ledger: Ledger) -> str:
             name = ""
         ledger.converted["name_from_coco_url"] += bool(name)
     return name
+
+
+def _size_of(entry: ImageEntry, ledger: Ledger) -> tuple[int | None, int | None] | None:
+    """Return width and height, both `None` where the image has to tell them; `None` for what no image has."""
+    width, height = entry.width, entry.height
+    if type(width) is int and type(height) is int:
+        return (width, height) if 0 < width <= LONGEST_SIDE_PX and 0 < height <= LONGEST_SIDE_PX else None
+    sides = _side(width), _side(height)
+    if -1 in sides:
+        return None
+    if None in sides:
+        ledger.converted["size_from_image"] += 1
+        return None, None
+    ledger.converted["size"] += 1
+    return sides
 
 
 def _side(value: Scalar) -> int | None:
