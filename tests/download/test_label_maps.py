@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.download.annotations import DownloadParams, custom_instances, instances_json
-from cocoseg.download.label_maps import instances_of_maps
+from cocoseg.download.label_maps import instances_of_maps, regions_of
 from cocoseg.images.png import encode_png
 
 MAP = np.array([[0, 1, 1], [255, 2, 1]], np.uint8)
@@ -331,3 +331,13 @@ def test_label_maps_and_their_images_are_local_folders(tmp_path: Path) -> None:
         instances_json(DownloadParams(dataset="custom", annotations=str(folder), images="s3://bucket/images"))
     with pytest.raises(CocosegError, match=r"s3://bucket/labels/: a folder of another machine; expected a COCO inst"):
         custom_instances("s3://bucket/labels/")
+
+
+def test_pixels_are_counted_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).choice(np.array([0, 1, 7, 255], np.uint8), (23, 5))
+    whole = regions_of(labels)
+    monkeypatch.setattr("cocoseg.download.label_maps._COUNTED_PIXELS", 10)
+    assert regions_of(labels) == whole
+    assert {value: pixels for value, (pixels, _, _) in whole.items()} == {
+        value: int((labels == value).sum()) for value in (1, 7, 255)
+    }

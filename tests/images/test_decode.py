@@ -1,6 +1,7 @@
 """Image files from outside: what is accepted, and under which name the rest goes."""
 
 import json
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cocoseg.images.decode import ExifName, check_image, is_low_range, read_image, read_reduced_image, turning
-from cocoseg.images.headers import ImageDefect, read_header
+from cocoseg.images.headers import ImageDefect, png_pixels, read_header
 
 RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
 COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"
@@ -539,3 +540,10 @@ def test_real_photographs_are_whole_and_of_their_annotated_size() -> None:
         assert pixels.shape == (image["height"], image["width"], 3)
         found = {defect(broken, image["width"], image["height"]) for broken in damages(data).values()}
         assert found == {"truncated", "damaged"}
+
+
+def test_the_pixels_of_a_png_stand_in_its_header_and_what_cannot_be_read_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", np.zeros((3, 7), np.uint8))[1].tobytes()[:30])
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").touch()
+    assert [png_pixels(tmp_path / f"{name}.png") for name in ("a", "pipe", "empty", "none")] == [21, 0, 0, 0]

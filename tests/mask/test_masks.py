@@ -267,6 +267,7 @@ def test_a_lost_object_without_a_usable_box_is_counted(tmp_path: Path) -> None:
     masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, BROKEN), annotation(3, 1, BROKEN, bbox=[])])
     assert read(tmp_path / "masks/sub/1.png") == [[1, 1, 0, 0]] * 4
     assert [masks.metrics[key] for key in LOST] == [2, 0, 2]
+    assert masks.defects == {"sub/1.jpg": {"lost_without_box": 2, "odd_polygon": 2}}
 
 
 def test_what_lies_outside_of_an_image_is_lost_in_it_only_if_its_box_says_so(tmp_path: Path) -> None:
@@ -345,6 +346,22 @@ def test_hidden_objects_are_counted_by_class(tmp_path: Path) -> None:
 def test_converted_forms_are_counted(tmp_path: Path) -> None:
     masks = write(tmp_path, [annotation(1, 1, LEFT[0]), annotation(2, 1, MIDDLE)])
     assert masks.metrics["annotations"]["converted"] == {"segmentation": 1}
+
+
+def test_an_image_with_an_undecided_orientation_is_shown_among_the_defects(tmp_path: Path) -> None:
+    instances = Instances(
+        images=[Image(id=n, file_name=f"{n}.jpg", width=4, height=4) for n in (1, 2)],
+        annotations=msgspec.json.decode(json.dumps([annotation(n, n, LEFT) for n in (1, 2)]), type=list[Annotation]),
+        categories=CATEGORIES,
+    )
+    rows = [
+        ImageRow(image_id=n, file_name=f"{n}.jpg", status="ok", converted=word)
+        for n, word in ((1, "gray"), (2, "undecided"))
+    ]
+    mapping = map_categories(CATEGORIES, "multiclass")
+    masks = write_masks(instances, rows, mapping, PARAMS, tmp_path, tmp_path / "instances")
+    assert masks.defects == {"2.jpg": {"undecided": 1}}
+    assert masks.metrics["images"]["converted"] == {"gray": 1, "undecided": 1}
 
 
 def test_a_size_that_only_the_image_tells_is_taken_from_its_table(tmp_path: Path) -> None:

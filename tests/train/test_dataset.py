@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from train.test_loop import PARAMS
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.headers import read_header
-from cocoseg.images.pairs import Pair, read_pair, read_reduced
+from cocoseg.images.pairs import Pair, mask_pixels, read_pair, read_reduced
 from cocoseg.model.preprocessing import Preprocessing, placed_image, placement
 from cocoseg.train.dataset import (
     MEMORY_SHARE,
@@ -24,6 +25,7 @@ from cocoseg.train.dataset import (
     shrunk,
     validation_side,
 )
+from cocoseg.workers import PixelBudget
 
 COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"
 
@@ -136,6 +138,25 @@ def test_what_fits_nowhere_is_read_when_needed(tmp_path: Path, monkeypatch: pyte
     assert dataset[0, 2][0].shape == (3, 16, 16)
     with pytest.raises(CocosegError, match=r"000\.png: not found"):
         dataset[0, 0]
+
+
+def test_images_are_decoded_within_a_budget_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = write_pairs(tmp_path, 6)
+    held: list[int] = []
+    pixels = mask_pixels(pairs[0])
+    budget = PixelBudget(2 * pixels)
+    monkeypatch.setattr("cocoseg.train.dataset._BUDGET", budget)
+    monkeypatch.setenv("COCOSEG_WORKERS", "6")
+    decoded = SegmentationDataset.decoded
+
+    def watched(self: SegmentationDataset, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(0.02)
+        held.append(2 * pixels - budget._left)
+        return decoded(self, index)
+
+    monkeypatch.setattr(SegmentationDataset, "decoded", watched)
+    assert SegmentationDataset(pairs, 3, SQUASH, None, seed=0).fill_cache("test")
+    assert max(held) == 2 * pixels > 0
 
 
 def test_without_a_cache_what_memory_holds_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.download.class_names import CLASSES, read_classes
 from cocoseg.images.decode import MOST_PIXELS, most_bytes
-from cocoseg.images.headers import ImageDefect, read_header
+from cocoseg.images.headers import ImageDefect, png_pixels, read_header
 from cocoseg.images.png import as_gray
 from cocoseg.workers import ahead, process_pool, worker_count
 
@@ -33,6 +33,7 @@ _IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".jfif", ".jp2", ".jpeg", "
 _LISTED = 5  # values, in one line
 _BLURRED = 40  # values without a name: more than a class or two that somebody forgot
 _CHUNK_MAPS = 64
+_COUNTED_PIXELS = 4_000_000
 _START_BYTES = 2**16  # of an image: most tell their size there
 # Of PNG's color types. https://www.w3.org/TR/png-3/#11IHDR
 _PALETTE = 3
@@ -166,13 +167,17 @@ def _read_all(work: Sequence[Work]) -> Iterator[LabelMap]:
             yield from _counted(map(_read_chunk, chunks), progress)
             return
         with process_pool(len(chunks)) as pool:
-            yield from _counted(ahead(pool, _read_chunk, chunks, 2 * worker_count()), progress)
+            yield from _counted(ahead(pool, _read_chunk, chunks, 2 * worker_count(), _largest), progress)
 
 
 def _counted(chunks: Iterator[list[LabelMap]], progress: "tqdm[Any]") -> Iterator[LabelMap]:
     for chunk in chunks:
         progress.update(len(chunk))
         yield from chunk
+
+
+def _largest(chunk: Sequence[Work]) -> int:
+    return max(png_pixels(path) for path, _ in chunk)
 
 
 def _read_chunk(chunk: Sequence[Work]) -> list[LabelMap]:
@@ -206,7 +211,10 @@ def regions_of(labels: NDArray[np.uint8]) -> dict[int, tuple[int, list[int], str
     The box is left, top, width and height.
     """
     columns = cv2.transpose(labels)  # COCO runs down them
-    pixels = np.bincount(labels.ravel(), minlength=IGNORE + 1)
+    # In blocks of rows: counting takes eight bytes a pixel.
+    rows = max(1, _COUNTED_PIXELS // labels.shape[1])
+    blocks = (labels[start : start + rows] for start in range(0, labels.shape[0], rows))
+    pixels = np.sum([np.bincount(block.ravel(), minlength=IGNORE + 1) for block in blocks], axis=0)
     found = {}
     for value in pixels[1:].nonzero()[0] + 1:
         encoded = coco_mask.encode((columns == value).view(np.uint8).T)

@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -157,3 +158,15 @@ def _bmp_header(data: bytes) -> Header:
         (width, height, bits), compression = struct.unpack_from("<HH2xH", data, 18), 0
     needed = offset + (width * bits + 31) // 32 * 4 * abs(height) if compression == 0 else 0
     return Header(width, abs(height), len(data) >= needed)  # negative height: rows are stored from the top
+
+
+def png_pixels(path: Path) -> int:
+    """Return how many pixels the header of a PNG declares; 0 if it cannot be read, which reading the file then says."""
+    if not path.is_file():  # a pipe would make us wait
+        return 0
+    try:
+        with path.open("rb") as file:
+            start = file.read(24)
+    except OSError:
+        return 0
+    return int.from_bytes(start[16:20]) * int.from_bytes(start[20:24])

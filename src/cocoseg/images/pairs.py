@@ -12,7 +12,7 @@ from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.images.decode import read_reduced_image
-from cocoseg.images.headers import ImageDefect
+from cocoseg.images.headers import ImageDefect, png_pixels
 from cocoseg.tables import ImageRow, turned_images
 
 
@@ -88,12 +88,7 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 def mask_pixels(pair: Pair) -> int:
     """Return how many pixels a pair has, as the header of its mask says; 0 if that cannot be read."""
-    try:
-        with pair.mask.open("rb") as file:
-            start = file.read(24)
-    except OSError:  # reading the mask says so
-        return 0
-    return int.from_bytes(start[16:20]) * int.from_bytes(start[20:24])
+    return png_pixels(pair.mask)
 
 
 def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:

@@ -57,7 +57,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
         noted = {
             "clipped": self.clipped,
             "ignored_parts": self.ignored_parts,
-            "lost": self.lost,
+            "lost": self.lost - self.lost_without_box,
+            "lost_without_box": self.lost_without_box,
             "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
             "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
         }

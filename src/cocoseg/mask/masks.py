@@ -110,9 +110,17 @@ def write_masks(
     masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
-    converted = Counter(word for row in rows if row.status == "ok" for word in (row.converted or "").split())
-    gathered.metrics["images"] |= {"converted": dict(sorted(converted.items())), "first": first_of_status(rows)}
+    _note_images(gathered, rows)
     return gathered
+
+
+def _note_images(masks: Masks, rows: Sequence[ImageRow]) -> None:
+    """Add to the metrics and defects what the image table says."""
+    converted = Counter(word for row in rows if row.status == "ok" for word in (row.converted or "").split())
+    masks.metrics["images"] |= {"converted": dict(sorted(converted.items())), "first": first_of_status(rows)}
+    for row in rows:
+        if row.is_converted("undecided") and row.file_name in masks.mask_of_image:
+            masks.defects.setdefault(row.file_name, {})["undecided"] = 1
 
 
 class _OfImage(Protocol):
@@ -171,23 +179,28 @@ def paint_image(
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
+    lost_boxes = {"lost_ignored": len(boxes) - without_box, "lost_without_box": without_box}
+    return _written(painter, image, checked, maps, pixels=pixels, **lost_boxes)
+
+
+def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **counted: Any) -> PaintedImage:
+    """Write the maps of an image; return what there is to say of it. `counted`: further fields of `PaintedImage`."""
     sha256 = _write_maps(painter, mask_name(image.file_name), maps)
     sizes = [shape.span.size for shape in checked.shapes]
+    with_instances = painter.params.instance_masks
     return PaintedImage(
         dropped=None,
         dropped_annotations=dict(checked.dropped),
         first=checked.first,
-        pixels=pixels,
         sha256=sha256,
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
-        numbered=tuple(checked.kept[index].id for index in maps.numbered) if params.instance_masks else (),
+        numbered=tuple(checked.kept[index].id for index in maps.numbered) if with_instances else (),
         contested=maps.contested,
         visibility=visibility(checked.paints, maps.labels, maps.contested) if maps.contested else Visibility(),
-        disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, height, width)),
+        disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, *image.sides())),
         lost=len(checked.lost),
-        lost_ignored=len(boxes) - without_box,
-        lost_without_box=without_box,
         **checked.notes(),
+        **counted,
     )
 
 

@@ -40,7 +40,7 @@ def preview(
 
 
 # What is noted of annotations that stay, the gravest first.
-_NOTED = ("box_disagrees", "mostly_hidden", "clipped")
+_NOTED = ("box_disagrees", "undecided", "mostly_hidden", "clipped")
 
 
 def most_defective(defects: Mapping[str, Mapping[str, int]], count: int) -> dict[str, str]:

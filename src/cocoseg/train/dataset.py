@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.interrupt import children_without_ctrl_c
 from cocoseg.core.lifetime import end_with_parent
-from cocoseg.images.pairs import Pair, read_mask, read_reduced
+from cocoseg.images.pairs import Pair, mask_pixels, read_mask, read_reduced
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, AugmentName, augmentation, augmented
 from cocoseg.train.devices import node_count
@@ -27,7 +27,9 @@ from cocoseg.train.memory import free_memory_bytes
 from cocoseg.train.params import TrainParams
 from cocoseg.train.sample_cache import SampleCache
 from cocoseg.user_cache import cache_folder
-from cocoseg.workers import counted_in, worker_count
+from cocoseg.workers import PixelBudget, counted_in, worker_count
+
+_BUDGET = PixelBudget()
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 """Batches of images (N, 3, h, w) and masks (N, h, w), uint8."""
@@ -81,6 +83,10 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         # contiguous: a view of channels-last pixels, as they come from the file, is slower to augment and to stack
         return placed_image(pixels, place).contiguous(), placed_mask(torch.from_numpy(mask), place).contiguous()
 
+    def _decoded_within(self, index: int) -> tuple[Tensor, Tensor]:
+        with _BUDGET.holding(mask_pixels(self.pairs[index])):
+            return self.decoded(index)
+
     def fill_cache(self, description: str) -> bool:
         """Decode samples in parallel until memory and disk are full; return whether all of them fit.
 
@@ -96,7 +102,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
             # In slices, so that hardly more is decoded than fits.
             for start in range(0, len(self), 64):
                 indices = range(start, min(start + 64, len(self)))
-                for index, sample in zip(indices, pool.map(self.decoded, indices), strict=True):
+                for index, sample in zip(indices, pool.map(self._decoded_within, indices), strict=True):
                     if not self.cache.put(index, *sample):
                         return False
                     bar.update()
