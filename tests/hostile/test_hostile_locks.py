@@ -3,12 +3,12 @@
 import copy
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from clones import Clone, git_repository
 from hostile.test_hostile_annotations import laughs
+from mutations import places
 from ruamel.yaml import YAML
 from sandbox import Sandbox
 from stage_runs import ROOT
@@ -58,14 +58,6 @@ STAGE = {
     "params": {"params.yaml": {"lr": 0.1, "seed": 0, "classes": ["dog"]}},
     "outs": [{"path": "data/model", "hash": "md5", "md5": "2", "size": 3}],
 }
-
-
-def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of every value in a tree of objects and lists."""
-    yield path
-    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in inside:
-        yield from places(value, (*path, key))
 
 
 @pytest.mark.parametrize("value", [None, 7, 0.5, "x", "2026-11-29", [], [None], ["a"], {}, {"a": 1}, {1: 2, "b": 3}])

@@ -208,7 +208,7 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
 
     Raises `CocosegError` for what DVC raises, here or in the block.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, PrettyDvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
@@ -220,6 +220,8 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
     except DvcException as error:
         merge = Path("dvc.lock").is_file() and b"\n<<<<<<< " in Path("dvc.lock").read_bytes()
         way_out = "; to end the merge: git checkout HEAD -- dvc.lock metrics plots, then dvc repro" if merge else ""
+        if isinstance(error, PrettyDvcException) and not merge:  # of a file whose place it prints on its own
+            way_out = "; dvc status says where"
         raise CocosegError(f"{one_line(error, {})}{way_out}") from None
 
 

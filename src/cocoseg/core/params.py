@@ -41,16 +41,29 @@ def load_params(params_type: type[Params], path: Path = PARAMS, pipeline: Path =
         raise CocosegError(f"{path}: {error}") from None
 
 
+_Out = str | dict[str, dict[str, Any]]
+
+
+class _Stage(msgspec.Struct):
+    params: list[Any] = []
+    outs: list[_Out] = []
+    metrics: list[_Out] = []
+    plots: list[_Out] = []
+
+
+class _Pipeline(msgspec.Struct):
+    stages: dict[str, _Stage] = {}
+
+
 def declared_params(pipeline: Path = PIPELINE) -> set[str]:
     """Return the keys of `params.yaml` that any stage of `dvc.yaml` declares."""
-    stages = _read_mapping(pipeline).get("stages", {})
-    return {key for stage in stages.values() for key in stage.get("params", [])}
+    return {key for stage in _stages(pipeline).values() for key in stage.params if isinstance(key, str)}
 
 
 def declared_outs(stage: str, pipeline: Path = PIPELINE) -> list[Path]:
     """Return the outputs of a stage of `dvc.yaml` that DVC removes before it runs the stage."""
-    entry = _read_mapping(pipeline)["stages"].get(stage, {})
-    listed = [out for kind in ("outs", "metrics", "plots") for out in entry.get(kind, [])]
+    entry = _stages(pipeline).get(stage, _Stage())
+    listed = [*entry.outs, *entry.metrics, *entry.plots]
     settings = {path: more for out in listed for path, more in (out if isinstance(out, dict) else {out: {}}).items()}
     return [Path(path) for path, more in settings.items() if not more.get("persist")]
 
@@ -78,11 +91,19 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def _stages(pipeline: Path) -> dict[str, _Stage]:
+    try:
+        return msgspec.convert(_read_mapping(pipeline), _Pipeline).stages
+    except msgspec.ValidationError as error:
+        raise CocosegError(f"{pipeline}: {error}; restore it with: git checkout -- {pipeline}") from None
+
+
 def _refuse_unknown_keys(values: dict[str, Any], declared: set[str], path: Path) -> None:
     for key in values:
         if key not in declared:
             hint = did_you_mean(str(key), sorted(declared), f"known: {', '.join(sorted(declared))}")
-            raise CocosegError(f"{path}: unknown parameter {key}; {hint}")
+            named = key if str(key).isidentifier() else _SHORT.repr(key)
+            raise CocosegError(f"{path}: unknown parameter {named}; {hint}")
 
 
 def _check(key: str, value: Any, type_: Any, path: Path) -> None:

@@ -27,6 +27,9 @@ _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 _LOW_RANGE = 4096  # of 65,536: what 12-bit cameras fill
 _SIDES_SWAP = 5  # an EXIF orientation of this and more lays the image on its side
 
+# Beside the exception or the missing result, it would print lines about a broken file that no user understands.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG"
 # What libjpeg says of pixels it had to make up. It also warns of odd headers, as some phones write: they lose none.

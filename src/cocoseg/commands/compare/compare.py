@@ -1,7 +1,6 @@
 """Compare two runs, or two groups of runs that differ in the seed: what changed, and is it more than noise?"""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +9,17 @@ from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim
 from cocoseg.commands.compare.differences import Differences, differences, params_since
-from cocoseg.commands.compare.runs import CURVES, IMAGES, MASKS, MODEL, PREDICTIONS, Scored, scored, seed_of
+from cocoseg.commands.compare.runs import (
+    CURVES,
+    IMAGES,
+    MASKS,
+    MODEL,
+    PREDICTIONS,
+    Curves,
+    Scored,
+    scored,
+    seed_of,
+)
 from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, seed_group
 from cocoseg.commands.revisions import Revision
 from cocoseg.core.errors import CocosegError
@@ -192,13 +201,13 @@ def _same_model(old: Scored, fresh: Scored) -> bool:
 def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
     runs = []
     for one in group:
-        curves = one.revision.tracked_json(CURVES, dict[str, Any])
+        curves = one.revision.tracked_json(CURVES, Curves)
         own = float(summary_scores(np.sum(list(one.own_totals.values()), axis=0))[score])
         runs.append(
             Run(
                 name=_title(one.revision),
                 seed=seed_of(one.revision),
-                val_score=curves.get("best", {}).get("val/miou"),
+                val_score=curves.best.val_miou,
                 test_score=None if np.isnan(own) else round(own, 6),
             )
         )

@@ -38,6 +38,16 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """By class, background first."""
 
 
+class _Best(msgspec.Struct, frozen=True):
+    val_miou: float | None = msgspec.field(default=None, name="val/miou")
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """What a comparison needs from `metrics/train/metrics.json`."""
+
+    best: _Best = _Best()
+
+
 class Scored(msgspec.Struct, kw_only=True):
     """A run's scores by image; `totals: (classes, 3)` of each, as in `cocoseg.scores.confusion`."""
 
