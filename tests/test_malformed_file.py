@@ -329,4 +329,4 @@ def test_on_defect_fail_is_one_line_and_exit_1(tmp_path: Path) -> None:
     status, lines = run(tmp_path / "work", tmp_path / "photos", on_defect="fail")
     assert status == 1
     assert len(lines) == 1
-    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; fix it, or set on_defect: count (restore")
+    assert lines[0].startswith("mask: 1.jpg: annotation 9: odd_polygon; fix it, or set on_defect: count")

@@ -133,7 +133,7 @@ def test_cvats_folder_default_is_named_where_the_folder_above_was_given(tmp_path
     annotations = EXPORTS / "cvat/annotations/instances_default.json"
     *_, line = run_stages(tmp_path, annotations, tmp_path / "images", crowd="keep")
     assert "frame_000000.PNG is missing, but default/frame_000000.PNG is there" in line
-    assert f"set images={tmp_path}/images/default " in line
+    assert f"set images={tmp_path}/images/default" in line
 
 
 def test_roboflows_three_folders_join_with_the_lines_of_the_docs(tmp_path: Path) -> None:

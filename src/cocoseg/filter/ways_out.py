@@ -5,7 +5,6 @@ from pathlib import Path
 from cocoseg.filter.entries import Ledger
 
 _LEADING = 2  # reasons in a line
-# Of a reason of choice.
 _WAYS_OUT = {
     "class_not_chosen": "choose other classes",
     "crowd": "set crowd: keep",
@@ -14,6 +13,8 @@ _WAYS_OUT = {
     "license": "allow more licenses",
     "too_many_instances": "raise max_instances",
     "lost_object": "set lost: ignore",
+    "unsafe_file_name": "write each file_name relative to images",
+    "unknown_category": "use ids of the file's categories",
     "no_annotation": "check that annotations name these images, or set negatives: keep",
 }
 

@@ -21,8 +21,8 @@ _EXAMPLES = 3
 _NO_CLASS = {BACKGROUND, IGNORE}
 _NORMALIZED = "normalized_coordinates"
 _OFTEN = (
-    "often row-major RLE, x and y swapped, images scaled but not their polygons, an orientation that the tool "
-    "followed, or holes, which COCO fills"
+    "; often row-major RLE, x and y swapped, a bbox of two corners, images scaled but not their polygons, tiles whose "
+    "boxes reach over the border, an orientation that the tool followed, or holes, which COCO fills"
 )
 
 
@@ -212,7 +212,7 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line where more annotations than usual paint what they do not say."""
-    own, kept = metrics["annotations"], max(1, metrics["annotations"]["kept"])
+    own, kept, often = metrics["annotations"], max(1, metrics["annotations"]["kept"]), _OFTEN
     for noun, field in (("box", "bbox"), ("area", "area")):
         count = own[f"{noun}_disagrees"]
         if count > _MOST_DISAGREEING * kept:
@@ -223,4 +223,5 @@ def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str
                 if one.kind == noun
             )[:_EXAMPLES]
             examples = "; ".join(f"{name}: {one.what()}" for _, name, _, one in worst)
-            yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}; {_OFTEN}"
+            yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}{often}"
+            often = ""
