@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clones import ROOT, Clone, clone
+from PIL import Image
 from reach import REACHED_FROM
 
 DATA_STAGES = ["download", "filter", "download_images", "mask", "split"]
@@ -107,6 +108,17 @@ def test_every_plot_that_is_declared_is_there(done: Clone) -> None:
     assert "DVC failed to load some plots" not in output
     for name in ("confusion.png", "gallery.png", "preview.png", "vega"):
         assert name in page
+    assert "max-width" in page  # of .dvc/plots/page.html
+    assert page.count('"range": [[6, 4], [1, 0]]') == 2  # of .dvc/plots/curves.json
+    assert page.count('"height": {"step": 16') == 2  # of .dvc/plots/bars.json
+
+
+def test_no_picture_is_wider_than_the_column_of_a_page(done: Clone) -> None:
+    widths = {path.name: Image.open(path).width for path in done.folder.glob("[pm]*/**/*.png")}
+    assert {"typical.png", "gallery.png", "preview.png", "funnel_images.png", "validation.png"} <= widths.keys()
+    assert max(widths.values()) <= 840
+    # Two of these fit beside each other into a window of 1,400.
+    assert widths["curves.png"] == widths["iou.png"] == widths["confusion.png"] == 640
 
 
 OPENED = """

@@ -25,6 +25,11 @@ def test_a_reason_too_rare_for_a_pixel_still_shows() -> None:
     assert (picture == (213, 94, 0)).all(axis=2).any()
 
 
+def test_a_long_class_name_makes_nothing_wider_than_a_page() -> None:
+    hidden = {"hidden": {"a name that nobody would read to its end " * 9: 4}}
+    assert funnel("annotations", [("mask", {"input": 16, "dropped": {}})], hidden).shape[1] == 840
+
+
 def test_hidden_objects_go_on_down_from_the_kept_and_rare_classes_share_a_bar() -> None:
     account = ("mask", {"input": 16, "dropped": {}})
     hidden = {"hidden": {"pizza": 4}, "mostly": dict.fromkeys("abcdef", 1) | {"g": 2}}

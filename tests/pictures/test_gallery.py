@@ -6,9 +6,9 @@ from pictures.test_overlay import least_distance
 
 from cocoseg.images.png import encode_png
 from cocoseg.pictures import overlay as overlay_module
-from cocoseg.pictures.gallery import PANEL_HEIGHT_PX, GalleryRow, chosen_images, gallery, resized
+from cocoseg.pictures.gallery import GalleryRow, chosen_images, gallery, legend, resized
 from cocoseg.pictures.gallery import row as gallery_row
-from cocoseg.pictures.layout import Pixels, text_width
+from cocoseg.pictures.layout import PAGE_PX, Pixels, text_width
 from cocoseg.pictures.overlay import ERRORS, color_map, error_map, outline, overlay, palette
 
 NAMES = ("background", "person", "car")
@@ -50,10 +50,12 @@ def test_an_outline_is_one_pixel_inside_the_object() -> None:
 def test_an_overlay_in_strips_is_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.random.default_rng(1).choice(np.array([0, 0, 0, 1, 2, 255], np.uint8), (61, 40))
     labels = cv2.dilate(labels, np.ones((3, 3), np.uint8)).astype(np.uint8)
-    whole = overlay(noise(61, 40), labels)
-    monkeypatch.setattr(overlay_module, "_STRIP_PIXELS", 40 * 17)
-
-    np.testing.assert_array_equal(overlay(noise(61, 40), labels), whole)
+    for finest in (400, 4):  # an outline of one pixel, and one of more rows than the hatch has
+        monkeypatch.setattr(overlay_module, "_OUTLINE", finest)
+        monkeypatch.setattr(overlay_module, "_STRIP_PIXELS", 10**6)
+        whole = overlay(noise(61, 40), labels)
+        monkeypatch.setattr(overlay_module, "_STRIP_PIXELS", 40 * 17)
+        np.testing.assert_array_equal(overlay(noise(61, 40), labels), whole)
 
 
 def test_a_row_keeps_no_more_of_a_gigantic_image_than_a_gallery_shows() -> None:
@@ -65,14 +67,22 @@ def test_a_row_keeps_no_more_of_a_gigantic_image_than_a_gallery_shows() -> None:
     assert usual.image.shape == (1200, 1600, 3)
 
 
-def test_an_overlay_keeps_the_image_visible_and_tints_objects() -> None:
+def test_an_overlay_keeps_the_colors_of_the_image_and_tints_and_outlines_objects() -> None:
     labels = np.zeros((9, 9), np.uint8)
-    labels[2:7, 2:7] = 1
-    image = np.full((9, 9, 3), 200, np.uint8)
-    pixels = overlay(image, labels)
-    gray = 200
-    assert pixels[0, 0].tolist() == [gray * 5 // 8] * 3
-    assert pixels[4, 4].tolist() == [(gray * 3 + int(channel) * 5) // 8 for channel in palette()[1]]
+    labels[2:7, 2:7] = 1  # d55e00
+    pixels = overlay(np.full((9, 9, 3), (200, 120, 40), np.uint8), labels)
+    assert pixels[0, 0].tolist() == [200, 120, 40]
+    # Five eighths of the image and three of the color: 204.875, 110.25, 25.
+    assert pixels[4, 4].tolist() == [205, 110, 25]
+    assert pixels[2, 2].tolist() == [0xD5, 0x5E, 0x00]
+
+
+def test_an_outline_grows_with_the_image() -> None:
+    labels = np.zeros((1200, 1200), np.uint8)
+    labels[300:900, 300:900] = 1
+    pixels = overlay(np.zeros((1200, 1200, 3), np.uint8), labels)
+    outlined = np.flatnonzero((pixels[600] == palette()[1]).all(axis=1))
+    assert outlined.tolist() == [300, 301, 302, 303, 896, 897, 898, 899]
 
 
 def test_an_error_map_by_hand() -> None:
@@ -109,30 +119,37 @@ def test_a_picture_is_shrunk_by_means_so_that_no_pixel_is_skipped() -> None:
     assert resized(image, 2, 2)[..., 0].tolist() == [[20, 0], [0, 0]]
 
 
-def test_a_gallery_holds_legible_panels_and_one_more_with_predictions() -> None:
-    plain = gallery([row(60, 80, predicted=False), row(80, 60, predicted=False)], NAMES)
-    predicted = gallery([row(60, 80), row(80, 60)], NAMES)
-    assert plain.shape[0] > 2 * PANEL_HEIGHT_PX
-    assert plain.shape[1] > 3 * PANEL_HEIGHT_PX
-    assert predicted.shape[1] > 4 * PANEL_HEIGHT_PX
-    assert predicted.dtype == np.uint8
+def test_a_gallery_is_as_wide_as_a_page_whatever_it_shows() -> None:
+    for predicted in (False, True):
+        for shape in ((60, 80), (80, 60), (10, 500), (500, 10), (1, 1)):
+            for large in (False, True):
+                picture = gallery([row(*shape, predicted=predicted)] * 9, NAMES, "a title", large=large)
+                assert PAGE_PX - 6 < picture.shape[1] <= PAGE_PX == 840
+                assert picture.dtype == np.uint8
+    assert gallery([], NAMES, "a title").shape[1] == PAGE_PX
+
+
+def test_a_row_with_a_prediction_has_one_panel_more() -> None:
+    black = np.zeros((80, 80, 3), np.uint8), np.zeros((80, 80), np.uint8)
+    for shown, widths in ((None, 3 * 272), (black[1], 4 * 202)):
+        picture = gallery([GalleryRow(image=black[0], truth=black[1], prediction=shown)], NAMES)
+        assert int((picture[130] < 60).all(axis=1).sum()) == widths
 
 
 def test_an_error_is_in_the_picture_in_its_color() -> None:
     shown = row(60, 80)
     nothing = GalleryRow(image=shown.image, truth=shown.truth, prediction=np.zeros_like(shown.truth))
-    # Pictures keep four of eight bits: 221, 17, 34 becomes 216, 24, 40. The legend keeps all.
-    assert count(gallery([nothing], NAMES), (216, 24, 40)) > 1000
-    assert count(gallery([shown], NAMES), (216, 24, 40)) == 0
+    # Pictures keep five of eight bits: 221, 17, 34 becomes 223, 23, 39. The legend keeps all.
+    assert count(gallery([nothing], NAMES), (223, 23, 39)) > 1000
+    assert count(gallery([shown], NAMES), (223, 23, 39)) < 10  # of the noise
     assert count(gallery([shown], NAMES), ERRORS["missed"]) == 14 * 20
 
 
 def test_headings_and_pictures_have_the_same_centre() -> None:
     dark = GalleryRow(image=np.zeros((300, 100, 3), np.uint8), truth=np.zeros((300, 100), np.uint8))
-    picture = gallery([dark], NAMES)
-    panel = PANEL_HEIGHT_PX * 3 // 4
-    inked = np.flatnonzero(picture[6 : 6 + 22, 6 : 6 + panel].min(axis=(0, 2)) < 100)
-    painted = np.flatnonzero((picture[100, 6 : 6 + panel] < 100).all(axis=1))
+    picture = gallery([dark], NAMES)[:, : 6 + 272]
+    inked = np.flatnonzero(picture[6 : 6 + 24].min(axis=(0, 2)) < 100)
+    painted = np.flatnonzero((picture[150] < 100).all(axis=1))
     assert abs((inked[0] + inked[-1]) - (painted[0] + painted[-1])) <= 6
 
 
@@ -146,23 +163,19 @@ def test_a_long_class_name_is_cut_too() -> None:
     assert gallery([row(60, 80)], (*NAMES, "x" * 999)).shape[1] == gallery([row(60, 80)], NAMES).shape[1]
 
 
-def test_panoramas_and_towers_leave_room_for_headings_and_stay_on_the_page() -> None:
-    width = gallery([row(60, 80)], NAMES).shape[1]
-    assert gallery([row(10, 500)], NAMES).shape[1] == width
-    assert width / 2 < gallery([row(500, 10)], NAMES).shape[1] < width
-
-
 def test_a_gallery_of_nothing_says_so() -> None:
     assert gallery([], NAMES, title="the images with the highest IoU").min() < 100
 
 
-def test_many_rows_stand_in_two_columns() -> None:
-    tall, wide = gallery([row(60, 80)] * 4, NAMES), gallery([row(60, 80)] * 8, NAMES)
-    assert wide.shape[1] > 1.9 * tall.shape[1]
-
-
 def test_a_gallery_without_predictions_and_with_a_single_tiny_image_works() -> None:
-    assert gallery([row(1, 1, predicted=False)], NAMES).shape[0] > PANEL_HEIGHT_PX
+    assert gallery([row(1, 1, predicted=False)], NAMES).shape[0] > 272
+
+
+def test_the_legend_of_predictions_leaves_out_the_background_which_they_do_not_color() -> None:
+    for predicted, swatches in ((True, 0), (False, 1)):
+        assert count(gallery([row(60, 80, predicted)], NAMES)[-60:], (30, 32, 36)) == swatches * 14 * 20
+    assert count(legend(NAMES), (30, 32, 36)) == 0
+    assert count(legend(NAMES), (0xD5, 0x5E, 0x00)) == 14 * 20
 
 
 def test_a_gallery_of_81_classes_names_only_those_in_it() -> None:

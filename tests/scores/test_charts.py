@@ -77,7 +77,19 @@ def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
 def test_curves_of_no_one_and_many_epochs_have_one_size() -> None:
     many = [{"train/loss": 9.0 / number, "val/loss": 1.0, "val/miou": number / 300} for number in range(1, 300)]
     shapes = {learning_curves(epochs).shape for epochs in ([], EPOCHS[:1], EPOCHS, many, [{"train/loss": 1.0}])}
-    assert shapes == {(340, WIDTH_PX, 3)}
+    assert shapes == {(300, WIDTH_PX, 3)}
+    assert WIDTH_PX == 640  # two fit beside each other
+
+
+def test_a_color_and_a_line_style_mean_the_same_on_both_sides() -> None:
+    vermilion = (213, 94, 0)
+    rising = [{"train/loss": 1 / n, "val/loss": 2 / n, "val/miou": n / 20, "val/dice": n / 10} for n in range(1, 10)]
+    picture = learning_curves(rising)
+    training, validation = is_color(picture, vermilion), is_color(picture, BLUE)
+    middle = WIDTH_PX // 2
+    assert training[:, :middle].any()
+    assert not training[:, middle:].any()  # validation alone, and so blue alone
+    assert validation[:, :middle].any()
 
 
 def test_a_wild_first_epoch_does_not_flatten_the_loss() -> None:

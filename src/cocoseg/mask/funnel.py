@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cocoseg.pictures.layout import Pixels, beside, framed, paper, stacked, text_line, text_width
+from cocoseg.pictures.layout import GAP_PX, PAGE_PX, Pixels, beside, framed, paper, stacked, text_line, text_width
 
 _BAR_PX = 320
 _BAR_HEIGHT_PX = 16
@@ -35,8 +35,9 @@ def funnel(
     for words, count in _hidden_rows(hidden or {}):
         bars.append((words, f"{count:,}", left - count, left, _HIDDEN))
         left -= count
-    names = max(text_width(name) for name, *_ in bars) + 6
     numbers = max(text_width(number) for _, number, *_ in bars) + 6
+    room = PAGE_PX - 2 * GAP_PX - numbers - _BAR_PX - 16  # 16: the gaps
+    names = min(room, max(text_width(name) for name, *_ in bars) + 6)
     return framed(
         stacked(
             [

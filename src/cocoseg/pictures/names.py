@@ -34,11 +34,11 @@ def write_names(
             continue
         taken[place] = True
         corner = pixels[top * factor :, left * factor :][: height * factor, : width * factor]
-        corner[:] = _sign(class_names[region.label], colors[region.label], *corner.shape[:2], size * factor)
+        corner[:] = _sign(class_names[region.label], colors[region.label], corner.shape, size * factor)
 
 
 class _Region(NamedTuple):
-    """A connected region of a class: its area, its pixel farthest from its border, and how far that is."""
+    """A connected region of a class: its area, the middle of the pixels deepest in it, and how deep that is."""
 
     area: int
     label: int
@@ -62,12 +62,13 @@ def _regions(labels: Pixels, least_area: Sequence[int]) -> Iterator[_Region]:
                 continue
             box = slice(top, top + height), slice(left, left + width)
             inside = np.where(regions[box] == region, depths[box], 0)
-            y, x = divmod(int(inside.argmax()), width)
+            deepest = np.argwhere(inside == inside.max())
+            y, x = deepest[np.abs(deepest - deepest.mean(axis=0)).sum(axis=1).argmin()].tolist()
             yield _Region(area, label, left + x - 1, top + y - 1, int(inside[y, x]))
 
 
-def _sign(name: str, color: NDArray[np.uint8], height: int, width: int, size: float) -> Pixels:
-    line = text_line(name, width, (0, 0, 0), size)
-    paper = line[round(5 * size) :][:height].astype(np.uint16)  # 0 where there is ink
+def _sign(name: str, color: NDArray[np.uint8], shape: tuple[int, ...], size: float) -> Pixels:
+    line = text_line(name, shape[1], (0, 0, 0), size)
+    paper = line[round(5 * size) :][: shape[0]].astype(np.uint16)  # 0 where there is ink
     ink = np.uint16(0 if int(color @ np.array([77, 150, 29])) > 110 * 256 else 255)
     return ((paper * color + (255 - paper) * ink) // 255).astype(np.uint8)

@@ -93,9 +93,16 @@ def test_an_overlay_tints_the_classes_and_a_legend_names_them() -> None:
     overlay = np.asarray(cv2.imread("out/overlays/square.jpg"))[..., ::-1].astype(int)
     assert overlay.shape == (64, 64, 3)
     assert overlay[:30].max() < 20
-    tint = (255 * 3 + palette()[2].astype(int) * 5) // 8
+    tint = (255 * 5 + palette()[2].astype(int) * 3) // 8
     assert np.abs(overlay[43:45, 30:34] - tint).max() < 30  # of a JPEG
     assert cv2.imread("out/legend.png") is not None
+
+
+def test_an_overlay_has_the_name_of_a_class_that_fills_it() -> None:
+    Image.new("RGB", (200, 160), "white").save("large.png")
+    bright("large.png")
+    overlay = np.asarray(cv2.imread("out/overlays/large.jpg"))
+    assert (overlay.max(axis=2) < 60).sum() > 50  # black letters on a bright car
 
 
 def test_the_results_load_in_pycocotools_and_hold_the_rectangle_as_a_car() -> None:
@@ -198,7 +205,9 @@ def test_a_folder_may_be_predicted_into_itself_again_and_again(capsys: pytest.Ca
     photo("photos/1.png")
     for _ in range(2):
         assert command("photos", "--out", "photos") == 0
-        assert capsys.readouterr().out.startswith("photos: images predicted: 1")
+        said = capsys.readouterr().out
+        assert said.startswith("photos: images predicted: 1")
+        assert "look at overlays/" in said
 
 
 def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_failed() -> None:

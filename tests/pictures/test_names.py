@@ -1,0 +1,82 @@
+"""Names of classes, written into their regions."""
+
+import numpy as np
+
+from cocoseg.pictures.layout import text_width
+from cocoseg.pictures.overlay import overlay, palette
+
+NAMES = ("background", "person", "car")
+PERSON, CAR = palette()[1], palette()[2]
+
+
+def labels(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
+    """Labels of 200 × 300 pixels with boxes: class, top, left, height, width."""
+    made = np.zeros((200, 300), np.uint8)
+    for index, top, left, height, width in boxes:
+        made[top : top + height, left : left + width] = index
+    return made
+
+
+def written(made: np.ndarray, names: tuple[str, ...] = NAMES) -> np.ndarray:
+    """Where an overlay on white differs from one without names."""
+    image = np.full((*made.shape, 3), 255, np.uint8)
+    found: np.ndarray = (overlay(image, made, names) != overlay(image, made)).any(axis=2)
+    return found
+
+
+def test_a_name_stands_in_the_middle_of_its_region_on_the_color_of_its_class() -> None:
+    made = labels((1, 20, 40, 120, 200))
+    places = np.argwhere(written(made))
+    assert (made[tuple(places.T)] == 1).all()
+    assert np.abs(places.mean(axis=0) - [80, 140]).max() < 3
+    image = np.zeros((200, 300, 3), np.uint8)
+    sign = overlay(image, made, NAMES)[70:90, 120:160].reshape(-1, 3)
+    assert {tuple(PERSON), (0, 0, 0)} <= {tuple(color) for color in sign.tolist()}
+
+
+def test_each_region_of_a_class_has_its_own_name() -> None:
+    found = written(labels((2, 10, 10, 80, 80), (2, 110, 200, 80, 80)))
+    assert found[:100, :100].any()
+    assert found[100:, 200:].any()
+
+
+def test_a_tiny_or_narrow_region_has_none() -> None:
+    assert not written(labels((1, 50, 50, 12, 12))).any()
+    assert not written(labels((1, 50, 5, 10, 290))).any()  # lower than the letters
+
+
+def test_a_name_stays_inside_the_image_and_one_that_is_wider_is_left_out() -> None:
+    made = labels((1, 0, 260, 200, 40))
+    columns = np.flatnonzero(written(made, ("background", "skateboard", "car")).any(axis=0))
+    assert columns.max() - columns.min() > 40
+    long = "a very long name of a class that no image could hold"
+    assert text_width(long) > 300
+    assert not written(labels((1, 0, 0, 200, 300)), ("background", long, "car")).any()
+
+
+def test_names_never_cover_each_other_and_the_larger_region_wins() -> None:
+    found = written(labels((1, 60, 0, 70, 300), (2, 85, 120, 22, 60)))
+    image = np.zeros((200, 300, 3), np.uint8)
+    made = labels((1, 60, 0, 70, 300), (2, 85, 120, 22, 60))
+    assert found.any()
+    shown = overlay(image, made, NAMES)
+    signs = [(shown == color).all(axis=2) & found for color in (PERSON, CAR)]
+    assert signs[0].any() != signs[1].any() or not (signs[0] & signs[1]).any()
+
+
+def test_ignored_pixels_background_and_unknown_classes_have_no_name() -> None:
+    assert not written(labels((255, 0, 0, 200, 300))).any()
+    assert not written(labels((0, 0, 0, 200, 300))).any()
+    assert not written(labels((7, 0, 0, 200, 300))).any()
+
+
+def test_letters_grow_with_a_gigantic_image() -> None:
+    made = np.ones((2000, 3000), np.uint8)
+    found = np.flatnonzero(written(made).any(axis=1))
+    assert 5 * 18 <= np.ptp(found) + 1 <= 5 * 18 + 5
+
+
+def test_dark_colors_have_white_letters() -> None:
+    names = ("background", *"abcd", "boat")
+    shown = overlay(np.zeros((200, 300, 3), np.uint8), labels((5, 0, 0, 200, 300)), names)  # 0072b2
+    assert (shown == 255).all(axis=2).any()
