@@ -58,7 +58,7 @@ def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
 class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
     """One class of one image in `data/masks.csv`; background and ignored pixels have rows of their own.
 
-    `sha256` is that of the pixels of the mask, row by row; the first row of each image has it.
+    `sha256` is that of the pixels of the mask, as `pixels_sha256` defines it; the first row of each image has it.
     """
 
     image_id: int

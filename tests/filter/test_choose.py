@@ -436,7 +436,8 @@ def test_no_image_left_names_the_first_offending_value_and_the_way_out() -> None
     images = [image(n, file_name=f"C:\\a\\{n}.jpg") for n in (1, 2)]
     message = (
         r"^data/raw/instances.json: no image is left; 2 of 2 images: unsafe_file_name, first: image at position 0, "
-        r"file_name 'C:\\\\a\\\\1.jpg' leaves the folder images or is not a valid name; write each file_name relative to images$"
+        r"file_name 'C:\\\\a\\\\1.jpg' leaves the folder images or is not a valid name; "
+        r"write each file_name relative to images$"
     )
     with pytest.raises(CocosegError, match=message):
         run(images, [annotation(1, 1), annotation(2, 2)])

@@ -38,8 +38,8 @@ def test_the_line_names_the_three_worst_and_what_it_often_means() -> None:
     assert line == (
         f"4 of 10 annotations paint another box than their bbox says: 1.jpg: annotation 3 {said}; "
         f"1.jpg: annotation 2 {said}; 1.jpg: annotation 1 {said}; often row-major RLE, "
-        "x and y swapped, a bbox of two corners, images scaled but not their polygons, tiles whose boxes reach over the "
-        "border, an orientation that the tool followed, or holes, which COCO fills"
+        "x and y swapped, a bbox of two corners, images scaled but not their polygons, tiles whose boxes reach over "
+        "the border, an orientation that the tool followed, or holes, which COCO fills"
     )
 
 

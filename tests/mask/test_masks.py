@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,10 @@ def test_the_table_tells_masks_of_equal_counts_apart(tmp_path: Path) -> None:
     left = write(tmp_path, [annotation(1, 1, LEFT)])
     right = write(tmp_path, [annotation(1, 1, [[2, 0, 4, 0, 4, 4, 2, 4]])])
     assert [row.pixels for row in left.rows] == [row.pixels for row in right.rows] == [8, 8]
-    assert [row.sha256 for row in left.rows] == [hashlib.sha256(bytes([1, 1, 0, 0] * 4)).hexdigest(), None]
-    assert right.rows[0].sha256 == hashlib.sha256(bytes([0, 0, 1, 1] * 4)).hexdigest()
+    assert left.rows[1].sha256 is None
+    for masks, values in ((left, [1, 0] * 4), (right, [0, 1] * 4)):
+        ends = [1, 3, 5, 7, 9, 11, 13, 15]  # of runs of two pixels
+        assert masks.rows[0].sha256 == hashlib.sha256(struct.pack("<10I8B", 4, 4, *ends, *values)).hexdigest()
 
 
 def test_binary_is_the_union_of_all_classes(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """From annotations to label maps: every annotation painted or counted under the reason why not."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
 from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, row_major
+from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, row_major, pixels_sha256
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, first_of_status
@@ -210,7 +209,7 @@ def _write_maps(painter: Painter, name: str, maps: Maps) -> str:
     write_bytes(painter.masks / name, encode_png(labels))
     if maps.instances is not None:
         write_bytes(painter.instance_masks / name, encode_png(row_major(maps.instances)))
-    return hashlib.sha256(labels.data).hexdigest()
+    return pixels_sha256(labels)
 
 
 def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
