@@ -32,8 +32,7 @@ def galleries(
     image_score = image_scores(totals)
     ranked = ranked_images(image_score, count)
 
-    def drawn(file_name: str, words: str = "") -> GalleryRow:
-        words = words or caption(file_name, totals[file_name], classes)
+    def drawn(file_name: str, words: str) -> GalleryRow:
         return _row(pair_of[file_name], predictions, words, classes)
 
     for name, title, shown in (
@@ -42,9 +41,10 @@ def galleries(
         ("gallery_median", "the images around the median IoU", ranked.median),
         ("gallery_worst", "the images with the lowest IoU", ranked.worst),
     ):
-        yield name, gallery([drawn(file_name) for file_name in shown], classes, title)
+        rows = [drawn(file_name, caption(file_name, totals[file_name], classes)) for file_name in shown]
+        yield name, gallery(rows, classes, title)
     typical = ranked_images(image_score, min(count, _TYPICAL)).median
-    rows = [drawn(file_name, f"IoU {image_score[file_name]:.2f}") for file_name in typical]
+    rows = [drawn(file_name, f"IoU: {_class_scores(totals[file_name], classes)}") for file_name in typical]
     yield "typical", gallery(rows, classes, large=True)
 
 
@@ -63,12 +63,20 @@ def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -
     score = image_iou(totals)
     if math.isnan(score):
         return f"no object   {file_name}"
-    values = iou(totals)
-    own = [f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if totals[index, 0]]
     # A class that was only predicted has no IoU in `cocoseg.scores`; in that of an image it counts as 0.
     invented = [classes[index] for index in range(1, len(classes)) if totals[index, 1] and not totals[index, 0]]
-    parts = [f"IoU {score:.2f}", "  ".join(own), f"not there, counts as 0: {', '.join(invented)}" if invented else ""]
+    parts = [
+        f"IoU {score:.2f}",
+        _class_scores(totals, classes),
+        f"not there, counts as 0: {', '.join(invented)}" if invented else "",
+    ]
     return "   ".join([*filter(None, parts), file_name])
+
+
+def _class_scores(totals: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Return the IoU of each class that an image shows."""
+    values = iou(totals)
+    return "  ".join(f"{classes[index]} {values[index]:.2f}" for index in range(1, len(classes)) if totals[index, 0])
 
 
 def _row(pair: Pair, predictions: Path, caption: str, classes: Sequence[str]) -> GalleryRow:

@@ -61,10 +61,10 @@ def color_map(labels: Pixels) -> Pixels:
 def overlay(image: Pixels, labels: Pixels, class_names: Sequence[str] = (), size: float = 1) -> Pixels:
     """Return the image with its classes tinted and outlined, ignored pixels hatched.
 
-    `class_names`, background first, are written into their regions; `size`: of the letters, 1 is 14 pixels.
+    `class_names`, background first, are written into their regions. `size` 1: letters of 14 pixels, outlines of one.
     """
     rows = max(8, _STRIP_PIXELS // labels.shape[1] // 8 * 8)  # the hatch starts again every eight rows
-    border = 1 + min(labels.shape) // _OUTLINE
+    border = round(size) + min(labels.shape) // _OUTLINE
     margin = -(-border // 8) * 8  # an outline sees the rows beside its own
     pixels = np.empty_like(image)
     for top in range(0, len(labels), rows):
