@@ -1,6 +1,6 @@
 """Write the names of classes into their regions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -24,8 +24,9 @@ def write_names(
     small = labels[factor // 2 :: factor, factor // 2 :: factor]
     taken = np.zeros(small.shape, np.bool_)
     height = round(_SIGN_PX * size)
-    widths = [-(-text_width(name, size * factor) // factor) for name in class_names]
-    for region in sorted(_regions(small, [2 * height * width for width in widths]), reverse=True):
+    present = [label for label in np.unique(small).tolist() if 0 < label < len(class_names)]
+    widths = {label: -(-text_width(class_names[label], size * factor) // factor) for label in present}
+    for region in sorted(_regions(small, {label: 2 * height * widths[label] for label in present}), reverse=True):
         width = widths[region.label]
         left = min(max(0, region.x - width // 2), small.shape[1] - width)
         top = min(max(0, region.y - height // 2), small.shape[0] - height)
@@ -47,24 +48,24 @@ class _Region(NamedTuple):
     depth: int
 
 
-def _regions(labels: Pixels, least_area: Sequence[int]) -> Iterator[_Region]:
-    """Yield the regions of each class that are at least as large as its `least_area`, background first."""
-    sizes = np.bincount(labels.ravel(), minlength=len(least_area))
-    for label in range(1, len(least_area)):
-        if sizes[label] < least_area[label]:
-            continue
+def _regions(labels: Pixels, least_area: Mapping[int, int]) -> Iterator[_Region]:
+    """Yield the regions of each class that are at least as large as its `least_area`."""
+    for label, least in least_area.items():
         own = np.pad((labels == label).astype(np.uint8), 1)  # an object does not go on outside the image
         # City-block distances are whole numbers, the same on every machine.
         depths = cv2.distanceTransform(own, cv2.DIST_L1, 3, dstType=cv2.CV_8U)
-        _, regions, boxes, _ = cv2.connectedComponentsWithStats(own, connectivity=4)
-        for region, (left, top, width, height, area) in enumerate(boxes.tolist()):
-            if region == 0 or area < least_area[label]:  # 0: all that is not of the class
+        for contour in cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+            left, top, width, height = cv2.boundingRect(contour)
+            if width * height < least:
                 continue
-            box = slice(top, top + height), slice(left, left + width)
-            inside = np.where(regions[box] == region, depths[box], 0)
-            deepest = np.argwhere(inside == inside.max())
-            y, x = deepest[np.abs(deepest - deepest.mean(axis=0)).sum(axis=1).argmin()].tolist()
-            yield _Region(area, label, left + x - 1, top + y - 1, int(inside[y, x]))
+            blank = np.zeros((height, width), np.uint8)
+            filled = cv2.drawContours(blank, [contour], -1, 1, cv2.FILLED, offset=(-left, -top))
+            inside = filled * depths[top : top + height, left : left + width]
+            area, depth = int(np.count_nonzero(inside)), int(inside.max())
+            if area >= least:
+                deepest = np.argwhere(inside == depth)
+                y, x = deepest[np.abs(deepest - deepest.mean(axis=0)).sum(axis=1).argmin()].tolist()
+                yield _Region(area, label, left + x - 1, top + y - 1, depth)
 
 
 def _sign(name: str, color: NDArray[np.uint8], shape: tuple[int, ...], size: float) -> Pixels:
