@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from markdown_it import MarkdownIt
 
-WIDTH_PX = 900
+WIDTH_PX = 840
 _TALLEST_PX = 6000
 _MARGIN_PX = 24
 _PAGE = """<!doctype html><meta charset="utf-8"><style>

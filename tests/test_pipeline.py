@@ -146,7 +146,7 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(done: Clone, stage: str,
     for path in declared:
         subprocess.run(["rm", "-r", path], cwd=copy.folder, check=True)
     copy.run(sys.executable, "-c", OPENED, f"stages/{stage}.py", str(tmp_path / "opened"), PYTHONPATH="src")
-    declared += [*entry["deps"], "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json"]
+    declared += [*entry["deps"], "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json", "data/.lock"]
     for line in (tmp_path / "opened").read_text().splitlines():
         path = Path(copy.folder, line)
         # What git and DVC keep for themselves (dvclive looks up the commit) is no input of the stage.
@@ -168,7 +168,7 @@ def test_another_learning_rate_trains_and_evaluates_again_and_nothing_else(done:
         shown = json.loads(done.dvc("exp", "show", "--json"))
         assert "slow" in json.dumps(shown)
         assert "lr" in done.dvc("params", "diff")
-        assert "metrics/evaluate.json" in done.dvc("metrics", "diff")
+        assert "metrics/scores.json" in done.dvc("metrics", "diff")
     finally:
         restore(done)
 

@@ -20,7 +20,7 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
 from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, row_major, pixels_sha256
+from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, pixels_sha256, row_major
 from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, first_of_status
