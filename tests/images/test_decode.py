@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import warnings
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.images.decode import ExifName, check_image, is_low_range, read_image, read_reduced_image, turning
+from cocoseg.images.decode import ExifName, check_image, decode, is_low_range, read_image, read_reduced_image, turning
 from cocoseg.images.headers import ImageDefect, png_pixels, read_header
 
 RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
@@ -450,7 +451,9 @@ def test_a_tiff_is_read_whatever_packs_it(compression: str | None, channels: int
     assert header.converted == {1: ("gray",), 3: (), 4: ("alpha",)}[channels]
     assert (header.width, header.height, header.complete) == (30, 20, True)
     expected = np.dstack([pixels] * 3) if channels == 1 else pixels[..., :3]
-    np.testing.assert_array_equal(check_image(data, 30, 20), expected)
+    found = check_image(data, 30, 20)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.writeable  # else `predict` prints a warning of PyTorch's
     np.testing.assert_array_equal(read_image(data, 30, 20), expected)
 
 
@@ -478,6 +481,20 @@ def test_a_tiff_of_several_pages_or_another_depth_has_its_name() -> None:
     assert defect(file.getvalue()) == "unsupported_tiff"
     for kind in (np.uint16, np.float32, np.bool_):
         assert defect(tiff(noise()[..., 0].astype(kind))) == "unsupported_tiff"
+
+
+def test_of_a_damaged_directory_of_a_tiff_no_warning_is_printed() -> None:
+    data = bytearray(tiff(noise()))
+    first = int.from_bytes(data[4:8], "little")
+    said = []
+    for place in range(first, first + 126):
+        for flipped in (1, 4):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with suppress(ImageDefect):
+                    decode(bytes(data[:place] + bytes([data[place] ^ flipped]) + data[place + 1 :]), turned=True)
+            said += caught
+    assert not said
 
 
 def test_a_tiff_bomb_is_refused_by_what_it_declares() -> None:
