@@ -90,7 +90,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
-    assert "checked with onnxruntime: logits within " in exported.said
+    assert "checked with onnxruntime against PyTorch: logits within " in exported.said
+    assert "and all labels equal" in exported.said
     assert exported.readme.startswith("# ")
     assert exported.readme.count("## Use\n") == 1
     session = onnxruntime.InferenceSession(exported.data)
@@ -149,8 +150,28 @@ def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_l
 
 def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
     torch.manual_seed(1)
-    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
+    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits within .* of labels equal; "):
         agreement(exported.data, build_model("fastscnn", "", "none", 3), INFO)
+
+
+@pytest.mark.parametrize(("changed", "refused"), [(2e-6, False), (2e-3, True)])
+def test_large_logits_may_differ_by_what_float32_rounds_and_no_more(changed: float, refused: bool) -> None:
+    model = nn.Conv2d(3, 3, kernel_size=1).eval()
+    nn.init.constant_(model.weight, 100.0)
+    with torch.no_grad():
+        assert model.bias is not None
+        model.bias.copy_(torch.tensor([0.0, 50, 100]))  # the same class everywhere
+    data = onnx_bytes(model, INFO)
+    with torch.no_grad():
+        model.weight.mul_(1 + changed)
+    if refused:
+        with pytest.raises(CocosegError, match="and all labels equal; expected logits within .*; try another version"):
+            agreement(data, model, INFO)
+        return
+    checked = agreement(data, model, INFO)
+    assert checked.largest_logit > 300
+    assert checked.logit_difference > 1e-4
+    assert str(checked).endswith("and all labels equal")
 
 
 def test_a_model_whose_logits_are_not_finite_is_not_exported(exported: Exported) -> None:

@@ -43,10 +43,7 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
             checked = agreement(data, model, info)
             write_bytes(out / "model.onnx", data)
             write_bytes(out / "README.md", f"{readme}\n{onnx_use(info)}".encode())
-            return (
-                f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
-                f"PyTorch's, {checked.equal_pixels:.3%} of pixels equal"
-            )
+            return f"{out}/model.onnx: checked with onnxruntime against PyTorch: {checked}"
         case "huggingface":
             write_huggingface(out, model, info, f"{_FRONT_MATTER}{readme}\n{huggingface_use(info, stride_of(model))}")
             return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
