@@ -228,8 +228,8 @@ def _predict(options: argparse.Namespace) -> None:
         failed = f", failed: {summary.failed}" if summary.failed else ""
         empty = "; no class was found, and pycocotools cannot load empty results" if summary.found_nothing else ""
         sys.stdout.write(
-            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/, since masks/ holds "
-            "class indices, which are nearly black to the eye\n"
+            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/, since masks/ "
+            "holds class indices, which are nearly black to the eye\n"
         )
     if summary.failed:
         sys.exit(1)

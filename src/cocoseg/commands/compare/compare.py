@@ -266,5 +266,9 @@ def change_reason(old: NDArray[np.int64], new: NDArray[np.int64], class_names: S
         "wrongly found": wrong & (old[:, 1] == 0) & (new[:, 1] > 0),
         "no longer wrongly found": wrong & (old[:, 1] > 0) & (new[:, 1] == 0),
     }
-    named = {words: [class_names[index] for index in np.flatnonzero(which) if index] for words, which in kinds.items()}
+    # Background first: it is no class to find or lose.
+    named = {
+        words: [name for name, one in zip(class_names[1:], which[1:], strict=True) if one]
+        for words, which in kinds.items()
+    }
     return "; ".join(f"{words}: {', '.join(names)}" for words, names in named.items() if names) or None

@@ -47,9 +47,9 @@ class Found(msgspec.Struct, frozen=True):
 def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
     """Find every image in files, folders, their subfolders and globs, once.
 
-    What lies below `leave_out`, where this run writes, and what earlier runs wrote below a folder, is skipped. A name is relative to the folder that all
-    arguments share, so that `a/1.jpg b/1.jpg` are two. Of two photos whose masks would have one name, the second is a
-    problem.
+    What lies below `leave_out`, where this run writes, is skipped, and in folders what earlier runs wrote. A name is
+    relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two. Of two photos whose masks would
+    have one name, the second is a problem.
     """
     placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
     problems: list[str] = []
@@ -196,7 +196,8 @@ def _images_below(folder: Path, problems: list[str]) -> list[Path]:
 
     for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         if {"results.json", "images.json", "legend.png"} <= {*names}:  # written by an earlier run
-            folders[:], names = set(folders) - {"masks", "overlays"}, set(names) - {"legend.png"}
+            folders[:] = [name for name in folders if name not in ("masks", "overlays")]
+            names.remove("legend.png")
         real = os.path.realpath(parent)
         inside = [] if real in found else [name for name in folders if name[0] != "."]
         # Links last, so that files below here keep their own names.
