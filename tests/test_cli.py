@@ -40,6 +40,20 @@ def test_help_fits_into_80_columns(
     assert [line for line in capsys.readouterr().out.splitlines() if len(line) >= 80] == []
 
 
+@pytest.mark.parametrize("columns", [60, 120])
+@pytest.mark.parametrize("command", ["compare", "evaluate", "predict", "export", "verify"])
+def test_the_prose_of_help_wraps_at_the_width_of_the_terminal(
+    command: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    description, examples = capsys.readouterr().out.split("\n\n", 1)[1].split("examples:")
+    lines = [len(line) for line in description.splitlines()]
+    assert columns * 0.7 < max(lines) < columns
+    assert f"  cocoseg {command} " in examples.splitlines()[1]
+
+
 def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
     asked = "import sys; from cocoseg.cli import _parser; _parser(); print(*sys.modules)"
     loaded = set(run(sys.executable, "-c", asked).stdout.split())

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,14 @@ def _run(options: argparse.Namespace) -> None:
         sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
 
 
+class _Help(argparse.HelpFormatter):
+    """Wraps prose at the width of the terminal. Indented lines stay: they are commands to copy, or columns."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(line if line.startswith("  ") else textwrap.fill(line, width) for line in lines)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoseg",
@@ -58,13 +67,13 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "compare",
         help="tell whether one run is better than another",
-        description="Compare two runs: is the difference larger than chance, given these test\n"
-        "images and the runs with other seeds?",
+        description="Compare two runs: is the difference larger than chance, given these test images and the runs "
+        "with other seeds?",
         epilog="examples:\n"
         "  cocoseg compare main                      the working tree against main\n"
         "  cocoseg compare main ochre-wisp           an experiment against main\n"
         "  cocoseg compare HEAD~1 HEAD --format md   as a pull request's comment",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.add_argument("base", metavar="BASE", help="a git revision or an experiment")
     command.add_argument("new", metavar="REV", nargs="?", help="the run to judge; default: the working tree")
@@ -103,13 +112,13 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command = commands.add_parser(
         "evaluate",
         help="score a model on a side of the split",
-        description="Score a checkpoint on images and masks of data/, at the images' own size.\n"
-        "Prints the scores as JSON.",
+        description="Score a checkpoint on images and masks of data/, at the images' own size. Prints the scores as "
+        "JSON.",
         epilog="examples:\n"
         "  cocoseg evaluate --side val\n"
         "  cocoseg evaluate --model ../other/data/model\n"
         "  cocoseg evaluate --model torchvision:deeplabv3_mobilenet",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.add_argument(
         "--model",
@@ -134,8 +143,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "verify",
         help="find missing and corrupt data in workspace, cache and remote",
-        description="Read and hash everything that dvc.lock names, in the workspace, the DVC cache\n"
-        "and the remote. Changes nothing without --repair.",
+        description="Read and hash everything that dvc.lock names, in the workspace, the DVC cache and the remote. "
+        "Changes nothing without --repair.",
         epilog="exit status:\n"
         "  0  no faults, or all are repaired\n"
         "  1  faults remain\n"
@@ -145,7 +154,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "  cocoseg verify                  downloads everything from the default remote\n"
         "  cocoseg verify --repair         restores each file from an intact copy\n"
         "  cocoseg verify --no-remote --format json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.add_argument("--repair", action="store_true", help="restore missing and corrupt data, on the remote too")
     remotes = command.add_mutually_exclusive_group()
@@ -173,18 +182,18 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = commands.add_parser(
         "predict",
         help="predict masks of your own images",
-        description="Predict images at their own size. Writes masks, overlays and results in COCO's\n"
-        "format, which pycocotools loads with\n"
+        description="Predict images at their own size. Writes masks, overlays and results in COCO's format, which "
+        "pycocotools loads with\n"
         "  COCO('DIR/images.json').loadRes('DIR/results.json')\n"
-        "An image that cannot be predicted is reported on one line. The others are still\n"
-        "predicted, and the exit status is 1.",
+        "An image that cannot be predicted is reported on one line. The others are still predicted, and the exit "
+        "status is 1.",
         epilog="examples:\n"
         "  cocoseg predict photo.jpg --out predicted\n"
         "  cocoseg predict photos/ 'more/*.png' --out predicted --tta\n"
         "  cocoseg predict photos/ --out predicted --rev ochre-wisp\n"
         "  cocoseg predict photos/ --out predicted --repo https://example.org/team/repo\n"
         "  cocoseg predict photos/ --out out --repo URL --model team/seg/data/model",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a quoted glob")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the predictions")
@@ -219,8 +228,8 @@ def _predict(options: argparse.Namespace) -> None:
         failed = f", failed: {summary.failed}" if summary.failed else ""
         empty = "; no class was found, and pycocotools cannot load empty results" if summary.found_nothing else ""
         sys.stdout.write(
-            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/: masks/ holds "
-            "class indices, which are nearly black to the eye\n"
+            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/, since masks/ "
+            "holds class indices, which are nearly black to the eye\n"
         )
     if summary.failed:
         sys.exit(1)
@@ -230,15 +239,14 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "export",
         help="write the model for other runtimes",
-        description="Write a model and its card, either as ONNX for any batch and size, checked\n"
-        "against PyTorch with onnxruntime, or in the layout that smp.from_pretrained\n"
-        "loads from a folder or the Hugging Face Hub.",
+        description="Write a model and its card, either as ONNX for any batch and size, checked against PyTorch with "
+        "onnxruntime, or in the layout that smp.from_pretrained loads from a folder or the Hugging Face Hub.",
         epilog="examples:\n"
         "  cocoseg export --format onnx --out exported/onnx\n"
         "  cocoseg export --format onnx --out exported/ochre-wisp --rev ochre-wisp\n"
         "  cocoseg export --format huggingface --out exported/hub\n"
         "  hf upload USER/NAME exported/hub",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     command.add_argument("--format", choices=("onnx", "huggingface"), required=True, help="what to write")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the files")

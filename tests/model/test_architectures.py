@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_weights_out_of_reach_say_what_is_missing_where_it_belongs_and_how_to_go
         build_model("deeplabv3_mobilenet", ENCODER, "coco", classes=3)
     for part in ("deeplabv3_mobilenet_v3_large-", str(tmp_path / "hub" / "checkpoints"), "pretrained: none"):
         assert part in str(caught.value)
+
+
+def test_offline_the_hub_is_one_line_without_its_warnings_of_each_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    tries: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", tries.append)
+    hub = logging.getLogger("huggingface_hub")
+    hub.addHandler(caplog.handler)
+    level = hub.level
+    with pytest.raises(
+        CocosegError, match="^pretrained weights cannot be loaded [^\n]+; or train without: pretrained: none$"
+    ):
+        build_model("unet", ENCODER, "imagenet", classes=3)
+    hub.removeHandler(caplog.handler)
+    assert len(tries) >= 5
+    assert caplog.records == []
+    assert hub.level == level
 
 
 def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None:

@@ -5,6 +5,7 @@ head returns the logits of both heads in training mode.
 """
 
 import copy
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable
@@ -216,7 +217,10 @@ def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
     """Return what `create` returns. Raises `CocosegError` if it cannot load its weights, which `weights` describes."""
     # torchvision's weights are pickles, which it would load in full: they may rebuild tensors but run no other code.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
     try:
+        hub.setLevel(logging.ERROR)  # offline it warns 22 times in 46 s; our error is one line
         return create()
     except pickle.UnpicklingError:
         raise CocosegError(
@@ -226,6 +230,8 @@ def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
         raise CocosegError(
             f"pretrained weights cannot be loaded ({first_line(error)}): {weights}; or train without: pretrained: none"
         ) from None
+    finally:
+        hub.setLevel(level)
 
 
 def _quicken_batch_norm(model: nn.Module) -> None:

@@ -11,11 +11,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clones import Clone
 from toy_pipeline import toy_pipeline
 
 from cocoseg.cli import main
+from cocoseg.commands.compare.compare import change_reason
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -227,6 +229,26 @@ def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp
     assert all(one["new"] > one["base"] for one in changed)
     assert f"Drawn in {tmp_path / 'pictures' / 'changed.png'}." in finished.stdout
     assert (tmp_path / "pictures" / "changed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        # Totals of background, cat and dog: target, predicted, hit.
+        ([[4, 4, 4], [4, 4, 4], [0, 0, 0]], [[4, 8, 4], [4, 0, 0], [0, 0, 0]], "all predicted as background"),
+        ([[4, 8, 4], [4, 0, 0], [0, 0, 0]], [[4, 4, 4], [4, 4, 4], [0, 0, 0]], "no longer all background"),
+        ([[4, 4, 4], [2, 2, 2], [2, 2, 2]], [[4, 4, 4], [2, 0, 0], [2, 4, 2]], "lost: cat"),
+        ([[4, 4, 4], [2, 0, 0], [2, 4, 2]], [[4, 4, 4], [2, 2, 2], [2, 2, 2]], "found: cat"),
+        ([[4, 4, 4], [4, 4, 4], [0, 0, 0]], [[4, 4, 4], [4, 3, 3], [0, 1, 0]], "wrongly found: dog"),
+        ([[4, 4, 4], [4, 3, 3], [0, 1, 0]], [[4, 4, 4], [4, 4, 4], [0, 0, 0]], "no longer wrongly found: dog"),
+        ([[4, 4, 4], [4, 4, 4], [0, 0, 0]], [[4, 4, 4], [4, 0, 0], [0, 4, 0]], "lost: cat; wrongly found: dog"),
+        ([[4, 4, 4], [4, 4, 4], [0, 0, 0]], [[4, 6, 4], [4, 2, 2], [0, 0, 0]], None),
+    ],
+)
+def test_a_score_that_collapses_names_the_classes_that_were_lost_or_wrongly_found(
+    old: list[list[int]], new: list[list[int]], reason: str | None
+) -> None:
+    assert change_reason(np.array(old), np.array(new), ("background", "cat", "dog")) == reason
 
 
 def test_results_are_read_from_the_remote_where_the_cache_has_none(repository: Clone, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ COMPARISON = Comparison(
     more_seeds=["dvc exp run --queue -S 'seed=1,2' && dvc queue start"],
     runs={"base": [Run(name="main (1234567)", seed=0, val_score=0.51, test_score=0.5)], "new": []},
     models_seen=7,
-    images_changed=[ImageChange(file_name="a|b.jpg", base=0.75, new=0.25)],
+    images_changed=[ImageChange(file_name="a|b.jpg", base=0.75, new=0.25, reason="lost: cat")],
     differences=Differences(
         params={"lr": (0.01, 0.1), "classes": (["cat"], ["cat", "dog"])},
         data=[DataChange(what="masks", entered=1, left=2, changed=3)],
@@ -55,6 +55,11 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
         "7 models",
     ):
         assert part in text
+
+
+def test_the_reason_stands_beside_an_image_that_changed() -> None:
+    assert "| a\\|b.jpg | 0.7500     | 0.2500    | -0.5000  | lost: cat |" in report(COMPARISON, "md")
+    assert "-0.5000   lost: cat" in report(COMPARISON, "text")
 
 
 def test_all_differences_are_listed_and_many_files_counted() -> None:

@@ -15,14 +15,17 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelCard
 from model.test_weights import INFO as TRAINED
 from numpy.typing import NDArray
 from PIL import Image
+from ruamel.yaml import YAML
 from small_data import MULTICLASS
 from torch import nn
 
 from cocoseg.cli import main
 from cocoseg.commands.export.export import export
+from cocoseg.commands.export.hub_card import front_matter
 from cocoseg.commands.export.huggingface import stride_of
 from cocoseg.commands.export.onnx import adaptive_mean, agreement, onnx_bytes
 from cocoseg.commands.export.readme import huggingface_use, onnx_use
@@ -90,8 +93,10 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_onnx_gives_pytorchs_logits_for_any_batch_and_size(exported: Exported) -> None:
-    assert "checked with onnxruntime: logits within " in exported.said
+    assert "checked with onnxruntime against PyTorch: logits within " in exported.said
+    assert "and all labels equal" in exported.said
     assert exported.readme.startswith("# ")
+    assert re.findall("^## .*", exported.readme, re.MULTILINE)[:2] == ["## Use", "## Data"]
     assert exported.readme.count("## Use\n") == 1
     session = onnxruntime.InferenceSession(exported.data)
     for shape in ((1, 3, 64, 64), (5, 3, 33, 90), (2, 3, 160, 71)):
@@ -149,8 +154,28 @@ def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_l
 
 def test_an_onnx_file_of_other_weights_is_refused(exported: Exported) -> None:
     torch.manual_seed(1)
-    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits by up to"):
+    with pytest.raises(CocosegError, match="the ONNX model differs from PyTorch: logits within .* of labels equal; "):
         agreement(exported.data, build_model("fastscnn", "", "none", 3), INFO)
+
+
+@pytest.mark.parametrize(("changed", "refused"), [(2e-6, False), (2e-3, True)])
+def test_large_logits_may_differ_by_what_float32_rounds_and_no_more(changed: float, refused: bool) -> None:
+    model = nn.Conv2d(3, 3, kernel_size=1).eval()
+    nn.init.constant_(model.weight, 100.0)
+    with torch.no_grad():
+        assert model.bias is not None
+        model.bias.copy_(torch.tensor([0.0, 50, 100]))  # the same class everywhere
+    data = onnx_bytes(model, INFO)
+    with torch.no_grad():
+        model.weight.mul_(1 + changed)
+    if refused:
+        with pytest.raises(CocosegError, match="and all labels equal; expected logits within .*; try another version"):
+            agreement(data, model, INFO)
+        return
+    checked = agreement(data, model, INFO)
+    assert checked.largest_logit > 300
+    assert checked.logit_difference > 1e-4
+    assert str(checked).endswith("and all labels equal")
 
 
 def test_a_model_whose_logits_are_not_finite_is_not_exported(exported: Exported) -> None:
@@ -276,3 +301,52 @@ def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
     info = msgspec.structs.replace(INFO, task="binary", classes=("background", "foreground"), categories=())
     model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
     assert agreement(onnx_bytes(model, info), model, info).equal_pixels >= 0.999
+
+
+LOCK = """schema: '2.0'
+stages:
+  download:
+    cmd: python stages/download.py
+    params:
+      params.yaml:
+        dataset: {dataset}
+"""
+
+
+def front_matter_of(dataset: str, metrics: str, card: str | None = None) -> dict[str, Any]:
+    """Return the front matter of the export of a run with this `dvc.lock`, metrics and model card."""
+    _, info = load_checkpoint(Path("data/model"))
+    Path("metrics").mkdir(exist_ok=True)
+    Path("dvc.lock").write_text(LOCK.format(dataset=dataset))
+    Path("metrics/evaluate.json").write_text(metrics)
+    Path("metrics/model_card.md").write_text(card or f"# Mine\n\nWeights `{info.weights_sha256[:12]}`.\n")
+    front: dict[str, Any] = YAML(typ="safe", pure=True).load(exported_readme().split("---\n")[1])
+    return front
+
+
+def test_the_hub_reads_license_dataset_and_scores_from_the_front_matter() -> None:
+    trained("unet", ENCODER)
+    metrics = '{"images": 209, "split": "test", "miou": 0.7, "mean_dice": 0.8, "pixel_accuracy": null}'
+    front = front_matter_of("coco2017-val", metrics)
+    assert front["datasets"] == ["coco"]
+    assert (front["license"], front["license_name"]) == ("other", "coco-terms-of-use")
+    (model,) = front["model-index"]
+    assert model["name"] == f"unet-{ENCODER}"
+    (result,) = model["results"]
+    assert result["dataset"] == {"name": "coco2017-val, 209 images", "type": "coco", "split": "test"}
+    assert [(one["type"], one["value"]) for one in result["metrics"]] == [("mean_iou", 0.7), ("dice", 0.8)]
+    assert ModelCard.load("out/README.md").data.eval_results is not None
+
+
+def test_the_front_matter_claims_no_scores_of_other_weights_and_no_license_that_is_not_known() -> None:
+    trained("unet", ENCODER)
+    metrics = '{"images": 209, "split": "test", "miou": 0.7}'
+    assert "model-index" not in front_matter_of("sample", metrics, "# Mine\n\nWeights `000000000000`.\n")
+    for broken in ("<<<<<<< HEAD", '{"miou": 0.7}'):
+        assert "model-index" not in front_matter_of("sample", broken)
+    assert front_matter_of("custom", metrics)["license"] == "unknown"
+    assert front_matter_of("sample", metrics)["license"] == "unknown"  # what it was pretrained on is not recorded
+    drawn = msgspec.structs.replace(INFO, params={"pretrained": "none"})
+    assert "\nlicense: mit\n" in front_matter(drawn, LOCK.format(dataset="sample").encode(), None)
+    Path("dvc.lock").unlink()
+    assert "datasets:" not in exported_readme()

@@ -73,6 +73,24 @@ def test_what_an_earlier_run_wrote_is_left_out_by_whatever_way_it_is_reached(her
     assert [photo.name for photo in photos] == ["a/1.png", "link/1.png"]
 
 
+def test_what_runs_with_another_out_wrote_is_left_out_too(here: Path) -> None:
+    for name in ("masks/1.png", "overlays/1.jpg", "legend.png", "results.json", "images.json"):
+        save(here / "a/earlier" / name) if "json" not in name else _made(here / "a/earlier" / name).touch()
+    assert names("a") == ["1.png", "deep/2.PNG"]
+    assert names("a/earlier/overlays") == ["1.jpg"]
+    (here / "a/earlier/results.json").unlink()
+    assert len(names("a")) == 5
+
+
+def test_a_stray_path_is_one_line_and_leaves_the_names_of_the_others_alone(here: Path) -> None:
+    found = find_photos(["b", "nowhere.png", "a/notes.txt"], [OUT])
+    assert [photo.name for photo in found.photos] == ["1.png"]
+    assert found.problems == [
+        "nowhere.png: cannot be read (No such file or directory)",
+        "a/notes.txt: not an image; expected a still JPEG, PNG, WebP, BMP or TIFF",
+    ]
+
+
 def test_hidden_folders_are_not_searched(here: Path) -> None:
     Image.fromarray(LEFT_WHITE).save(_made(here / "b/.thumbs/2.png"), "PNG")
     assert names("b") == ["1.png"]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
@@ -44,6 +45,8 @@ class ImageChange(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str
     base: float
     new: float
+    reason: str | None = None
+    """The classes that were found or lost, if any: each of them moves the IoU of a whole image."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,8 +245,30 @@ def _most_changed(old: Scored, fresh: Scored, names: Iterable[str], shown: int) 
     for name in names:
         before, after = image_iou(old.totals[name]), image_iou(fresh.totals[name])
         if not np.isnan(before) and not np.isnan(after) and before != after:
-            changes.append(ImageChange(file_name=name, base=round(before, 4), new=round(after, 4)))
+            reason = change_reason(old.totals[name], fresh.totals[name], fresh.class_names)
+            changes.append(ImageChange(file_name=name, base=round(before, 4), new=round(after, 4), reason=reason))
     changes.sort(key=lambda change: (change.new - change.base, change.file_name))
     worse = [change for change in changes if change.new < change.base][:shown]
     better = [change for change in reversed(changes) if change.new > change.base][:shown]
     return worse + better
+
+
+def change_reason(old: NDArray[np.int64], new: NDArray[np.int64], class_names: Sequence[str]) -> str | None:
+    """Return which classes of an image were found or lost, from its totals, (classes, 3); `None` if none were."""
+    if not new[1:, 1].any():
+        return "all predicted as background"
+    if not old[1:, 1].any():
+        return "no longer all background"
+    there, wrong = new[:, 0] > 0, new[:, 0] == 0
+    kinds = {
+        "lost": there & (old[:, 2] > 0) & (new[:, 2] == 0),
+        "found": there & (old[:, 2] == 0) & (new[:, 2] > 0),
+        "wrongly found": wrong & (old[:, 1] == 0) & (new[:, 1] > 0),
+        "no longer wrongly found": wrong & (old[:, 1] > 0) & (new[:, 1] == 0),
+    }
+    # Background first: it is no class to find or lose.
+    named = {
+        words: [name for name, one in zip(class_names[1:], which[1:], strict=True) if one]
+        for words, which in kinds.items()
+    }
+    return "; ".join(f"{words}: {', '.join(names)}" for words, names in named.items() if names) or None

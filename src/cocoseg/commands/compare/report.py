@@ -90,12 +90,18 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
     if not comparison.images_changed:
         return []
     rows = [
-        [change.file_name, number(change.base), number(change.new), number(change.new - change.base, _SIGNED)]
+        [
+            change.file_name,
+            number(change.base),
+            number(change.new),
+            number(change.new - change.base, _SIGNED),
+            change.reason or "",
+        ]
         for change in comparison.images_changed
     ]
     # Named, not embedded: a comment cannot show a file of the machine that wrote it.
     shown = [picture] if picture else []
-    table = _table(rows, ["image", "base IoU", "new IoU", "change"], markdown)
+    table = _table(rows, ["image", "base IoU", "new IoU", "change", "classes"], markdown)
     return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 from torch import nn
 
+from cocoseg.commands.export.hub_card import front_matter
 from cocoseg.commands.export.huggingface import stride_of, write_huggingface
 from cocoseg.commands.export.onnx import agreement, onnx_bytes
 from cocoseg.commands.export.readme import huggingface_use, onnx_use
@@ -19,15 +20,9 @@ from cocoseg.model.weights import ModelInfo
 FormatName = Literal["onnx", "huggingface"]
 
 CARD = "metrics/model_card.md"
+SCORES = "metrics/evaluate.json"
+LOCK = "dvc.lock"
 _TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
-
-_FRONT_MATTER = """---
-library_name: segmentation-models-pytorch
-pipeline_tag: image-segmentation
-tags: [semantic-segmentation, segmentation-models-pytorch, cocoseg]
----
-
-"""
 
 
 def export(source: ModelSource, format_: FormatName, out: Path) -> str:
@@ -42,26 +37,25 @@ def export(source: ModelSource, format_: FormatName, out: Path) -> str:
             data = onnx_bytes(model, info)
             checked = agreement(data, model, info)
             write_bytes(out / "model.onnx", data)
-            write_bytes(out / "README.md", f"{readme}\n{onnx_use(info)}".encode())
-            return (
-                f"{out}/model.onnx: checked with onnxruntime: logits within {checked.logit_difference:.1e} of "
-                f"PyTorch's, {checked.equal_pixels:.3%} of pixels equal"
-            )
+            write_bytes(out / "README.md", _with_use(readme, onnx_use(info)).encode())
+            return f"{out}/model.onnx: checked with onnxruntime against PyTorch: {checked}"
         case "huggingface":
-            write_huggingface(out, model, info, f"{_FRONT_MATTER}{readme}\n{huggingface_use(info, stride_of(model))}")
+            front = front_matter(info, source.beside(LOCK), source.beside(SCORES) if _describes(source, info) else None)
+            readme = _with_use(readme, huggingface_use(info, stride_of(model)))
+            write_huggingface(out, model, info, front + readme)
             return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
 
 
 def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
     """Return the card that the pipeline wrote for these weights, with the measured cost, or a new one without scores.
 
-    It ends before the section on use, which each format has its own of.
+    It lacks the section on use, which each format has its own of.
     """
-    written = (source.beside(CARD) or b"").decode(errors="replace")
-    if info.weights_sha256[:12] not in written:
+    if not _describes(source, info):
         size = info.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
         return _before_use(model_card(info, cost, None))
+    written = _card(source)
     written = _before_use(written)
     try:
         timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
@@ -69,6 +63,21 @@ def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # from another version, or with merge conflicts
         return written
     return f"{written}\n{measured}\n" if measured else written
+
+
+def _card(source: ModelSource) -> str:
+    return (source.beside(CARD) or b"").decode(errors="replace")
+
+
+def _describes(source: ModelSource, info: ModelInfo) -> bool:
+    """Return whether the card, and so the metrics beside it, are of these weights."""
+    return info.weights_sha256[:12] in _card(source)
+
+
+def _with_use(readme: str, use: str) -> str:
+    """Return the card with the section on use as its first: it is what a reader comes for."""
+    head, mark, rest = readme.partition("\n## ")
+    return f"{head}\n{use}{mark}{rest}"
 
 
 def _before_use(text: str) -> str:

@@ -47,9 +47,9 @@ class Found(msgspec.Struct, frozen=True):
 def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
     """Find every image in files, folders, their subfolders and globs, once.
 
-    What lies below `leave_out`, where an earlier run wrote, is skipped. A name is relative to the folder that all
-    arguments share, so that `a/1.jpg b/1.jpg` are two. Of two photos whose masks would have one name, the second is a
-    problem.
+    What lies below `leave_out`, where this run writes, is skipped, and in folders what earlier runs wrote. A name is
+    relative to the folder that all arguments share, so that `a/1.jpg b/1.jpg` are two. Of two photos whose masks would
+    have one name, the second is a problem.
     """
     placed: dict[Path, Path] = {}  # a file, and the folder that it was found in
     problems: list[str] = []
@@ -64,6 +64,12 @@ def find_photos(arguments: Sequence[str], leave_out: Sequence[Path]) -> Found:
         if not found:
             problems.append(_nothing_there(argument))
         placed |= {path: folder for path, folder in found.items() if path not in placed}
+    for path in [path for path in placed if path.suffix.lower() not in _SUFFIXES or not path.exists()]:
+        try:  # now: a stray path must not change what the others are named
+            open_photo(_shown(path))
+        except CocosegError as error:
+            problems.append(str(error))
+            del placed[path]
     base = os.path.commonpath(placed.values()) if placed else ""
     photos = [Photo(_shown(path), path.relative_to(base).as_posix()) for path in placed]
     return Found(_side_by_side(photos, problems), problems)
@@ -189,6 +195,9 @@ def _images_below(folder: Path, problems: list[str]) -> list[Path]:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
 
     for parent, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        if {"results.json", "images.json", "legend.png"} <= {*names}:  # written by an earlier run
+            folders[:] = [name for name in folders if name not in ("masks", "overlays")]
+            names.remove("legend.png")
         real = os.path.realpath(parent)
         inside = [] if real in found else [name for name in folders if name[0] != "."]
         # Links last, so that files below here keep their own names.
