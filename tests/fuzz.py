@@ -418,7 +418,7 @@ class Outcome(NamedTuple):
 
 
 # What a library says to its own developers.
-_NOISE = re.compile(r"^\[( WARN|ERROR)|Warning: ", re.MULTILINE)
+_NOISE = re.compile(r"^\[( WARN|ERROR)|[a-z]Warning: ", re.MULTILINE)
 VERDICTS = ("accepted", "refused", "traceback", "wrong", "slow")
 _DATA = ("download.annotations", "filter.choose", "download.images", "mask.masks", "mask.plots", "split.sides")
 # Imported before the forks, as that takes longer than most cases.

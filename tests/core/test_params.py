@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from msgspec import Meta
 from ruamel.yaml import YAML
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.params import load_params
+from cocoseg.core.params import declared_outs, declared_params, load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +91,8 @@ def test_a_wrong_value_is_one_line_with_what_is_allowed(tmp_path: Path, changes:
     [
         ("datset: sample\n", "unknown parameter datset; did you mean dataset?"),
         ("zzz: 1\n", "unknown parameter zzz; known: classes, dataset, epochs"),
+        ('"": 1\n', "unknown parameter ''; known: "),
+        ('"a\\nb": 1\n', r"unknown parameter 'a\\nb'; known: "),
         ("lr: 0.1\n", "params.yaml:8: found duplicate key"),
         ("lr\n", "params.yaml:.*expected lines of 'key: value'"),
     ],
@@ -99,6 +101,20 @@ def test_an_unknown_or_repeated_key_is_refused(tmp_path: Path, extra: str, messa
     with pytest.raises(CocosegError, match=message) as caught:
         load(tmp_path, extra=extra)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stages", [7, [], {"a": 7}, {"a": {"params": "lr"}}, {"a": {"outs": [7]}}, {"a": {"plots": [{"b": 1}]}}]
+)
+def test_a_dvc_yaml_of_another_form_is_one_line(tmp_path: Path, stages: Any) -> None:
+    pipeline = tmp_path / "dvc.yaml"
+    pipeline.write_bytes(msgspec.json.encode({"stages": stages}))
+    with pytest.raises(
+        CocosegError, match=r"dvc\.yaml: Expected .* - at `\$\.stages.*; restore it with: git checkout --"
+    ):
+        declared_params(pipeline)
+    with pytest.raises(CocosegError, match="Expected"):
+        declared_outs("a", pipeline)
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:

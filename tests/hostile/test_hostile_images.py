@@ -93,6 +93,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a JPEG of nothing but its ends": (b"\xff\xd8\xff\xd9" + bytes(50), "not_an_image"),
     "a BMP that says 65,000×65,000": (BMP[:18] + struct.pack("<ii", 65_000, 65_000) + BMP[26:], "truncated"),
     "a BMP whose pixels begin beyond its end": (BMP[:10] + struct.pack("<I", 2**31) + BMP[14:], "truncated"),
+    "a BMP of a kind of packing that nobody has": (BMP[:30] + struct.pack("<I", 77) + BMP[34:], "not_an_image"),
     "a WebP whose picture is larger than its canvas": (resized_webp(16_383), "truncated or not_an_image"),
     "a GIF of 65,535×65,535": (b"GIF89a\xff\xff\xff\xff\0\0\0;", "not_an_image"),
     "a TIFF": (b"II*\0\x08\0\0\0" + bytes(500), "not_an_image"),

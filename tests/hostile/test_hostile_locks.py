@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ from sandbox import Sandbox
 from stage_runs import ROOT
 
 from cocoseg.commands.compare.differences import differences
-from cocoseg.commands.compare.runs import seed_of
+from cocoseg.commands.compare.runs import CURVES, Curves, seed_of
 from cocoseg.commands.compare.seeds import group_key
 from cocoseg.commands.dvc_adapter import Output
 from cocoseg.commands.revisions import Revision, stages_of_lock
 from cocoseg.commands.verify.outputs import listed_files
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.files import write_bytes
+from cocoseg.core.files import write_bytes, write_json
 
 LOCKS = {
     "a tag that runs code": "stages: !!python/object/apply:os.system [touch ../canary/x]",
@@ -31,25 +32,32 @@ LOCKS = {
 }
 
 
-@pytest.mark.parametrize(("what", "text"), LOCKS.items(), ids=list(LOCKS))
-def test_a_lock_that_dvc_would_not_write_is_one_line(sandbox: Sandbox, what: str, text: str) -> None:
+def compared(sandbox: Sandbox, lock: str) -> str:
+    """Return what `cocoseg compare` says of a commit with this lock."""
     git_repository(sandbox.work)
     for file in ("params.yaml", "dvc.yaml", "metrics/evaluate.json"):
         write_bytes(sandbox.work / file, (ROOT / file).read_bytes())
-    (sandbox.work / "dvc.lock").write_text(text, encoding="utf-8")
+    (sandbox.work / "dvc.lock").write_text(lock, encoding="utf-8")
     work = Clone(sandbox.work)
     work.git("add", "--all")
     work.git("-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "--message", "strange")
-
-    status, line = sandbox.command("compare", "HEAD")  # DVC itself reads it first
-
+    status, line = sandbox.command("compare", "HEAD")
     assert status == 1
-    assert line.startswith("HEAD: data/evaluation/per_image.csv is neither in the cache nor on the remote (")
-    with pytest.raises(
-        CocosegError, match=r"^dvc\.lock: not a valid lock file( \(.+\))?; restore it with git checkout"
-    ):
-        stages_of_lock(text.encode(), "dvc.lock")
+    return line
+
+
+@pytest.mark.parametrize(("what", "text"), LOCKS.items(), ids=list(LOCKS))
+def test_a_lock_that_dvc_would_not_write_is_one_line(sandbox: Sandbox, what: str, text: str) -> None:
+    line = compared(sandbox, text)
+
+    assert re.match(r"HEAD: dvc\.lock: not a valid lock file( \(.+\))?; restore it with git checkout", line)
     sandbox.tell("dvc.lock", what, line)
+
+
+def test_an_output_that_the_lock_does_not_name_is_not_said_to_be_lost(sandbox: Sandbox) -> None:
+    line = compared(sandbox, "schema: '2.0'\nstages: {}")
+
+    assert line.startswith("HEAD: dvc.lock does not name data/evaluation/per_image.csv; run dvc repro there")
 
 
 STAGE = {
@@ -82,6 +90,14 @@ def test_a_lock_with_another_type_anywhere_is_read_or_one_line(value: Any) -> No
         except CocosegError as error:
             said = str(error)
         assert said.startswith("HEAD: dvc.lock: ")
+
+
+@pytest.mark.parametrize("best", [7, [], {"val/miou": "0.5"}, {"val/miou": [0.5]}])
+def test_curves_of_another_type_are_one_line(sandbox: Sandbox, best: Any) -> None:
+    write_json(sandbox.work / CURVES, {"best": best})
+
+    with pytest.raises(CocosegError, match="^the working tree: metrics/train/metrics.json: Expected .* got `"):
+        Revision("the working tree", None).tracked_json(CURVES, Curves)
 
 
 LISTS: dict[str, tuple[Any, str]] = {

@@ -450,7 +450,9 @@ def test_a_tiff_is_read_whatever_packs_it(compression: str | None, channels: int
     assert header.converted == {1: ("gray",), 3: (), 4: ("alpha",)}[channels]
     assert (header.width, header.height, header.complete) == (30, 20, True)
     expected = np.dstack([pixels] * 3) if channels == 1 else pixels[..., :3]
-    np.testing.assert_array_equal(check_image(data, 30, 20), expected)
+    found = check_image(data, 30, 20)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.writeable  # else `predict` prints a warning of PyTorch's
     np.testing.assert_array_equal(read_image(data, 30, 20), expected)
 
 

@@ -105,7 +105,13 @@ class Revision:
     def _files(self) -> TrackedFiles:
         return files_of_run(self.commit, _git("rev-parse", "--show-prefix"))
 
+    def _is_locked(self, path: str) -> bool:
+        """Return whether `dvc.lock` names a file, or a folder above it. Raises `CocosegError` if it is not valid."""
+        return any(f"{path}/".startswith(f"{out.path}/") for stage in self.lock.values() for out in stage.outs)
+
     def _missing(self, path: str, error: BaseException | None = None) -> CocosegError:
+        if not self._is_locked(path):
+            return CocosegError(f"{self.name}: {LOCK} does not name {path}; run dvc repro there and commit the results")
         while error is not None and error.__cause__ is not None:  # DVC wraps what the remote's library raised
             error = error.__cause__
         # Its type and not its message: some repeat the URL, with its password.
@@ -126,6 +132,10 @@ class OtherRepository(Revision):
         shown = without_secrets(url)
         super().__init__(shown if rev is None else f"{shown}@{rev}", rev)
         self.url = url
+
+    def _is_locked(self, path: str) -> bool:
+        """Return `True`: its `dvc.lock` is not read."""
+        return True
 
     @cached_property
     def _files(self) -> TrackedFiles:

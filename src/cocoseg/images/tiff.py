@@ -44,7 +44,7 @@ def decode_tiff(data: bytes) -> NDArray[np.uint8]:
             image.load()
         except Exception:
             raise ImageDefect("damaged") from None
-        return np.asarray(image.convert("RGB"), np.uint8)
+        return np.array(image.convert("RGB"), np.uint8)  # a copy: PyTorch warns of Pillow's own, which is read-only
 
 
 def _opened(data: bytes) -> TiffImageFile:

@@ -111,7 +111,7 @@ def test_what_a_kill_leaves_of_dvcs_own_notes_is_removed_and_dvc_goes_on(
     name = happens(whole).relative_to(whole.folder).as_posix()
     assert dvc_line in whole.dvc("repro", check=False)
     fault = f"corrupt in DVC's notes: {name}"
-    way_out = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
+    way_out = "left by a kill, a full disk or an edit, and dvc repro fails on it; cocoseg verify --repair repairs it"
     status, said = verify("--no-remote")
     assert (status, said.splitlines()[0], said.splitlines()[-1]) == (1, f"{fault} ({way_out})", "1 fault")
     status, said = verify("--no-remote", "--repair")
@@ -417,6 +417,18 @@ def test_what_git_keeps_is_left_to_git(whole: Clone, verify: Verify) -> None:
     assert verify("--repair") == (1, f"corrupt in workspace: metrics/total.json ({way_out})\n1 fault\n")
     whole.git("checkout", "--", "metrics/total.json")
     assert verify() == (0, "no faults\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("stages: {a: 7}", "'./dvc.yaml' validation failed"), ("[", "YAML file structure is corrupted")]
+)
+def test_of_a_dvc_yaml_that_dvc_refuses_the_place_is_a_command_away(
+    text: str, said: str, whole: Clone, verify: Verify
+) -> None:
+    (whole.folder / "dvc.yaml").write_text(text)
+    status, line = verify("--no-remote")
+    assert (status, line.endswith(f"{said}; dvc status says where")) == (1, True)
+    assert "line 1, column" in whole.dvc("status", check=False)
 
 
 def test_a_list_that_names_a_file_outside_of_its_folder_is_refused(whole: Clone, verify: Verify) -> None:

@@ -21,7 +21,7 @@ _MOST_NAMES = 4  # in a line
 _ENDS = {"corrupt": "repaired", "extra": "set aside"}  # where no copy is restored
 _NOTES = "DVC's notes"
 _REPAIR = "cocoseg verify --repair"
-_NOTE_WAY_OUT = "left by a kill or a full disk, and dvc repro fails on it; cocoseg verify --repair repairs it"
+_NOTE_WAY_OUT = "left by a kill, a full disk or an edit, and dvc repro fails on it; cocoseg verify --repair repairs it"
 
 
 class Fault(msgspec.Struct, frozen=True):
