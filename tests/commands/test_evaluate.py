@@ -190,7 +190,7 @@ def test_a_model_json_of_an_impossible_size_is_one_line(folder: Path, capsys: py
     path = folder / "data/model/model.json"
     path.write_text(path.read_text().replace('"image_size_px": 32', '"image_size_px": 0'))
     found = "Expected `int` >= 16 - at `$.preprocessing.image_size_px`"
-    assert refused(capsys) == f"data/model/model.json: {found}; make it again with: dvc repro -f"
+    assert refused(capsys) == f"data/model/model.json: {found}; restore both with: dvc checkout, or train it again"
 
 
 def test_a_bad_parameter_shows_before_the_side_is_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

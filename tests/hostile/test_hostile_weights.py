@@ -62,22 +62,23 @@ def zipped_pickle(place: Path) -> bytes:
 
 
 NOT_OPENED = "not a safetensors file; other formats are refused, since a pickle (.pt, .bin) could run any code"
+CORRUPT = "model.safetensors: corrupt (Error while deserializing"
 NONE_OF = "not the weights of a fastscnn/none model ("
 WEIGHTS: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
     "a pickle": (pickled, NOT_OPENED),
     "what torch.save writes": (zipped_pickle, NOT_OPENED),
     "a pickle of the oldest protocol": (lambda place: pickle.dumps(Trap(place), protocol=0), NOT_OPENED),
     "nothing": (b"", NOT_OPENED),
-    "a header longer than the file": (struct.pack("<Q", 2**63) + b"{}", NONE_OF),
-    "a header of 200 MB": (struct.pack("<Q", 200_000_000) + b"{" + bytes(100), NONE_OF),
-    "a header 100,000 lists deep": (safetensor(b'{"a":' + b"[" * 100_000), NONE_OF),
+    "a header longer than the file": (struct.pack("<Q", 2**63) + b"{}", CORRUPT),
+    "a header of 200 MB": (struct.pack("<Q", 200_000_000) + b"{" + bytes(100), CORRUPT),
+    "a header 100,000 lists deep": (safetensor(b'{"a":' + b"[" * 100_000), CORRUPT),
     "tensors that overlap": (
-        safetensor(one() | {"b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, bytes(12)), NONE_OF
+        safetensor(one() | {"b": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, bytes(12)), CORRUPT
     ),
-    "a tensor beyond the end": (safetensor(one(data_offsets=[0, 2**40]), bytes(8)), NONE_OF),
-    "a shape of 2^62 numbers": (safetensor(one(shape=[2**31, 2**31]), bytes(8)), NONE_OF),
-    "a kind of number that nobody has": (safetensor(one(dtype="F1024"), bytes(8)), NONE_OF),
-    "bytes that no tensor owns": (safetensor(one(), bytes(800)), NONE_OF),
+    "a tensor beyond the end": (safetensor(one(data_offsets=[0, 2**40]), bytes(8)), CORRUPT),
+    "a shape of 2^62 numbers": (safetensor(one(shape=[2**31, 2**31]), bytes(8)), CORRUPT),
+    "a kind of number that nobody has": (safetensor(one(dtype="F1024"), bytes(8)), CORRUPT),
+    "bytes that no tensor owns": (safetensor(one(), bytes(800)), CORRUPT),
     "tensors of another model": (safetensor(one(), bytes(8)), NONE_OF),
     "tensors of another shape": (
         safetensors.torch.save({n: torch.zeros(1) for n in build_model("fastscnn", "none", "none", 3).state_dict()}),

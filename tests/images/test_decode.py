@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import warnings
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.images.decode import ExifName, check_image, is_low_range, read_image, read_reduced_image, turning
+from cocoseg.images.decode import ExifName, check_image, decode, is_low_range, read_image, read_reduced_image, turning
 from cocoseg.images.headers import ImageDefect, png_pixels, read_header
 
 RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
@@ -480,6 +481,20 @@ def test_a_tiff_of_several_pages_or_another_depth_has_its_name() -> None:
     assert defect(file.getvalue()) == "unsupported_tiff"
     for kind in (np.uint16, np.float32, np.bool_):
         assert defect(tiff(noise()[..., 0].astype(kind))) == "unsupported_tiff"
+
+
+def test_of_a_damaged_directory_of_a_tiff_no_warning_is_printed() -> None:
+    data = bytearray(tiff(noise()))
+    first = int.from_bytes(data[4:8], "little")
+    said = []
+    for place in range(first, first + 126):
+        for flipped in (1, 4):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with suppress(ImageDefect):
+                    decode(bytes(data[:place] + bytes([data[place] ^ flipped]) + data[place + 1 :]), turned=True)
+            said += caught
+    assert not said
 
 
 def test_a_tiff_bomb_is_refused_by_what_it_declares() -> None:

@@ -101,12 +101,12 @@ def read_json(path: Path, type_: type[T]) -> T:
     return decoded_json(read_bytes(path), type_, str(path))
 
 
-def decoded_json(content: bytes, type_: type[T], place: str) -> T:
+def decoded_json(content: bytes, type_: type[T], place: str, way_out: str = "make it again with: dvc repro -f") -> T:
     """Return the content of the bytes of a JSON file, as `read_json` does; `place` names the file in errors."""
     try:
         return msgspec.json.decode(content, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CocosegError(f"{place}: {error}; make it again with: dvc repro -f") from None
+        raise CocosegError(f"{place}: {error}; {way_out}") from None
 
 
 def write_table(path: Path, rows: Iterable[msgspec.Struct], row_type: type[msgspec.Struct]) -> None:

@@ -1,6 +1,8 @@
 """TIFF files of one page and 8 bits a channel, read by Pillow, which refuses strips that it cannot unpack."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from threading import Lock
 
@@ -29,7 +31,8 @@ def read_tiff_header(data: bytes) -> Header:
         complete = bool(sizes) and all(offset + size <= len(data) for offset, size in zip(offsets, sizes, strict=False))
         header = Header(*image.size, complete, _CONVERTED[mode])
         try:
-            image.seek(1)
+            with _without_warnings():
+                image.seek(1)
         except EOFError:
             return header
         except Exception:  # what lies where the next page should be
@@ -41,16 +44,25 @@ def decode_tiff(data: bytes) -> NDArray[np.uint8]:
     """Return the pixels of a TIFF, upright, RGB (H, W, 3). Raises `ImageDefect` if not all can be unpacked."""
     with _opened(data) as image:
         try:
+            with _without_warnings():
+                image.getexif()  # else `load` reads it, and warns; under the lock, other threads could not decode
             image.load()
         except Exception:
             raise ImageDefect("damaged") from None
         return np.array(image.convert("RGB"), np.uint8)  # a copy: PyTorch warns of Pillow's own, which is read-only
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Read a directory without Pillow's warnings of odd tags."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _opened(data: bytes) -> TiffImageFile:
     """Open a TIFF, without Pillow's own limit of pixels. Raises `ImageDefect` for whatever makes no sense to it."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd tags
+    with _without_warnings():
         try:
             return TiffImageFile(BytesIO(data))
         except Exception:  # Pillow raises what its parsing happens to meet: KeyError, struct.error, SyntaxError, …

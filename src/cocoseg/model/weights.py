@@ -27,6 +27,7 @@ from cocoseg.model.preprocessing import Preprocessing
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
 
+_WAY_OUT = "restore both with: dvc checkout"
 _LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "lightning-fabric", "numpy",
               "opencv-python-headless", "dvc")  # fmt: skip
 
@@ -106,20 +107,20 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
 
 def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelInfo]:
     """Return what `load_checkpoint` does, from the bytes of the two files; `place` is their folder in errors."""
-    info = decoded_json(info_json, ModelInfo, f"{place}/{INFO}")
+    info = decoded_json(info_json, ModelInfo, f"{place}/{INFO}", f"{_WAY_OUT}, or train it again")
     path = f"{place}/{WEIGHTS}"
     refuse_pickle(data[:9], path)
     if hashlib.sha256(data).hexdigest() != info.weights_sha256:
-        raise CocosegError(f"{path}: not the weights that {INFO} describes; restore both with: dvc checkout")
+        raise CocosegError(f"{path}: not the weights that {INFO} describes; {_WAY_OUT}")
     model = build_model(info.arch, info.encoder, "none", output_channels(info.task, info.classes))
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:
         # The message contains names from the file, which may hold any characters.
         reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
-        raise CocosegError(
-            f"{path}: not the weights of a {info.arch}/{info.encoder} model ({reason}); train it again"
-        ) from None
+        is_whole = not isinstance(error, safetensors.SafetensorError)
+        found = f"not the weights of a {info.arch}/{info.encoder} model" if is_whole else "corrupt"
+        raise CocosegError(f"{path}: {found} ({reason}); {_WAY_OUT}, or train it again") from None
     refuse_impossible(model.state_dict(), path)
     return model.eval(), info
 
