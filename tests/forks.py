@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_IMPORTED = [
+IMPORTED = [
     *(
         "cocoseg.cli",
         "cocoseg.commands.verify.verify",
@@ -108,7 +108,7 @@ def _forks(preload: str) -> "subprocess.Popen[bytes]":
 
 def _serve() -> None:
     """Fork for each line of input; print the id of the process and its exit status."""
-    for name in _IMPORTED:
+    for name in IMPORTED:
         importlib.import_module(name)
     for line in iter(sys.stdin.readline, ""):
         command, folder, said, environment = json.loads(line)

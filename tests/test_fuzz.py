@@ -1,5 +1,6 @@
 """A short run of `tests/fuzz.py`; CONTRIBUTING.md has the long one."""
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from stage_runs import ROOT
 @pytest.mark.parametrize(
     ("kinds", "mutations"),
     [
-        (("annotations", "weights"), 15),
+        (("annotations", "weights"), 10),
         pytest.param(("annotations", "images", "weights", "params"), 60, marks=pytest.mark.slow),
         pytest.param(("locks",), 20, marks=pytest.mark.slow),
     ],
@@ -20,6 +21,7 @@ def test_mutated_files_are_accepted_and_add_up_or_are_refused_in_one_line(
 ) -> None:
     finished = subprocess.run(
         [sys.executable, "tests/fuzz.py", "--mutations", str(mutations), "--kinds", *kinds],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         cwd=ROOT,
         capture_output=True,
         text=True,
