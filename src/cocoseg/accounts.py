@@ -53,7 +53,7 @@ def refuse_many_defects(found: Defects, entries: int, share: float, noun: str, k
 
 
 def closing_line(metrics: Mapping[str, Any]) -> str:
-    """Return what a stage ends with: what it kept, what it dropped and why, and the first example of each defect."""
+    """Return what a stage ends with: what it kept, what it dropped and why, and an example of the commonest defect."""
     parts = []
     for noun in ("annotations", "images"):
         own = metrics[noun]
@@ -67,10 +67,15 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
 
 
 def _examples(noun: str, own: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the first example of each defect, and what was converted."""
-    for reason, example in own.get("first", {}).items():
-        count = own["dropped"][reason]
-        yield f"{count:,} {noun if count > 1 else _ONE[noun]} dropped as {reason}, first: {example}"
+    """Yield the commonest defect with its first example, the other defects, and what was converted."""
+    counts = {reason: own["dropped"][reason] for reason in own.get("first", {})}
+    leading, *others = sorted(counts, key=lambda reason: (-counts[reason], reason)) or [""]
+    if leading:
+        count = counts[leading]
+        what = noun if count > 1 else _ONE[noun]
+        yield f"{count:,} {what} dropped as {leading}, first: {own['first'][leading]}"
+    if others:
+        yield "also " + ", ".join(f"{counts[reason]:,} {reason}" for reason in others)
     if own.get("converted"):
         yield f"{noun} converted: " + ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
 
