@@ -1,4 +1,4 @@
-"""The workflows of GitHub: valid, sparing with rights, and every command of theirs run as a runner would run it."""
+"""The workflows of GitHub and GitLab: valid, sparing with rights, and every command run as a runner would run it."""
 
 import base64
 import functools
@@ -24,6 +24,7 @@ FILES = sorted(FOLDER.glob("*.yml"))
 WORKFLOWS: dict[str, dict[str, Any]] = {path.stem: YAML(typ="safe", pure=True).load(path) for path in FILES}
 JOBS = {f"{name}/{job}": content for name, file in WORKFLOWS.items() for job, content in file["jobs"].items()}
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
+GITLAB = YAML(typ="safe", pure=True).load(ROOT / ".gitlab-ci.yml")
 # What the runner puts in place of an expression, whatever the event. A secret that is not set is empty.
 EXPRESSIONS = {
     "secrets.AWS_ACCESS_KEY_ID": "",
@@ -33,15 +34,14 @@ EXPRESSIONS = {
 }
 
 
-def test_the_workflows_are_valid_by_the_published_schema() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "check_jsonschema",
-        "--builtin-schema",
-        "vendor.github-workflows",
-        *map(str, FILES),
-    ]
+@pytest.mark.parametrize(
+    ("schema", "files"), [("github-workflows", FILES), ("gitlab-ci", [ROOT / ".gitlab-ci.yml"])], ids=["github", "gitlab"]
+)
+def test_the_workflows_are_valid_by_the_published_schema(schema: str, files: list[Path]) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
+    if schema == "gitlab-ci":
+        command += ["--data-transform", "gitlab-ci"]
+    command += map(str, files)
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert sorted(WORKFLOWS) == ["pages", "review", "tests"]
@@ -94,6 +94,7 @@ def test_no_job_runs_for_hours_or_beside_a_newer_one() -> None:
 
 def test_the_tests_are_the_command_that_a_clean_machine_runs() -> None:
     # Not run here: it is the suite that this test is a part of.
+    assert GITLAB["tests"]["script"] == [".ci/run"]
     assert [step["run"] for step in JOBS["tests/tests"]["steps"] if "run" in step] == [".ci/run"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
@@ -167,6 +168,27 @@ class PullRequest:
         )
         assert TOKEN not in finished.output + finished.summary
         return Reviewed(finished, head, self.github.bodies())
+
+
+    def review_on_gitlab(self, branch: str) -> tuple["subprocess.CompletedProcess[str]", dict[str, bytes]]:
+        """Run the job on the last commit of a branch, in a clone that has no other branch. Return its artifacts too."""
+        workspace = self.runner.folder / f"gitlab-{branch}"
+        origin = self.author.folder.parent / "origin"
+        single = ["git", "clone", "--quiet", "--single-branch", "--branch", branch, str(origin), str(workspace)]
+        subprocess.run(single, check=True)
+        if (ROOT / "uv.lock").is_file():
+            shutil.copy2(ROOT / "uv.lock", workspace)
+        finished = bash(
+            "\n".join(GITLAB["review"]["script"]),
+            workspace,
+            self.runner.folder / "python/bin",
+            UV_PROJECT_ENVIRONMENT=str(self.runner.folder / "environment"),
+            CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main",
+            CI_PROJECT_URL="https://gitlab.com/team/cocoseg",
+            CI_COMMIT_SHA="abc",
+        )
+        found = [path for place in GITLAB["review"]["artifacts"]["paths"] for path in workspace.glob(f"{place}**")]
+        return finished, {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
 @pytest.fixture(scope="module")

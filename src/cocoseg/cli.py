@@ -97,10 +97,13 @@ def _compare(options: argparse.Namespace) -> None:
     comparison = compare(base, new, shown=options.images)
     picture = None
     if options.pictures is not None and comparison.images_changed:
-        from cocoseg.commands.compare.pictures import write_changed_images
+        from cocoseg.commands.compare.pictures import is_committed, write_changed_images
 
         try:
-            picture = f"Drawn in {write_changed_images(options.pictures, comparison, base, new)}."
+            path = write_changed_images(options.pictures, comparison, base, new)
+            picture = f"Drawn in {path}."
+            if options.plots_url and options.format == "md" and is_committed(path, base, new):
+                picture = f"![base above, new below]({options.plots_url.rstrip('/')}/{path})"
         except CocosegError as error:  # the rest is still reported
             picture = f"Not drawn: {error}."
     sys.stdout.write(report(comparison, options.format, picture, options.plots_url))

@@ -231,6 +231,27 @@ def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp
     assert (tmp_path / "pictures" / "changed.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_comment_shows_the_images_that_changed_where_the_branch_has_their_picture(
+    repository: Clone, tmp_path: Path
+) -> None:
+    clone = copy_of(repository, tmp_path / "branch")
+    clone.git("checkout", "--quiet", "--force", "-B", "shown", "better")
+    command = [
+        sys.executable, "-m", "cocoseg", "compare", "main", "shown", "--format", "md", "--images", "1",
+        "--pictures", "comparison", "--plots-url", "https://example.org/raw/abc/",
+    ]  # fmt: skip
+    assert "Drawn in comparison/changed.png." in clone.run(*command).stdout
+    clone.commit("the picture")
+    said = clone.run(*command).stdout
+    assert "![base above, new below](https://example.org/raw/abc/comparison/changed.png)" in said
+    assert "Drawn in" not in said
+    clone.git("checkout", "--quiet", "--force", "-B", "merged", "main")
+    clone.git("checkout", "--quiet", "shown", "--", "comparison")
+    clone.commit("an older comparison")
+    command[4] = "merged"
+    assert "Drawn in comparison/changed.png." in clone.run(*command).stdout
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 from cocoseg.coco.file_names import mask_name
 from cocoseg.commands.compare.compare import Comparison, ImageChange
 from cocoseg.commands.compare.runs import IMAGE_TABLE, IMAGES, MASKS, PREDICTIONS
-from cocoseg.commands.revisions import Revision
+from cocoseg.commands.revisions import Revision, read_blobs
 from cocoseg.core.files import decoded_table, write_bytes
 from cocoseg.images.pairs import Pair, read_mask, read_pair
 from cocoseg.images.png import encode_png
@@ -29,6 +29,14 @@ def write_changed_images(folder: Path, comparison: Comparison, base: Revision, n
     path = folder / FILE
     write_bytes(path, encode_png(gallery(rows, classes, f"base: {base.name}, new: {new.name}")))
     return path.as_posix()
+
+
+def is_committed(path: str, base: Revision, new: Revision) -> bool:
+    """Return whether the commit `new` has a picture at this path, and not the one of an older comparison in `base`."""
+    if new.commit is None or Path(path).is_absolute():
+        return False
+    here, before = read_blobs([f"{new.commit}:{path}", f"{base.commit}:{path}"])
+    return here is not None and here != before
 
 
 def _rows(

@@ -28,8 +28,8 @@ _PLOTS = {
 def report(comparison: Comparison, style: Format, picture: str | None = None, plots_url: str | None = None) -> str:
     """Return the whole comparison.
 
-    `picture` says where the images that changed most were drawn, or why not. `plots_url` is the URL below which `md`
-    finds the committed plots of the new side.
+    `picture` shows the images that changed most, or says where they were drawn, or why not. `plots_url` is the URL below
+    which `md` finds the committed plots of the new side.
     """
     if style == "json":
         return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
@@ -99,7 +99,7 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
         ]
         for change in comparison.images_changed
     ]
-    # Named, not embedded: a comment cannot show a file of the machine that wrote it.
+    # A comment can show a picture that is committed, but not a file of the machine that wrote it: that one is named.
     shown = [picture] if picture else []
     table = _table(rows, ["image", "base IoU", "new IoU", "change", "classes"], markdown)
     return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
