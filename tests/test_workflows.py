@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,9 @@ EXPRESSIONS = {
 
 
 @pytest.mark.parametrize(
-    ("schema", "files"), [("github-workflows", FILES), ("gitlab-ci", [ROOT / ".gitlab-ci.yml"])], ids=["github", "gitlab"]
+    ("schema", "files"),
+    [("github-workflows", FILES), ("gitlab-ci", [ROOT / ".gitlab-ci.yml"])],
+    ids=["github", "gitlab"],
 )
 def test_the_workflows_are_valid_by_the_published_schema(schema: str, files: list[Path]) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
@@ -169,7 +172,6 @@ class PullRequest:
         assert TOKEN not in finished.output + finished.summary
         return Reviewed(finished, head, self.github.bodies())
 
-
     def review_on_gitlab(self, branch: str) -> tuple["subprocess.CompletedProcess[str]", dict[str, bytes]]:
         """Run the job on the last commit of a branch, in a clone that has no other branch. Return its artifacts too."""
         workspace = self.runner.folder / f"gitlab-{branch}"
@@ -192,18 +194,23 @@ class PullRequest:
 
 
 @pytest.fixture(scope="module")
-def reviews(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reviewed]:
-    """A pull request from a fork, the same from a branch of the repository, and again after a later push."""
+def request_to_merge(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PullRequest]:
     with GitHub() as github, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT / "src"))
-        request = PullRequest(runner, github, tmp_path_factory.mktemp("request"))
-        request.workspace.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
-        github.refuse = (403, {})
-        fork = request.review("better", **NOBODY)
-        github.refuse = None
-        (request.workspace.folder / ".dvc/config.local").unlink()
-        made = {"fork": fork, "first": request.review("better"), "later": request.review("horses")}
-        return made | {"monorepo": below_the_root(request).review("better")}
+        yield PullRequest(runner, github, tmp_path_factory.mktemp("request"))
+
+
+@pytest.fixture(scope="module")
+def reviews(request_to_merge: PullRequest) -> dict[str, Reviewed]:
+    """A pull request from a fork, the same from a branch of the repository, and again after a later push."""
+    request = request_to_merge
+    request.workspace.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
+    request.github.refuse = (403, {})
+    fork = request.review("better", **NOBODY)
+    request.github.refuse = None
+    (request.workspace.folder / ".dvc/config.local").unlink()
+    made = {"fork": fork, "first": request.review("better"), "later": request.review("horses")}
+    return made | {"monorepo": below_the_root(request).review("better")}
 
 
 def below_the_root(request: PullRequest) -> PullRequest:
@@ -359,6 +366,29 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *args: Any, **named: Any) -> None:
         """Nobody asks."""
+
+
+def test_a_merge_request_on_gitlab_gets_the_gate_and_the_verdict_in_the_log_and_as_an_artifact(
+    request_to_merge: PullRequest,
+) -> None:
+    finished, artifacts = request_to_merge.review_on_gitlab("better")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert sorted(artifacts) == ["changed.png", "comparison.md"]
+    report = artifacts["comparison.md"].decode()
+    assert {row[0]: row for row in table_rows(report)}["these checkpoints on these images"][5] == "▲ better"
+    assert "other-seed" in {row[1].split()[0] for row in table_rows(report) if len(row) == 5}
+    assert "https://gitlab.com/team/cocoseg/-/raw/abc/plots/evaluate/gallery.png" in report
+    assert report in finished.stdout
+    assert "dvc.lock is up to date, 5 stages" in finished.stdout.partition(report)[2]
+
+
+def test_a_merge_request_on_gitlab_fails_with_the_gate_and_still_says_what_it_found(
+    request_to_merge: PullRequest,
+) -> None:
+    finished, _ = request_to_merge.review_on_gitlab("horses")
+    assert finished.returncode == 1
+    assert "the classes differ, 1 removed (dog) and 1 added (horse)" in finished.stdout
+    assert "red: dvc.lock: stage train is out of date" in finished.stdout
 
 
 def test_the_site_of_main_has_every_page_and_every_plot(runner: Runner) -> None:

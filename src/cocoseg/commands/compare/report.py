@@ -28,8 +28,8 @@ _PLOTS = {
 def report(comparison: Comparison, style: Format, picture: str | None = None, plots_url: str | None = None) -> str:
     """Return the whole comparison.
 
-    `picture` shows the images that changed most, or says where they were drawn, or why not. `plots_url` is the URL below
-    which `md` finds the committed plots of the new side.
+    `picture` shows the images that changed most, or says where they were drawn, or why not. `plots_url` is the URL
+    below which `md` finds the committed plots of the new side.
     """
     if style == "json":
         return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
