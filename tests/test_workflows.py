@@ -189,7 +189,8 @@ class PullRequest:
             CI_PROJECT_URL="https://gitlab.com/team/cocoseg",
             CI_COMMIT_SHA="abc",
         )
-        found = [path for place in GITLAB["review"]["artifacts"]["paths"] for path in workspace.glob(f"{place}**")]
+        places = [workspace / place for place in GITLAB["review"]["artifacts"]["paths"]]
+        found = [path for place in places for path in (place.iterdir() if place.is_dir() else [place])]
         return finished, {path.name: path.read_bytes() for path in found if path.is_file()}
 
 
