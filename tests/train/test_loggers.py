@@ -73,7 +73,7 @@ print([(image.step, image.width, image.height) for image in events.Images("curve
         "[(1, 0.25), (2, 0.5)]",
         "[(1, 0.5), (2, 0.75)]",
         "[(1, 12, 8), (2, 12, 8)]",
-        "[(2, 800, 340)]",
+        "[(2, 640, 300)]",
     ]
 
 
