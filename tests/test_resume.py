@@ -176,6 +176,29 @@ def test_another_learning_rate_starts_afresh(work: Path, tmp_path: Path) -> None
     assert len(list((cache / "training").glob("*/state.pt"))) == 1  # the other run's, which may yet be taken up
 
 
+@pytest.mark.slow
+def test_a_run_whose_model_another_command_removes_or_replaces_stops_and_goes_on_later(
+    work: Path, tmp_path: Path
+) -> None:
+    assert run_stage(work, "train", PARAMS, environment(tmp_path / "quiet"))[0] == 0
+    unbroken = outputs(work)
+    as_dvc_does(work)
+    cache = tmp_path / "cache"
+    with start_stage(work, "train", PARAMS, environment(cache)) as process:
+        while not list((cache / "training").glob("*/state.pt")):
+            time.sleep(0.01)
+        as_dvc_does(work)  # as a second `dvc repro` does before its stage is refused
+        (work / "data/model").mkdir()
+        (work / "data/model/model.safetensors").write_bytes(b"of another run, as dvc checkout restores it")
+        _, text = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "data/model: another command has removed or replaced what this run wrote; run the same line again" in text
+    as_dvc_does(work)
+    status, lines = run_stage(work, "train", PARAMS, environment(cache))
+    assert (status, any("resuming after epoch" in line for line in lines)) == (0, True)
+    assert outputs(work) == unbroken
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 10, b"x" * 1000])
 def test_a_state_that_is_cut_or_not_ours_is_left_alone_with_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes

@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+
+from cocoseg.core.lifetime import _up_to_dvc
 
 # A stage with a worker, which says the ids of both and has nothing to do.
 STAGE = """\
@@ -64,6 +67,15 @@ def test_a_stage_and_its_workers_end_with_dvc_through_shells_too(
         while any(map(alive, pids)):
             assert time.monotonic() < deadline, "the stage outlives DVC"
             time.sleep(0.05)
+
+
+def test_parents_that_may_not_be_looked_into_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: psutil.Process) -> psutil.Process:
+        raise psutil.AccessDenied(1)  # as where /proc is mounted with hidepid=1
+
+    monkeypatch.setenv("DVC_STAGE", "toy")
+    monkeypatch.setattr(psutil.Process, "parent", refuse)
+    assert list(_up_to_dvc()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,11 +1,15 @@
 """How a stage script starts and ends."""
 
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from cocoseg.core.work_tree import work_tree_held
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -76,3 +80,48 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: 
     back = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
     assert run_toy(tmp_path, lr).stderr == f"{line} {back}\n"
     assert not (tmp_path / "metrics").exists()
+
+
+def test_arguments_are_refused_since_params_yaml_has_them(tmp_path: Path) -> None:
+    run_toy(tmp_path, "0.5")
+    finished = subprocess.run(
+        [sys.executable, "toy.py", "lr=1"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 2
+    assert finished.stderr == "toy: takes no arguments, found lr=1; set parameters in params.yaml\n"
+
+
+def test_a_second_stage_is_refused_and_no_way_back_is_named_that_would_be_in_the_first_ones_way(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data/model").mkdir(parents=True)
+    with work_tree_held(tmp_path / "data/.lock", "train"):
+        finished = run_toy(tmp_path, "0.5")
+    assert finished.returncode == 1
+    assert re.fullmatch(
+        r"toy: .*: in use by train, process \d+ on .*; wait for it or end it, then run the same line again\n",
+        finished.stderr,
+    )
+
+
+def test_a_stage_of_dvc_that_had_to_wait_removes_what_the_other_wrote_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(SCRIPT)
+    (tmp_path / "params.yaml").write_text("lr: 0.5\n")
+    (tmp_path / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr], outs: [made, kept.txt]}}\n")
+    (tmp_path / "made").mkdir()
+    for name in ("made/old.png", "kept.txt", "other.txt"):
+        (tmp_path / name).write_text("of the other run")
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "", "DVC_STAGE": "toy"}
+    with work_tree_held(tmp_path / "data/.lock", "toy"):
+        started = subprocess.Popen([sys.executable, "toy.py"], cwd=tmp_path, env=environment)
+        time.sleep(2)
+        assert started.poll() is None
+    assert started.wait(timeout=30) == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name in ("made", "kept.txt", "other.txt")) == [
+        "other.txt"
+    ]

@@ -8,8 +8,7 @@ from typing import IO
 
 import pytest
 
-from cocoseg.core.errors import CocosegError
-from cocoseg.core.work_tree import work_tree_held
+from cocoseg.core.work_tree import InUseError, work_tree_held
 
 HOLDER = """\
 import sys
@@ -34,7 +33,7 @@ def start_holder(folder: Path) -> "subprocess.Popen[str]":
 def test_a_second_stage_says_who_runs_and_starts_once_that_has_ended_however(tmp_path: Path) -> None:
     with start_holder(tmp_path) as holder:
         said = rf"{Path.cwd()}: in use by train, process {holder.pid} on .*, since 20.*; wait for it or end it"
-        with pytest.raises(CocosegError, match=said), work_tree_held(tmp_path / "data/.lock", "mask", patience_s=0):
+        with pytest.raises(InUseError, match=said), work_tree_held(tmp_path / "data/.lock", "mask", patience_s=0):
             pass
         holder.kill()
         holder.wait()
@@ -63,6 +62,17 @@ def test_the_processes_of_one_training_share_what_the_first_holds(
         with work_tree_held(tmp_path / "data/.lock", "train", patience_s=0):
             pass
         holder.kill()
+
+
+def test_a_lock_of_an_smb_share_that_another_holds_is_no_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: IO[str], operation: int) -> None:
+        raise OSError(errno.EACCES, "held elsewhere")  # Linux locks ranges of bytes there
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InUseError, match="in use by"), work_tree_held(tmp_path / "data/.lock", "train", patience_s=0):
+        pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -1,6 +1,5 @@
 """The folder that a command writes into, named by the user."""
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.work_tree import is_locked
 
 
 @contextmanager
@@ -27,14 +27,10 @@ def prepared_folder(out: Path) -> Iterator[None]:
             lock = os.open(out, os.O_RDONLY)
         except OSError as error:
             raise unwritable(out, error) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, even if it is killed
-        except BlockingIOError:
+        if not is_locked(lock):
             raise CocosegError(
                 f"{out}: another cocoseg command is writing there; wait until it ends, or choose another folder"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+            )
         yield
     finally:
         if lock is not None:

@@ -1,6 +1,7 @@
 """The exceptions, and helpers that word their messages.
 
 CocosegError             a mistake that the user can fix; one line on the terminal
+├── InUseError           another stage holds the work tree (core/work_tree.py)
 ├── TransferError        a file could not be fetched, but a later attempt may succeed (download/remote/source.py)
 ├── AbsentError          the server has no such file, or denies access to it
 ├── TooLargeError        a file is larger than any file of its kind can be

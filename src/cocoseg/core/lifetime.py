@@ -31,18 +31,13 @@ def end_with_dvc() -> None:
 
 def _up_to_dvc() -> Iterator[psutil.Process]:
     """Yield the parents of this process up to DVC: all have `DVC_STAGE` in their environment but DVC itself."""
-    if (stage := os.environ.get("DVC_STAGE")) is None:
-        return
-    for parent in psutil.Process().parents():
-        with suppress(psutil.Error):  # what we may not look into is not ours, so it is the last one
-            if parent.environ().get("DVC_STAGE") == stage:
-                yield parent
-                continue
-            # Only in a container is DVC the first process. Else DVC has ended before we could look.
-            if parent.pid == 1 and not any("dvc" in word for word in parent.cmdline()):
-                os._exit(1)
-        yield parent
-        return
+    stage, inside, parent = os.environ.get("DVC_STAGE"), True, psutil.Process()
+    # What we may not look into is not ours, so it is the last one. A DVC that ended before we could look is not missed:
+    # the lock on the work tree stays, and names this process.
+    with suppress(psutil.Error):
+        while stage is not None and inside and (parent := parent.parent()) is not None:
+            yield parent
+            inside = parent.environ().get("DVC_STAGE") == stage
 
 
 def _end_with(starters: Sequence[psutil.Process]) -> None:

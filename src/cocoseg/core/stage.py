@@ -16,7 +16,7 @@ from cocoseg.core.files import write_json
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
 from cocoseg.core.params import Params, declared_outs, load_params
-from cocoseg.core.work_tree import is_first_process, work_tree_held
+from cocoseg.core.work_tree import InUseError, is_first_process, work_tree_held
 from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
@@ -56,7 +56,10 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
 
     Writes the seconds that it took to `metrics/timing/<stage>.json`, together with the costs that `main` returns.
     """
-    name = Path(sys.argv[0]).stem
+    name, *arguments = Path(sys.argv[0]).stem, *sys.argv[1:]
+    if arguments:
+        say(f"takes no arguments, found {' '.join(arguments)}; set parameters in params.yaml")
+        sys.exit(2)
     interrupted = f"{name}: interrupted; run the same line again to go on{_way_back()}" if is_first_process() else ""
     with one_line_at_ctrl_c(interrupted):
         _run(main, params_type, name)
@@ -64,12 +67,15 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
 
 def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params], name: str) -> None:
     try:
+        params = load_params(params_type)
         with work_tree_held(LOCK, name) as waited:
             started = time.perf_counter()
             if waited and "DVC_STAGE" in os.environ:
                 _remove_outs(name)
-            cost = main(load_params(params_type)) or {}
+            cost = main(params) or {}
             write_json(TIMING / f"{name}.json", {"seconds": round(time.perf_counter() - started, 2), **cost})
+    except InUseError as error:  # no way back: restored outputs would be in the other stage's way
+        sys.exit(f"{name}: {error}")
     except CocosegError as error:
         sys.exit(f"{name}: {error}{_way_back()}")
     except OSError as error:  # such as a full disk

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cocoseg.core.errors import CocosegError
 
@@ -25,25 +25,29 @@ def is_first_process() -> bool:
     return all(os.environ.get(rank, "0") == "0" for rank in _RANKS)
 
 
+class InUseError(CocosegError):
+    """Another stage holds the work tree."""
+
+
 @contextmanager
 def work_tree_held(lock: Path, stage: str, patience_s: float = _PATIENCE_S) -> Iterator[bool]:
     """Hold the work tree for a stage, and yield whether another one had to end first.
 
-    The system frees it when the process ends, however it ends. Raises `CocosegError`, naming the other stage, after
+    The system frees it when the process ends, however it ends. Raises `InUseError`, naming the other stage, after
     `patience_s`.
     """
-    if fcntl is None or not is_first_process():
+    if not is_first_process():
         yield False
         return
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+", encoding="utf-8") as file:
         deadline = time.monotonic() + patience_s
         waited = False
-        while not _is_ours(file):
+        while not is_locked(file):
             waited = True
             if time.monotonic() > deadline:
                 file.seek(0)
-                raise CocosegError(
+                raise InUseError(
                     f"{Path.cwd()}: in use by {file.read() or 'another stage'}; wait for it or end it, then run "
                     "the same line again"
                 )
@@ -56,11 +60,13 @@ def work_tree_held(lock: Path, stage: str, patience_s: float = _PATIENCE_S) -> I
         yield waited
 
 
-def _is_ours(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a network disk without locks, such as Lustre mounted without `flock`: as if there were none
-        pass
+def is_locked(file: IO[Any] | int) -> bool:
+    """Lock a file or folder for this process, until it is closed; return whether no other process holds it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # PermissionError: on SMB
+            return False
+        except OSError:  # a network disk without locks, such as Lustre mounted without `flock`: as if there were none
+            pass
     return True

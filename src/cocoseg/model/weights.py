@@ -77,21 +77,26 @@ def output_channels(task: Task, classes: Sequence[str]) -> int:
     return 1 if task == "binary" else len(classes)
 
 
-def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> None:
-    """Write the weights of `model` and its `model.json` with `write_checkpoint`.
+def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> str:
+    """Write the weights of `model` and its `model.json` with `write_checkpoint`; return the SHA-256 of the weights.
 
     Raises `CocosegError` for weights that are not finite.
     """
     # No metadata: safetensors writes several keys in a different order each time.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     refuse_impossible(tensors, str(folder / WEIGHTS))
-    write_checkpoint(folder, safetensors.torch.save(tensors), info)
+    return write_checkpoint(folder, safetensors.torch.save(tensors), info)
 
 
-def write_checkpoint(folder: Path, data: bytes, info: ModelInfo) -> None:
-    """Write both files; the weights first, so that `model.json` never describes weights that are not there yet."""
+def write_checkpoint(folder: Path, data: bytes, info: ModelInfo) -> str:
+    """Write both files, and return the SHA-256 of the weights.
+
+    The weights first, so that `model.json` never describes weights that are not there yet.
+    """
     write_bytes(folder / WEIGHTS, data)
-    write_json(folder / INFO, msgspec.structs.replace(info, weights_sha256=hashlib.sha256(data).hexdigest()))
+    sha256 = hashlib.sha256(data).hexdigest()
+    write_json(folder / INFO, msgspec.structs.replace(info, weights_sha256=sha256))
+    return sha256
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:

@@ -24,6 +24,7 @@ class Progress:
     def __init__(self) -> None:
         self.epochs = 0  # finished
         self.best: ModelInfo | None = None  # of the epoch with the highest validation mIoU so far
+        self.saved_sha256 = ""  # of its weights, once they are on disk
         self.miou = 0.0  # of the last epoch, in validation
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []

@@ -29,7 +29,7 @@ from cocoseg.train.learner import Learner, Progress
 from cocoseg.train.losses import segmentation_loss
 from cocoseg.train.optimizer import current_lr, lr_factor, set_lr
 from cocoseg.train.params import TrainParams
-from cocoseg.train.resume import RunFiles, open_run_files, resume, run_fingerprint, snapshot
+from cocoseg.train.resume import RunFiles, open_run_files, refuse_replaced, resume, run_fingerprint, snapshot
 from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import (
     Validation,
@@ -78,14 +78,16 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
                 raise _not_finite(f"in validation after epoch {progress.epochs}", progress.best)
             best = progress.judge_epoch(learner, validation_miou(validation, learner.classes))
             if files is not None:
+                refuse_replaced(model_folder, progress)
                 if best.epoch == progress.epochs:
-                    save_checkpoint(model_folder, learner.validated_model, best)
+                    progress.saved_sha256 = save_checkpoint(model_folder, learner.validated_model, best)
                 _log_epoch(files, learner, train_loss, validation, best)
                 files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
                 files.state.save(snapshot(learner, progress, files.log, model_folder))
                 _show_epoch(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {progress.miou:.3f}")
             fabric.barrier()
         if files is not None:
+            refuse_replaced(model_folder, progress)
             files.log.finish(model_folder)
             files.state.remove()
     return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None

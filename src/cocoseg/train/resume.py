@@ -114,6 +114,22 @@ def open_run_files(
         yield files
 
 
+def refuse_replaced(model_folder: Path, progress: Progress) -> None:
+    """Raise `CocosegError` if the best weights on disk are not those that this run has saved.
+
+    Another `dvc repro` removes them even if its stage is then refused, and `dvc checkout` brings those of another run.
+    """
+    if not progress.saved_sha256:
+        return
+    with suppress(FileNotFoundError):
+        if hashlib.sha256((model_folder / WEIGHTS).read_bytes()).hexdigest() == progress.saved_sha256:
+            return
+    raise CocosegError(
+        f"{model_folder}: another command has removed or replaced what this run wrote; run the same line again: it "
+        "goes on after its last saved epoch"
+    )
+
+
 def snapshot(learner: Learner, progress: Progress, log: RunLog, model_folder: Path) -> dict[str, Any]:
     """Return the state that `resume` needs. The best weights are read back from `model_folder`."""
     assert progress.best is not None
@@ -141,7 +157,7 @@ def resume(learner: Learner, files: RunFiles | None, model_folder: Path) -> Prog
     progress.best = msgspec.json.decode(saved["best"], type=ModelInfo)
     progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
     if files is not None:
-        write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)
+        progress.saved_sha256 = write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)
         numbers = dict[str, int | float]  # both types, so that an epoch is logged as 2 again and not as 2.0
         for metrics, best in msgspec.json.decode(saved["log"], type=list[tuple[numbers, numbers]]):
             files.log.log_epoch(metrics, best)

@@ -12,6 +12,7 @@ from counting_pipeline import counting_pipeline
 from silent_faults import FAULTS, FIRST, LIST, REPORT, SECOND, SilentFault, cached, dvc_says, flip, md5_of
 
 from cocoseg.cli import main
+from cocoseg.core.work_tree import work_tree_held
 
 Verify = Callable[..., tuple[int, str]]
 
@@ -178,6 +179,15 @@ def test_nothing_is_repaired_while_a_stage_runs(whole: Clone, verify: Verify) ->
     assert f"'{whole.folder}' is busy, it is being blocked by" in said
     assert said.endswith("; run again when it has finished")
     assert not (whole.folder / "raw/1.txt").exists()
+
+
+def test_nothing_is_repaired_while_a_stage_that_was_started_by_hand_holds_the_work_tree(
+    whole: Clone, verify: Verify
+) -> None:
+    with work_tree_held(whole.folder / "data/.lock", "train"):
+        status, said = verify("--repair")
+    assert status == 1
+    assert ": in use by train, process " in said
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

@@ -16,6 +16,8 @@ from cocoseg.commands.verify.repair import repair
 from cocoseg.commands.verify.survey import Survey, survey
 from cocoseg.commands.verify.workspace import SET_ASIDE, Workspace
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.work_tree import work_tree_held
+from cocoseg.paths import LOCK
 
 _MOST_NAMES = 4  # in a line
 _ENDS = {"corrupt": "repaired", "extra": "set aside"}  # where no copy is restored
@@ -75,7 +77,8 @@ def verify(
         of_notes = [_fault_of(note, repository, repaired=fix) for note in broken]
         in_the_dark = fix and repository.running_file in broken
         alone = repository.no_stage_running(_REPAIR) if fix and not in_the_dark else nullcontext()
-        with alone:
+        by_hand = work_tree_held(repository.root / LOCK, _REPAIR, patience_s=0) if fix else nullcontext()
+        with alone, by_hand:
             for note in broken if fix else ():
                 mend_note(repository, note, Workspace(repository).set_aside)
             if in_the_dark or repository.lock_file in broken:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import sys
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import holds_secret, host_of, without_secrets
+from cocoseg.core.work_tree import is_locked
 from cocoseg.download.remote.failures import (
     certificate_defect,
     described,
@@ -27,11 +29,6 @@ from cocoseg.download.remote.failures import (
     retry_after_s,
     status_of,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once may fetch the same archive twice
-    fcntl = None  # type: ignore[assignment]
 
 # Waits between attempts; the same in every run, so that a failure can be reproduced.
 DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -347,13 +344,9 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Admit one process at a time; the system releases the lock of a killed process."""
-    if fcntl is None:
-        yield
-        return
     with lock.open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not is_locked(file):
             tqdm.write(f"waiting for another run that fetches {lock.stem}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not is_locked(file):
+                time.sleep(0.2)
         yield
