@@ -184,6 +184,7 @@ def test_nothing_is_repaired_while_a_stage_runs(whole: Clone, verify: Verify) ->
 def test_nothing_is_repaired_while_a_stage_that_was_started_by_hand_holds_the_work_tree(
     whole: Clone, verify: Verify
 ) -> None:
+    (whole.folder / "data").mkdir()
     with work_tree_held(whole.folder / "data/.lock", "train"):
         status, said = verify("--repair")
     assert status == 1

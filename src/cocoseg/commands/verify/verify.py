@@ -77,7 +77,8 @@ def verify(
         of_notes = [_fault_of(note, repository, repaired=fix) for note in broken]
         in_the_dark = fix and repository.running_file in broken
         alone = repository.no_stage_running(_REPAIR) if fix and not in_the_dark else nullcontext()
-        by_hand = work_tree_held(repository.root / LOCK, _REPAIR, patience_s=0) if fix else nullcontext()
+        lock = repository.root / LOCK
+        by_hand = work_tree_held(lock, _REPAIR, patience_s=0) if fix and lock.parent.is_dir() else nullcontext()
         with alone, by_hand:
             for note in broken if fix else ():
                 mend_note(repository, note, Workspace(repository).set_aside)
