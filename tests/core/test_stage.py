@@ -77,7 +77,7 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: 
     line = f"toy: {found.format(folder=tmp_path)}"
     assert (finished.returncode, finished.stderr) == (1, f"{line}\n")
     (tmp_path / "data/model").mkdir(parents=True)
-    back = "(restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+    back = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
     assert run_toy(tmp_path, lr).stderr == f"{line} {back}\n"
     assert not (tmp_path / "metrics").exists()
 

@@ -21,7 +21,7 @@ from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have changed it, and `dvc checkout` restores what it names.
-_WAY_BACK = " (restore the last good outputs with: git checkout -- dvc.lock metrics plots; dvc checkout)"
+_WAY_BACK = " (restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
 
 
 def _way_back() -> str:
