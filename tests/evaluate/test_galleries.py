@@ -57,8 +57,8 @@ def predicted(folder: Path, pairs: list[Pair], right: int) -> list[ClassPixels]:
 
 
 def missed(picture: NDArray[np.uint8]) -> int:
-    """Pixels of objects that were taken for background; pictures keep five of eight bits."""
-    return int((picture == np.array((223, 23, 39), np.uint8)).all(axis=2).sum())
+    """Pixels of objects that were taken for background; pictures keep four of eight bits."""
+    return int((picture == np.array((223, 31, 47), np.uint8)).all(axis=2).sum())
 
 
 def test_the_best_are_right_and_the_worst_miss_everything(tmp_path: Path) -> None:

@@ -119,8 +119,8 @@ def _cell(row: GalleryRow, class_names: Sequence[str], width: int, panels: int, 
 
 
 def _thrifty(pixels: Pixels) -> Pixels:
-    """Return the pixels with only five of their eight bits: hard to see, and it halves the size of the PNG."""
-    return pixels | np.uint8(7)  # white stays white
+    """Return the pixels with only four of their eight bits: hard to see, and a PNG is a quarter smaller than with five."""
+    return pixels | np.uint8(15)  # white stays white
 
 
 def _heading(word: str, width: int, size: float) -> Pixels:
