@@ -119,7 +119,7 @@ def _cell(row: GalleryRow, class_names: Sequence[str], width: int, panels: int, 
 
 
 def _thrifty(pixels: Pixels) -> Pixels:
-    """Return the pixels with only four of their eight bits: hard to see, and a PNG is a quarter smaller than with five."""
+    """Return the pixels with four of their eight bits: hard to see, and a PNG is a quarter smaller than with five."""
     return pixels | np.uint8(15)  # white stays white
 
 
