@@ -1,14 +1,16 @@
 """Split the masked images into training, validation and test."""
 
 from cocoseg import paths
-from cocoseg.core.files import read_table, write_json, write_lines
+from cocoseg.core.files import read_table, write_bytes, write_json, write_lines
 from cocoseg.core.stage import run, say
+from cocoseg.images.png import encode_png
+from cocoseg.split.side_shares import side_shares
 from cocoseg.split.sides import SplitParams, closing_line, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
 
 def main(params: SplitParams) -> None:
-    """Read the tables of images and masks; write a list of file names per side, and metrics."""
+    """Read the tables of images and masks; write a list of file names per side, metrics, and a picture."""
     images = read_table(paths.IMAGE_TABLE, ImageRow)
     rows = read_table(paths.MASK_TABLE, MaskRow)
     sides = split_images(images, rows, params)
@@ -17,6 +19,7 @@ def main(params: SplitParams) -> None:
         write_lines(paths.SPLITS / f"{side}.txt", sorted(name_of[image_id] for image_id in image_ids))
     metrics = split_metrics(sides, images, rows, params)
     write_json(paths.SPLIT_METRICS, metrics)
+    write_bytes(paths.SPLIT_PLOTS / "classes.png", encode_png(side_shares(metrics["sides"])))
     say(closing_line(metrics))
 
 

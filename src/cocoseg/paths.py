@@ -25,6 +25,7 @@ MASK_PLOTS = Path("plots/mask")
 
 SPLITS = Path("data/splits")
 SPLIT_METRICS = Path("metrics/split.json")
+SPLIT_PLOTS = Path("plots/split")
 
 MODEL = Path("data/model")
 TRAIN_METRICS = Path("metrics/train")

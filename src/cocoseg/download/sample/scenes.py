@@ -4,6 +4,7 @@ The five classes share papers, sizes and places with each other and with the clu
 tells them apart. The annotations have what real ones have: overlaps, crowds, defects.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -98,10 +99,10 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """Clutter that hides parts of figures."""
 
 
-def draw_annotations() -> bytes:
-    """Return the COCO instances file of the dataset, UTF-8 JSON."""
+def draw_annotations(image_ids: Iterable[int] = range(1, IMAGES + 1)) -> bytes:
+    """Return the COCO instances file of the dataset or of some of its images, UTF-8 JSON."""
     images, annotations = [], []
-    for image_id in range(1, IMAGES + 1):
+    for image_id in image_ids:
         scene = scene_of(image_id)
         images.append(
             {
