@@ -1,5 +1,5 @@
 # The checks, the same here and in CI. `make check` runs all of them.
-.PHONY: check test lint format repro requirements parameters site
+.PHONY: check test lint format repro requirements parameters pictures site
 
 # Without index URLs and paths, so that the output is the same on every machine.
 EXPORT = uv export --quiet --no-dev --group train --no-emit-project --no-header --no-annotate --format requirements-txt
@@ -27,6 +27,10 @@ requirements:
 # Write the page of all parameters from the code.
 parameters:
 	uv run .ci/parameters.py >docs/parameters.md
+
+# Draw the pictures of docs/how-it-works.md that no stage writes.
+pictures:
+	uv run .ci/pictures.py
 
 # Build the site of the documentation into page/.
 site:
