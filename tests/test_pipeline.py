@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,13 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(done: Clone, stage: str,
             inside = [out for out in declared if name == Path(out) or Path(out) in name.parents]
             temporary = name.name.startswith(".writing-")
             assert inside or temporary or path.is_dir(), f"{stage} opened {name}"
+
+
+def test_the_blocks_of_the_api_page_print_what_it_says(done: Clone) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
+    said = done.run(sys.executable, "-c", "".join(blocks), PYTHONPATH="src").stdout.splitlines()
+    assert said == re.findall(r"^print\(.*\)  # (.+)$", "".join(blocks), re.MULTILINE)
+    assert len(said) == 8
 
 
 def test_another_learning_rate_trains_and_evaluates_again_and_nothing_else(done: Clone) -> None:
