@@ -348,5 +348,8 @@ def test_the_front_matter_claims_no_scores_of_other_weights_and_no_license_that_
     assert front_matter_of("sample", metrics)["license"] == "unknown"  # what it was pretrained on is not recorded
     drawn = msgspec.structs.replace(INFO, params={"pretrained": "none"})
     assert "\nlicense: mit\n" in front_matter(drawn, LOCK.format(dataset="sample").encode(), None)
+    of_nvidia = msgspec.structs.replace(drawn, encoder="mit_b0")
+    for dataset in ("sample", "coco2017-val"):
+        assert "\nlicense: unknown\n" in front_matter(of_nvidia, LOCK.format(dataset=dataset).encode(), None)
     Path("dvc.lock").unlink()
     assert "datasets:" not in exported_readme()

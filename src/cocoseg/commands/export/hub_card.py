@@ -73,8 +73,10 @@ def _results(dataset: str, metrics: bytes | None) -> list[Any]:
 
 def _license(info: ModelInfo, dataset: str) -> dict[str, Any]:
     """Return the license by the Hub's names. Photographs and pretrained weights have terms of their own."""
+    if info.encoder.startswith("mit_"):  # NVIDIA's terms come on top of those of the data
+        return {"license": "unknown"}
     if dataset.startswith("coco"):
         link = "https://cocodataset.org/#termsofuse"
         return {"license": "other", "license_name": "coco-terms-of-use", "license_link": link}
-    drawn = dataset == "sample" and info.params.get("pretrained") == "none" and not info.encoder.startswith("mit_")
+    drawn = dataset == "sample" and info.params.get("pretrained") == "none"
     return {"license": "mit" if drawn else "unknown"}
