@@ -110,6 +110,18 @@ def test_the_pictures_that_no_stage_writes_are_what_the_code_draws() -> None:
         assert (ROOT / "docs" / name).read_bytes() == encode_png(picture), f"docs/{name}: run make pictures"
 
 
+def test_a_site_with_a_picture_or_an_anchor_that_is_not_there_is_not_published(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/index.html").write_text('<h2 id="here"><a href="..">')
+    links = '<a href="other/#here"><a href="#top"><a id="top" href="https://a.org/b">'
+    for more, said in (("", ""), ('<img src="a.png">', "a.png"), ('<a href="other/#there">', "other/#there")):
+        (tmp_path / "index.html").write_text(links + more)
+        finished = subprocess.run(
+            [sys.executable, ROOT / ".ci/links.py", tmp_path], capture_output=True, text=True, check=False
+        )
+        assert (finished.returncode, finished.stderr) == (bool(said), said and f"{tmp_path}/index.html: {said}\n")
+
+
 def test_the_page_of_parameters_is_what_the_code_says() -> None:
     written = subprocess.run([sys.executable, ROOT / ".ci/parameters.py"], capture_output=True, text=True, check=True)
     assert (ROOT / "docs/parameters.md").read_text() == written.stdout, "docs/parameters.md: run make parameters"
