@@ -14,6 +14,7 @@ _DROPPED = (213, 94, 0)
 _HIDDEN = (230, 159, 0)
 _GONE = (226, 228, 232)
 _MOST_CLASSES = 5  # with a bar of their own
+_FEW, _LARGE = 16, 1.5  # bars, with letters that are legible where a phone shrinks the page
 
 
 def funnel(
@@ -35,17 +36,19 @@ def funnel(
     for words, count in _hidden_rows(hidden or {}):
         bars.append((words, f"{count:,}", left - count, left, _HIDDEN))
         left -= count
-    numbers = max(text_width(number) for _, number, *_ in bars) + 6
+    size = _LARGE if len(bars) <= _FEW else 1
+    numbers = max(text_width(number, size) for _, number, *_ in bars) + 6
     room = PAGE_PX - 2 * GAP_PX - numbers - _BAR_PX - 16  # 16: the gaps
-    names = min(room, max(text_width(name) for name, *_ in bars) + 6)
-    return framed(
-        stacked(
-            [
-                beside([text_line(name, names), text_line(number, numbers), _bar(start, stop, total, color)], gap_px=8)
-                for name, number, start, stop, color in bars
-            ]
-        )
-    )
+    names = min(room, max(text_width(name, size) for name, *_ in bars) + 6)
+    lines = [
+        [
+            text_line(name, names, size=size),
+            text_line(number, numbers, size=size),
+            _bar(start, stop, total, color, round(_BAR_HEIGHT_PX * size)),
+        ]
+        for name, number, start, stop, color in bars
+    ]
+    return framed(stacked([beside(line, gap_px=8) for line in lines]))
 
 
 def _hidden_rows(hidden: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, int]]:
@@ -57,12 +60,12 @@ def _hidden_rows(hidden: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str,
             yield f"{words}: {len(others)} other classes", sum(count for _, count in others)
 
 
-def _bar(start: int, stop: int, total: int, color: tuple[int, int, int]) -> Pixels:
+def _bar(start: int, stop: int, total: int, color: tuple[int, int, int], height: int) -> Pixels:
     """Draw `start` to `stop` of `total` in color, what lies before in light gray; one pixel or more if not empty."""
     first, last = (_BAR_PX * count // total if total else 0 for count in (start, stop))
     if stop > start and last == first:
         first, last = min(first, _BAR_PX - 1), min(first, _BAR_PX - 1) + 1
-    row = np.full((_BAR_HEIGHT_PX, _BAR_PX, 3), 255, np.uint8)
+    row = np.full((height, _BAR_PX, 3), 255, np.uint8)
     row[:, :first] = _GONE
     row[:, first:last] = color
     return np.vstack([paper(2, _BAR_PX), row])
