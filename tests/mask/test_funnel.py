@@ -36,7 +36,7 @@ def test_hidden_objects_go_on_down_from_the_kept_and_rare_classes_share_a_bar() 
     picture = funnel("annotations", [account], hidden)
     bars = (picture == (230, 159, 0)).all(axis=2)
     widths = [int(width) for width in bars.sum(axis=1) if width]
-    # of 320 pixels for 16: 4 pizzas, 2 of g, four classes with 1 each, and the two others together; each bar 24 rows, as of 16 or fewer
+    # of 320 pixels for 16: 4 pizzas, 2 of g, four classes with 1 each, and the two others together; each bar 24 rows
     assert widths == [*[80] * 24, *[40] * 24, *[20] * 96, *[40] * 24]
     columns = np.flatnonzero(bars.any(axis=0))
     assert columns[-1] - columns[0] + 1 == 240  # 4 + 8 of 16 follow each other
