@@ -84,7 +84,13 @@ class ObjectStore:
 
     def size(self, name: str) -> int:
         """Return the bytes of an object; raise `FileNotFoundError`, or what the remote's library raises."""
-        size: int = self._odb.fs.info(self.path(name))["size"]
+        try:
+            size: int = self._odb.fs.info(self.path(name))["size"]
+        except FileNotFoundError as error:
+            # fsspec calls a file of a web server not found, too, if the server cannot be reached.
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
         return size
 
     def read(self, name: str, start: int, end: int) -> bytes:

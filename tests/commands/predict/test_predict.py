@@ -231,8 +231,8 @@ def test_masks_of_other_images_and_a_model_that_is_not_there_leave_an_earlier_ru
     capsys.readouterr()
     assert command("photos/b.png", "--out", "out") == 1
     assert capsys.readouterr().out == (
-        "cocoseg predict: out: holds 1 masks of images that this run does not predict, such as masks/a.png; name "
-        "another folder, or delete out/masks and out/overlays\n"
+        "cocoseg predict: out: holds masks of images that this run does not predict (1, such as a.png); name another "
+        "folder, or delete out/masks and out/overlays\n"
     )
     assert command("photos", "--out", "out", "--model", "gone") == 1
     assert {path: path.read_bytes() for path in OUT.rglob("*.*")} == before

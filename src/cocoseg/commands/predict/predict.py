@@ -123,8 +123,8 @@ def _replaces(out: Path, photos: Sequence[Photo]) -> bool:
     others = sorted(earlier - {mask_name(photo.name) for photo in photos})
     if photos and others:
         raise CocosegError(
-            f"{out}: holds {len(others)} masks of images that this run does not predict, such as masks/{others[0]}; "
-            f"name another folder, or delete {out}/masks and {out}/overlays"
+            f"{out}: holds masks of images that this run does not predict ({len(others):,}, such as {others[0]}); name "
+            f"another folder, or delete {out}/masks and {out}/overlays"
         )
     return bool(earlier)
 
