@@ -68,6 +68,14 @@ def test_a_usage_error_exits_with_2(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
+def test_an_argument_too_many_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", "main"])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: cocoseg verify ")
+    assert said.endswith("cocoseg verify: error: unrecognized arguments: main\n")
+
+
 def test_outside_a_repository_compare_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="cocoseg compare: this folder is not in a git repository"):

@@ -17,7 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exit with 0, with 1 after one line on standard error, or with 2 for a usage error."""
     if arguments is None:  # else a test calls it, in a process that is not ours to end
         end_silently_at_ctrl_c()
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # here, because argparse would print the usage of `cocoseg` itself
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     with one_line_at_ctrl_c(f"cocoseg {options.command}: interrupted; run the same line again"):
         _run(options)
 
@@ -85,7 +87,7 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--plots-url", metavar="URL", help="with md: the URL of the committed files of REV, to show their plots"
     )
-    command.set_defaults(run=_compare)
+    command.set_defaults(run=_compare, parser=command)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -133,7 +135,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command.add_argument("--side", choices=("train", "val", "test"), help="default: test, or val without a test side")
     command.add_argument("--split", metavar="FILE", type=Path, help="a file with image file names, instead of a side")
     command.add_argument("--predictions", metavar="DIR", type=Path, help="write the predicted masks into DIR")
-    command.set_defaults(run=_evaluate)
+    command.set_defaults(run=_evaluate, parser=command)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -167,7 +169,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--jobs", metavar="N", type=_count, help="files to read at a time; default: by the number of cores"
     )
     command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    command.set_defaults(run=_verify)
+    command.set_defaults(run=_verify, parser=command)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -199,12 +201,13 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=_Help,
     )
     command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a quoted glob")
-    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the predictions")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the predictions, "
+                         "in place of earlier ones of the same images")  # fmt: skip
     _add_model_source(command)
     command.add_argument("--tta", action="store_true", help="average with the prediction of the mirror image")
     command.add_argument("--batch-size", metavar="N", type=_positive_count,
                          help="images per batch; default: as in training, at most 16")  # fmt: skip
-    command.set_defaults(run=_predict)
+    command.set_defaults(run=_predict, parser=command)
 
 
 def _add_model_source(command: argparse.ArgumentParser) -> None:
@@ -228,11 +231,14 @@ def _predict(options: argparse.Namespace) -> None:
     with prepared_folder(options.out):
         summary = predict(source.load, options.paths, options.out, options.batch_size, flips=options.tta)
     if summary.predicted:
-        failed = f", failed: {summary.failed}" if summary.failed else ""
+        images = "1 image" if summary.predicted == 1 else f"{summary.predicted:,} images"
+        failed = f", {summary.failed:,} failed" if summary.failed else ""
+        earlier = ", in place of those of an earlier run" if summary.replaced else ""
         empty = "; no class was found, and pycocotools cannot load empty results" if summary.found_nothing else ""
         sys.stdout.write(
-            f"{options.out}: images predicted: {summary.predicted}{failed}{empty}; look at overlays/, since masks/ "
-            "holds class indices, which are nearly black to the eye\n"
+            f"{images} predicted{failed}{earlier}{empty}; to look at: {options.out / 'overlays'}, colors in "
+            f"{options.out / 'legend.png'}; to compute with: {options.out / 'masks'}, whose class indices are nearly "
+            "black to the eye\n"
         )
     if summary.failed:
         sys.exit(1)
@@ -254,7 +260,7 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--format", choices=("onnx", "huggingface"), required=True, help="what to write")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the files")
     _add_model_source(command)
-    command.set_defaults(run=_export)
+    command.set_defaults(run=_export, parser=command)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -269,12 +275,10 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _positive_count(text: str) -> int:
-    if _count(text) == 0:
-        raise argparse.ArgumentTypeError("'0' is not a valid size; expected a whole number from 1")
-    return _count(text)
+    return _count(text, least=1)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid count; expected a whole number from 0")
+def _count(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid count; expected a whole number from {least}")
     return int(text)

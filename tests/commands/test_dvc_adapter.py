@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +201,16 @@ def test_the_list_of_a_web_server_is_empty_or_without_sizes(work: Clone) -> None
             assert remote.read(SECOND, 0, 7) == b"drawn 1"
             assert repository.remote("web-nothing").sizes() == {}
         server.shutdown()
+
+
+@pytest.mark.parametrize("cause", [ConnectionRefusedError, ValueError])
+def test_a_web_server_that_cannot_be_reached_is_no_missing_file(cause: type[Exception]) -> None:
+    def info(path: str) -> None:  # as fsspec's file system of the web does
+        raise FileNotFoundError(path) from cause()
+
+    odb = SimpleNamespace(fs=SimpleNamespace(info=info), oid_to_path=str)
+    with pytest.raises(ConnectionRefusedError if cause is ConnectionRefusedError else FileNotFoundError):
+        ObjectStore(lambda: odb).size(SECOND)
 
 
 class Quiet(SimpleHTTPRequestHandler):

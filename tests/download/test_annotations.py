@@ -244,6 +244,10 @@ def test_keys_that_are_not_cocos_are_said(tmp_path: Path, capsys: pytest.Capture
         f"download: {place}: not COCO's, and not read: ignored_regions, 'two\\nlines'; to ignore a region, write an "
         "annotation with iscrowd: 1\n"
     )
+    place.write_text(json.dumps(instances(1)).replace('"file_name"', '"filename"'))
+    custom_instances(str(place))
+    told = f"download: {place}: the first of 'images' has the key 'filename': did you mean file_name?\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("objects", [1, 30_000], ids=["small", "large"])

@@ -116,6 +116,7 @@ def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> N
     text = model_card(INFO, COST, RESULTS)
     assert "- The weakest class is person, with an IoU of 0.325." in text
     assert "- Not tested, because no scored image shows them: car." in text
+    assert "- Not learned, because no training image shows them: car." in text
     assert "too good" not in text
     of_val = msgspec.structs.replace(RESULTS, metrics=METRICS | {"split": "val"})
     assert "- The scores are of the validation side, which chose the epoch, so they are too good." in model_card(
@@ -130,15 +131,16 @@ def test_the_card_says_what_training_did_with_orientations(rule: str) -> None:
 
 
 def test_a_card_counts_the_classes_that_a_model_did_not_learn_and_calls_none_of_them_the_weakest() -> None:
-    iou = {"background": 0.9, "person": 0.0, "car": 0.0, "dog": None}
+    iou = {"background": 0.9, "person": 0.0004, "car": 0.0, "dog": None}
     text = model_card(INFO, COST, msgspec.structs.replace(RESULTS, metrics=METRICS | {"iou": iou, "dice": iou}))
-    assert "- Of the 3 classes that were scored, 2 have an IoU of 0: the model did not learn them." in text
+    assert "- Of the 3 classes that were scored, 2 have an IoU of 0.000: the model did not learn them." in text
     assert "weakest" not in text
 
 
 def test_source_training_and_cost_are_the_files_own() -> None:
     text = model_card(INFO, COST, RESULTS)
-    assert "Source: COCO 2017 Dataset, 2017." in text
+    assert "Source: COCO 2017 Dataset, 2017. 30 of its 1,032 images are used. Fingerprint of the data `" in text
+    assert "Classes, by their value in a mask: 0 background, 1 person, 2 car." in text
     assert "weights of epoch 3, counted from 1: the best in validation (mIoU 0.500)" in text
     assert ["`lr`", "0.001"] in rows(text)
     assert "1,250,000 parameters; 5.0 MB" in text
@@ -187,7 +189,7 @@ def test_a_file_that_says_nothing_of_its_source_is_quoted_as_that(info: Any) -> 
 def test_a_strangers_words_cannot_become_markdown() -> None:
     source = msgspec.structs.replace(RESULTS.source, info={"description": "<img src=x>\n|[b](c)`"})
     text = model_card(INFO, COST, msgspec.structs.replace(RESULTS, source=source))
-    assert "Source: _img src=x____b_(c)_. Fingerprint" in text
+    assert "Source: _img src=x____b_(c)_. 30 of its" in text
     hostile = "<b>|[a](http://e)"
     info = msgspec.structs.replace(INFO, classes=("background", hostile, "car"))
     metrics = METRICS | {
@@ -196,7 +198,7 @@ def test_a_strangers_words_cannot_become_markdown() -> None:
     }
     text = model_card(info, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
     assert hostile not in text
-    assert "Classes: background, _b___a_(http://e), car." in text
+    assert "Classes, by their value in a mask: 0 background, 1 _b___a_(http://e), 2 car." in text
     assert "The weakest class is _b___a_(http://e), with an IoU of 0.500." in text
 
 

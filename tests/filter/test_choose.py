@@ -10,7 +10,7 @@ import pytest
 from cocoseg.accounts import closing_line
 from cocoseg.coco.format import Instances
 from cocoseg.core.errors import CocosegError
-from cocoseg.filter.choose import filter_instances
+from cocoseg.filter.choose import filter_file, filter_instances
 from cocoseg.filter.params import FilterParams
 
 PLACE = Path("data/raw/instances.json")
@@ -508,3 +508,43 @@ def test_a_category_of_a_reserved_name_is_refused_by_its_own_id_if_annotations_u
     assert [entry.name for entry in chosen(17).categories] == ["cat"]
     with pytest.raises(CocosegError, match="a category is named 'background'"):
         chosen("bg")
+
+
+@pytest.mark.parametrize(
+    ("fields", "crowd", "account"),
+    [
+        ({"ignore": 1}, "ignore", {"converted": {"ignore": 1}, "ignored_crowds": 1, "kept": 2}),
+        ({"ignore": True}, "keep", {"converted": {"ignore": 1}, "ignored_crowds": 0, "kept": 2}),
+        ({"ignore": 1}, "drop", {"dropped": {"crowd": 1}, "kept": 1}),
+        ({"ignore": 1, "iscrowd": 1}, "ignore", {"converted": {}, "ignored_crowds": 1}),
+        ({"ignore": 0}, "ignore", {"converted": {}, "ignored_crowds": 0, "kept": 2}),
+        ({"ignore": 2}, "ignore", {"dropped": {"bad_ignore": 1}}),
+        ({"ignore": [1]}, "ignore", {"dropped": {"bad_ignore": 1}}),
+    ],
+)
+def test_an_annotation_with_the_flag_ignore_is_a_crowd(
+    fields: dict[str, Any], crowd: str, account: dict[str, Any]
+) -> None:
+    instances, metrics = run([image(1)], [annotation(1, 1), annotation(2, 1, **fields)], crowd=crowd)
+    assert {key: metrics["annotations"][key] for key in account} == account
+    assert b"ignore" not in msgspec.json.encode(instances.annotations)
+
+
+@pytest.mark.parametrize(
+    ("noun", "key", "other"),
+    [
+        ("images", "file_name", "filename"),
+        ("annotations", "category_id", "category"),
+        ("annotations", "segmentation", "segments"),
+        ("categories", "name", "names"),
+    ],
+)
+def test_a_refusal_names_the_key_that_a_misnamed_one_is_close_to(
+    noun: str, key: str, other: str, tmp_path: Path
+) -> None:
+    file: dict[str, Any] = {"images": [image(1)], "annotations": [annotation(1, 1)], "categories": CATEGORIES}
+    file[noun] = [{other if name == key else name: value for name, value in one.items()} for one in file[noun]]
+    source = tmp_path / "instances.json"
+    source.write_text(json.dumps(file))
+    with pytest.raises(CocosegError, match=f"; the first of '{noun}' has the key '{other}': did you mean {key}\\?$"):
+        filter_file(source, tmp_path / "filtered.json", PARAMS)

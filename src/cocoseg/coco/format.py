@@ -1,16 +1,24 @@
 """COCO's instances format, as it is on disk. https://cocodataset.org/#format-data"""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from cocoseg.core.errors import did_you_mean
 from cocoseg.core.files import Mapped
 
 REGIONS_KEY = "cocoseg_ignored_regions"
 """Of our own files: a key that no other tool writes, and that a user's file does not have by chance."""
+_FIRST_ENTRY_BYTES = 2**16
+_READ_KEYS = {
+    "images": {"id", "file_name", "width", "height", "license", "coco_url"},
+    "annotations": {"image_id", "category_id", "iscrowd", "ignore", "area", "bbox", "segmentation"},
+    "categories": {"id", "name"},
+}
 _PIECE = 1_000  # annotations; a piece of megabytes costs fresh memory each time
 
 
@@ -93,6 +101,20 @@ def encoded(instances: Instances) -> Iterator[bytes]:
         yield b"," * bool(start) + piece[1:-1]
     yield b'],"categories":%b,"lost":%b,' % (encode(instances.categories), encode(instances.lost))
     yield b'"%b":%b}' % (REGIONS_KEY.encode(), encode(instances.ignored_regions))
+
+
+def misnamed_keys(lists: Mapping[str, Raw]) -> list[str]:
+    """Return, in words, each key in the first entry of a list that is not COCO's but close to one that is not there."""
+    found = []
+    for name, read in _READ_KEYS.items():
+        text = bytes(memoryview(lists.get(name, b""))[:_FIRST_ENTRY_BYTES]).decode("utf-8", "ignore")
+        try:
+            keys = set(json.JSONDecoder().raw_decode(text, text.index("{"))[0])
+        except (ValueError, RecursionError):  # there is none, or it is long
+            continue
+        hints = ((key, did_you_mean(key, sorted(read - keys), "")) for key in sorted(keys - read))
+        found += [f"the first of '{name}' has the key {key!r}: {hint}" for key, hint in hints if hint]
+    return found
 
 
 # What msgspec raises for an entry that is not of its type, or holds bytes that are no text.

@@ -84,7 +84,13 @@ class ObjectStore:
 
     def size(self, name: str) -> int:
         """Return the bytes of an object; raise `FileNotFoundError`, or what the remote's library raises."""
-        size: int = self._odb.fs.info(self.path(name))["size"]
+        try:
+            size: int = self._odb.fs.info(self.path(name))["size"]
+        except FileNotFoundError as error:
+            # fsspec calls a file of a web server not found, too, if the server cannot be reached.
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
         return size
 
     def read(self, name: str, start: int, end: int) -> bytes:
@@ -208,7 +214,7 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
 
     Raises `CocosegError` for what DVC raises, here or in the block.
     """
-    from dvc.exceptions import DvcException, PrettyDvcException
+    from dvc.exceptions import DvcException, NotDvcRepoError, PrettyDvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
@@ -220,9 +226,24 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
     except DvcException as error:
         merge = Path("dvc.lock").is_file() and b"\n<<<<<<< " in Path("dvc.lock").read_bytes()
         way_out = "; to end the merge: git checkout HEAD -- dvc.lock metrics plots, then dvc repro" if merge else ""
+        if isinstance(error, NotDvcRepoError):
+            way_out = "; run from the root of a clone"
         if isinstance(error, PrettyDvcException) and not merge:  # of a file whose place it prints on its own
             way_out = "; dvc status says where"
         raise CocosegError(f"{one_line(error, {})}{way_out}") from None
+
+
+def waiting_runs() -> list[str]:
+    """Return the commit of each experiment of this repository that waits in the queue or runs from it."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repo:
+            queue = repo.experiments.celery_queue
+            return [entry.stash_rev for entries in (queue.iter_queued(), queue.iter_active()) for entry in entries]
+    except (DvcException, OSError, ValueError):  # of a queue that is being written, or of another version of DVC
+        return []
 
 
 class TrackedFiles:

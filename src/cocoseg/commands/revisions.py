@@ -16,12 +16,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.dvc_adapter import TrackedFiles, files_of_repository, files_of_run
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.redaction import without_secrets
 
 T = TypeVar("T")
 
 LOCK = "dvc.lock"
+PARAMS = "params.yaml"
 EXPERIMENTS = "refs/exps/"
 
 
@@ -150,21 +151,41 @@ class OtherRepository(Revision):
 
 
 def find_revision(name: str | None) -> Revision:
-    """Return the run of a git revision or an experiment, or of the working tree for `None`."""
+    """Return the run of a git revision or an experiment, or of the working tree for `None`.
+
+    A working tree that has no changes is called by its commit.
+    """
     if _git("rev-parse", "--git-dir") is None:
         raise CocosegError("this folder is not in a git repository; run from the root of a clone")
     if not Path("dvc.yaml").is_file():
         raise CocosegError("this folder has no dvc.yaml; run from the root of the repository")
     if name is None:
-        return Revision("the working tree", None)
+        return Revision(_unchanged_commit() or "the working tree", None)
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is None:
         commit = _experiment_of_name(name)
     if commit is None:
         shallow = _git("rev-parse", "--is-shallow-repository") == "true"
-        way_out = "this clone is shallow: git fetch --unshallow" if shallow else "see git branch -a and dvc exp list"
-        raise CocosegError(f"{name}: neither a git revision nor an experiment; {way_out}")
+        way_out = "this clone is shallow: git fetch --unshallow" if shallow else _near_name(name)
+        raise CocosegError(f"{name or repr(name)}: neither a git revision nor an experiment; {way_out}")
     return Revision(name, commit)
+
+
+def _near_name(name: str) -> str:
+    """Return the branch, tag or experiment that `name` may mean, in words, or where they are listed."""
+    listed = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
+    known = [*listed.splitlines(), *(one.name for one in experiments())]
+    on_remote = [one for one in known if one.endswith(f"/{name}")]  # a clone has a local branch of its own only
+    return did_you_mean(on_remote[0] if on_remote else name, known, "see git branch -a and dvc exp list -A")
+
+
+def _unchanged_commit() -> str | None:
+    """Return the commit that is checked out, by its branch; `None` if something here differs from it."""
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", "metrics", LOCK, PARAMS)
+    commit = _git("rev-parse", "--short=7", "HEAD")
+    if commit is None or untracked or _git("status", "--porcelain", "--untracked-files=no", "--", "."):
+        return None
+    return f"{_git('symbolic-ref', '--quiet', '--short', 'HEAD') or 'HEAD'} ({commit})"
 
 
 class Experiment(msgspec.Struct, frozen=True, order=True):

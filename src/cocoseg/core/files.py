@@ -155,6 +155,8 @@ def read_lines(path: Path, way_out: str = _MAKE) -> list[str]:
         return [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     except FileNotFoundError:
         raise CocosegError(f"{path}: not found; {way_out}") from None
+    except IsADirectoryError:
+        raise CocosegError(f"{path}: is a folder; {way_out}") from None
     except UnicodeDecodeError:
         raise CocosegError(f"{path}: not UTF-8 text; {way_out}") from None
 

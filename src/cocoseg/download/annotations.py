@@ -16,7 +16,7 @@ from msgspec import Raw
 from tqdm import tqdm
 
 from cocoseg.coco.file_names import is_plain
-from cocoseg.coco.format import REGIONS_KEY, without_non_finite
+from cocoseg.coco.format import REGIONS_KEY, misnamed_keys, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
@@ -49,7 +49,7 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
     your own."""
     annotations: str
     """For `custom`: a COCO instances file, by path or URL, or a local folder of [label
-    maps](your-own-data.md#label-maps)."""
+    maps](your-own-data.md#label-maps). DVC does not expand `~`."""
     images: str
     """For `custom`: the folder or URL that the `file_name`s are relative to."""
 
@@ -112,6 +112,8 @@ def custom_instances(location: str) -> bytes:
         listed = ", ".join(unread[:_LISTED]) + (", …" if len(unread) > _LISTED else "")
         hint = "; to ignore a region, write an annotation with iscrowd: 1" if "ignore" in listed else ""
         tqdm.write(f"download: {without_secrets(location)}: not COCO's, and not read: {listed}{hint}", file=sys.stderr)
+    for hint in misnamed_keys(content):
+        tqdm.write(f"download: {without_secrets(location)}: {hint}", file=sys.stderr)
     return raw
 
 

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
+from cocoseg.scores.bootstrap import LEAST_IMAGES
 from cocoseg.scores.formats import SCORE_NAMES, UNKNOWN, interval, number
 
 _FORM = ".3f"
@@ -160,7 +161,8 @@ def measured_cost(training: Mapping[str, Any] | None, evaluation: Mapping[str, A
 
 
 def _data(info: ModelInfo, results: Results | None) -> list[str]:
-    classes = f"Classes: {', '.join(map(_plain, info.classes))}."
+    values = (f"{value} {_plain(name)}" for value, name in enumerate(info.classes))
+    classes = f"Classes, by their value in a mask: {', '.join(values)}."
     if results is None:
         counts = f"{info.data.train_images} training and {info.data.val_images} validation images."
         return [classes, counts]
@@ -170,8 +172,10 @@ def _data(info: ModelInfo, results: Results | None) -> list[str]:
         for name in info.classes
     ]
     rows.insert(0, ["all", *(side["images"] for side in sides.values())])
+    used, there = sum(side["images"] for side in sides.values()), results.filtered["images"]["input"]
     return [
-        f"Source: {_source(results.source.info)}. Fingerprint `{info.data.fingerprint[:12]}`.",
+        f"Source: {_source(results.source.info)}. {used:,} of its {there:,} images are used. Fingerprint of the data "
+        f"`{info.data.fingerprint[:12]}`.",
         classes,
         _table(["images that show", *sides], rows),
         " ".join(_defects(results)),
@@ -200,7 +204,8 @@ def _defects(results: Results) -> Iterator[str]:
     if disagreeing := masks["annotations"]["box_disagrees"]:
         yield f"{disagreeing:,} annotations paint another box than their `bbox` says (`box_disagrees`)."
     if hidden := sum(masks["mostly_hidden"].values()):
-        yield f"{hidden:,} objects are mostly hidden by others, {sum(masks['hidden'].values()):,} of them wholly."
+        objects = "object is" if hidden == 1 else "objects are"
+        yield f"{hidden:,} {objects} mostly hidden by others, {sum(masks['hidden'].values()):,} of them wholly."
 
 
 def _broken(account: Mapping[str, Any]) -> dict[str, int]:
@@ -275,10 +280,11 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"On the {metrics['images']} images of the side `{metrics['split']}`, at their own size, with 95 % intervals "
-        "over images.",
+        "over images. mIoU and mean Dice count the background as a class; the foreground scores leave it out.",
         _table(["score", "value", "95 % interval"], overall),
         _table(["class", "IoU", "95 % interval", "Dice"], by_class),
-        *([f"mIoU to beat: {baselines}."] if baselines else []),
+        f"A class in fewer than {LEAST_IMAGES} of these images has no interval ({UNKNOWN}), and one in none no score.",
+        *([f"Baselines to beat, by mIoU: {baselines}."] if baselines else []),
     ]
 
 
@@ -308,11 +314,18 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
             "more may have been, so the scores are too good."
         )
     known = {name: iou for name, iou in metrics["iou"].items() if iou is not None}
-    if (zeros := list(known.values()).count(0)) > 1:
-        yield f"Of the {len(known)} classes that were scored, {zeros} have an IoU of 0: the model did not learn them."
+    zero = number(0.0, _FORM)  # as the table above shows it, where 0.0004 is no more
+    if (zeros := sum(number(iou, _FORM) == zero for iou in known.values())) > 1:
+        yield (
+            f"Of the {len(known)} classes that were scored, {zeros} have an IoU of {zero}: the model did not learn "
+            "them."
+        )
     elif known:
         weakest = min(known, key=lambda name: known[name])
         yield f"The weakest class is {_plain(weakest)}, with an IoU of {known[weakest]:.3f}."
+    train = results.split["sides"]["train"]["classes"]
+    if unseen := [name for name in info.classes[1:] if not train.get(name, {}).get("images")]:
+        yield f"Not learned, because no training image shows them: {', '.join(map(_plain, unseen))}."
     untested = [name for name, iou in metrics["iou"].items() if iou is None]
     if untested:
         yield f"Not tested, because no scored image shows them: {', '.join(map(_plain, untested))}."

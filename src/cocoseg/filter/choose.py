@@ -30,6 +30,7 @@ from cocoseg.filter.entries import (
     Ledger,
     annotation_keys,
     entries_of,
+    likely_keys,
     read_entries,
     readable_or_null,
     region_entries,
@@ -49,7 +50,10 @@ def filter_file(source: Path, target: Path, params: FilterParams) -> dict[str, A
     raw = mapped(source)
     gc.disable()  # a million small objects and not one cycle: looking for cycles takes a tenth of the time
     try:
-        instances, metrics = filter_instances(raw, params, source)
+        try:
+            instances, metrics = filter_instances(raw, params, source)
+        except CocosegError as error:
+            raise CocosegError("; ".join([str(error), *likely_keys(raw)])) from None
         with whole_file(target) as file:
             for piece in encoded(instances):
                 file.write(piece)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from cocoseg.accounts import account
-from cocoseg.coco.format import REGIONS_KEY, UNREADABLE, without_non_finite
+from cocoseg.coco.format import REGIONS_KEY, UNREADABLE, misnamed_keys, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
 
@@ -56,7 +56,10 @@ class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
 
 
 class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
-    """One annotation as tools write it; its fields are in the order of `Annotation`, as which it is written."""
+    """One annotation as tools write it; its fields are in the order of `Annotation`, as which it is written.
+
+    `ignore` is a flag beside `iscrowd` that some tools write. It is unset once it has been read.
+    """
 
     id: _AnnotationId = None
     image_id: Scalar = None
@@ -65,6 +68,7 @@ class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
     area: Raw | UnsetType = UNSET
     bbox: Raw | UnsetType = UNSET
     segmentation: Raw | UnsetType = UNSET
+    ignore: Scalar | UnsetType = UNSET
 
 
 class CategoryEntry(msgspec.Struct, kw_only=True):
@@ -166,6 +170,14 @@ def _decoded(raw: Mapped | bytes) -> Entries:
     return Entries(**msgspec.structs.asdict(found))
 
 
+def likely_keys(raw: Mapped) -> list[str]:
+    """Return what `misnamed_keys` says of a file that is refused; nothing if the file cannot be read at all."""
+    try:
+        return misnamed_keys(msgspec.json.decode(raw, type=dict[str, Raw]))
+    except UNREADABLE:
+        return []
+
+
 def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[tuple[int, Entry]]:
     """Yield the position and the entry of each that is an object; the others are counted in the ledger.
 
@@ -231,7 +243,8 @@ def _salvaged(raw: Raw, type_: type[Entry]) -> Entry | None:
             try:
                 value = msgspec.json.decode(fields[field.name], type=field.type)
             except UNREADABLE:
-                value = _unreadable(fields[field.name]) if field.type == Scalar else field.default
+                is_scalar = field.type in (Scalar, Scalar | UnsetType)
+                value = _unreadable(fields[field.name]) if is_scalar else field.default
             setattr(entry, field.name, value)
     found: Entry = entry
     return found

@@ -4,7 +4,7 @@ from math import nan
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from cocoseg.coco.format import UNREADABLE, LostObject
 from cocoseg.filter.categories import Categories
@@ -39,6 +39,7 @@ class Judge:
         if self._are_shared and self._ids.is_repeated(entry):
             ledger.dropped["duplicate"] += 1
             return False
+        ignored = entry.ignore is not UNSET and _is_ignored(entry)
         if self._chooses and (choice := _choice(entry, self._params)):
             ledger.dropped[choice] += 1
             return False
@@ -51,6 +52,8 @@ class Judge:
         if type(entry.iscrowd) is not int:
             entry.iscrowd = tidy_crowd(entry.iscrowd)
             ledger.converted["iscrowd"] += 1
+        if ignored:
+            ledger.converted["ignore"] += 1
         if not self._are_sound:
             entry.id = self._ids.of(entry, ledger)
         return True
@@ -62,6 +65,20 @@ class Judge:
             self._ledger.dropped[f"image_{gone}"] += 1
         else:
             self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
+
+
+def _is_ignored(entry: AnnotationEntry) -> bool:
+    """Read the flag `ignore`, and return whether it makes a crowd of an object: a region that `crowd` decides about.
+
+    The flag is unset, unless it is neither 0 nor 1.
+    """
+    flag = None if isinstance(entry.ignore, UnsetType) else tidy_crowd(entry.ignore)
+    if flag is not None:
+        entry.ignore = UNSET
+    if flag != 1 or tidy_crowd(entry.iscrowd) != 0:
+        return False
+    entry.iscrowd = 1
+    return True
 
 
 def _named(entry: AnnotationEntry, position: int) -> str:
@@ -92,6 +109,8 @@ def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | N
     """Return what is broken about an annotation of a chosen class, and the value that shows it."""
     if entry.iscrowd not in (0, 1) and tidy_crowd(entry.iscrowd) is None:
         return "bad_iscrowd", f"iscrowd is {entry.iscrowd!r}"
+    if entry.ignore is not UNSET:
+        return "bad_ignore", f"ignore is {entry.ignore!r}"
     if entry.segmentation is UNSET:
         return "missing_segmentation", ""
     if memoryview(entry.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty

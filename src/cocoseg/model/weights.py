@@ -105,8 +105,12 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     Raises `CocosegError` if a file is missing or not valid, if the two do not belong together, or if a weight is not
     finite.
     """
+    if folder.is_file():
+        raise CocosegError(f"{folder}: is a file; expected the folder with {WEIGHTS} and {INFO}, as {folder.parent}")
     if not (folder / INFO).exists():
-        raise CocosegError(f"{folder}: no {INFO}; train a model with: dvc repro, or fetch one with: dvc pull")
+        raise CocosegError(
+            f"{folder}: no {INFO}; train a model with: dvc repro, or fetch one with: dvc pull, in the root of a clone"
+        )
     return decoded_checkpoint(read_bytes(folder / INFO), read_bytes(folder / WEIGHTS), folder.as_posix())
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from toy_pipeline import toy_pipeline
 
 from cocoseg.cli import main
 from cocoseg.commands.compare.compare import change_reason
+from cocoseg.commands.compare.seeds import other_environments
+from cocoseg.commands.revisions import Revision
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -117,6 +120,24 @@ def test_one_seed_a_side_is_undetermined_and_the_way_to_more_is_named(repository
     assert found["checkpoint"]["primary"]["verdict"] == "better"
     assert found["change"]["undetermined_because"] == "one seed per side"
     assert found["more_seeds"][-1] == "dvc queue start"
+    alone.dvc_here("exp", "run", "--queue", "-S", "seed=1")
+    found = compared(alone, "main", "better")
+    assert "seeds of main that wait in the queue, or run now: 1" in found["remarks"]
+    assert [command.split("seed=")[-1] for command in found["more_seeds"]] == [
+        "2' && git checkout -q -", "1,2' && git checkout -q -", "dvc queue start",
+    ]  # fmt: skip
+
+
+def test_seeds_that_other_versions_trained_are_said() -> None:
+    class Told(Revision):
+        def tracked_json(self, path: str, type_: type[Any]) -> Any:
+            return {"device": "cpu", "versions": {"numpy": "2.4", "torch": "2.14" if self.name == "a" else "2.15"}}
+
+    runs: Any = [SimpleNamespace(revision=Told(name, None)) for name in ("main", "a", "b")]
+    assert other_environments(runs) == (
+        "the seeds of main were trained in different environments, which moves scores too: torch 2.15 or 2.14"
+    )
+    assert other_environments(runs[::2]) is None
 
 
 @pytest.mark.slow
@@ -149,7 +170,7 @@ def test_an_experiment_is_found_by_its_name_and_two_seeds_are_no_change(reposito
 
 def test_the_working_tree_is_compared_where_no_second_revision_is_named(repository: Clone) -> None:
     found = compared(repository, "better")
-    assert found["new"] == "the working tree"
+    assert found["new"] == f"main ({repository.git('rev-parse', '--short=7', 'HEAD').strip()})"
     assert found["checkpoint"]["primary"]["verdict"] == "worse"
 
 
@@ -330,7 +351,7 @@ def test_results_that_do_not_belong_together_are_refused(repository: Clone, tmp_
     stale = copy_of(repository, tmp_path / "stale")
     stale.git("checkout", "--quiet", "better")  # and no dvc checkout
     told = "data/evaluation/per_image.csv and metrics/evaluate.json are of different runs"
-    assert f"the working tree: {told}; run dvc checkout, or dvc repro" in error_of(stale, "main")
+    assert f"): {told}; run dvc checkout, or dvc repro" in error_of(stale, "main")
     stale.git("checkout", "--quiet", "main")
     table = stale.folder / "data/evaluation/per_image.csv"
     lines = table.read_text().splitlines()
@@ -355,7 +376,7 @@ def test_the_same_model_is_no_change_and_the_base_declares_what_is_judged(reposi
     assert found["remarks"] == [
         "primary_score is miou in the base, which decides, and pixel_accuracy in the new side",
         "min_effect is 0.01 in the base, which decides, and 0.9 in the new side",
-        "both sides have the same model: there is no change to judge",
+        "both sides have the same model: there is no change to judge; see git log and dvc exp list -A",
     ]
     assert (found["score"], found["min_effect"], found["change"]) == ("miou", 0.01, None)
     assert found["checkpoint"]["primary"]["verdict"] == "equivalent"
@@ -415,7 +436,10 @@ def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repos
 
 
 def test_a_revision_that_does_not_exist_or_has_no_results_is_one_line(repository: Clone, tmp_path: Path) -> None:
-    assert "nowhere: neither a git revision nor an experiment" in error_of(repository, "nowhere")
+    assert "nowhere: neither a git revision nor an experiment; see git branch -a" in error_of(repository, "nowhere")
+    assert "better2: neither a git revision nor an experiment; did you mean better-2?" in error_of(
+        repository, "better2"
+    )
     bare = copy_of(repository, tmp_path / "bare")
     bare.git("rm", "--quiet", "metrics/evaluate.json")
     bare.git("commit", "--quiet", "--message", "no results")

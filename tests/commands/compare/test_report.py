@@ -53,6 +53,8 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
         "0.0900",
         "seed=1,2",
         "7 models",
+        "Verdicts are on miou (the parameter primary_score) and on each class in at least 10 test images; – stands",
+        "Time and memory were measured once a side",
     ):
         assert part in text
 

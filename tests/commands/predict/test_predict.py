@@ -191,7 +191,8 @@ def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summa
     Path("empty").mkdir()
     assert command("photos", "empty", "photos/gone.jpg", "--out", "out") == 1
     said, told = capsys.readouterr()
-    assert said.startswith("out: images predicted: 2, failed: 6")
+    assert said.startswith("2 images predicted, 6 failed; ")
+    assert "; to look at: out/overlays, colors in out/legend.png; to compute with: out/masks, " in said
     lines = [line for line in told.splitlines() if line.startswith("cocoseg predict: ")]
     assert [line.split(":")[1].strip() for line in sorted(lines)] == [
         "empty", "photos/clear.png", "photos/gone.jpg", "photos/moving.gif", "photos/notes.jpg", "photos/one.png",
@@ -203,20 +204,38 @@ def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summa
 def test_a_folder_may_be_predicted_into_itself_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
     photo("photos/1.png")
-    for _ in range(2):
+    for earlier in ("", ", in place of those of an earlier run"):
         assert command("photos", "--out", "photos") == 0
-        said = capsys.readouterr().out
-        assert said.startswith("photos: images predicted: 1")
-        assert "look at overlays/" in said
+        assert capsys.readouterr().out.startswith(f"1 image predicted{earlier}; ")
 
 
 def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_failed() -> None:
     save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
-    assert command(str(photo("photo.png")), "--out", "out") == 0
-    Path("notes.jpg").write_text("Dear diary,")
-    assert command("notes.jpg", "--out", "out") == 1
-    assert not Path("out/results.json").exists()
-    assert not Path("out/images.json").exists()
+    assert command(str(photo("photos/a.png")), str(photo("photos/b.png")), "--out", "out") == 0
+    Path("photos/a.png").write_text("Dear diary,")
+    assert command("photos", "--out", "out") == 1
+    assert [path.name for path in sorted(OUT.rglob("*.*g"))] == ["legend.png", "b.png", "b.jpg"]
+    Path("photos/b.png").write_text("Dear diary,")
+    assert command("photos", "--out", "out") == 1
+    assert [path.name for path in OUT.rglob("*.*")] == ["legend.png"]
+
+
+def test_masks_of_other_images_and_a_model_that_is_not_there_leave_an_earlier_run_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    photo("photos/a.png")
+    photo("photos/b.png")
+    assert command("photos", "--out", "out") == 0
+    before = {path: path.read_bytes() for path in OUT.rglob("*.*")}
+    capsys.readouterr()
+    assert command("photos/b.png", "--out", "out") == 1
+    assert capsys.readouterr().out == (
+        "cocoseg predict: out: holds masks of images that this run does not predict (1, such as a.png); name another "
+        "folder, or delete out/masks and out/overlays\n"
+    )
+    assert command("photos", "--out", "out", "--model", "gone") == 1
+    assert {path: path.read_bytes() for path in OUT.rglob("*.*")} == before
 
 
 def test_a_model_that_cannot_be_read_is_not_blamed_on_the_folder_for_predictions(

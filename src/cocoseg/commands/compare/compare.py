@@ -21,7 +21,7 @@ from cocoseg.commands.compare.runs import (
     scored,
     seed_of,
 )
-from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, seed_group
+from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_group
 from cocoseg.commands.revisions import Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
@@ -95,6 +95,8 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     if refused is None:
         remarks += _on_one_truth(groups[0], fresh, common)
         checkpoint, change = _claims(groups, common, samples, with_change=changed)
+    commands, waiting = more_seeds(groups) if change is not None else ([], [])
+    remarks += waiting
     score = old.metrics.primary_score
     return Comparison(
         base=_title(base),
@@ -108,7 +110,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
         images=len(common),
         checkpoint=checkpoint,
         change=change,
-        more_seeds=more_seeds(groups) if change is not None else [],
+        more_seeds=commands,
         runs={side: _ranked(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
         models_seen=models_seen(new),
         images_changed=_most_changed(old, fresh, common, shown) if refused is None else [],
@@ -119,7 +121,8 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
 def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
     """Return the runs of each side, with those of other seeds, and why any were left out."""
     (base, base_left_out), (new, new_left_out) = seed_group(old), seed_group(fresh)
-    return [base, new], list(dict.fromkeys([*base_left_out, *new_left_out]))
+    mixed = [remark for group in (base, new) if (remark := other_environments(group))]
+    return [base, new], list(dict.fromkeys([*base_left_out, *new_left_out, *mixed]))
 
 
 def _claims(
@@ -190,7 +193,7 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
         if declared[0] != declared[1]:
             remarks.append(f"{name} is {declared[0]} in the base, which decides, and {declared[1]} in the new side")
     if _same_model(old, fresh):
-        remarks.append("both sides have the same model: there is no change to judge")
+        remarks.append("both sides have the same model: there is no change to judge; see git log and dvc exp list -A")
     elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
         remarks.append("the two differ in the seed only: there is no change to judge")
     return remarks

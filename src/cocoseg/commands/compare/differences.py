@@ -44,7 +44,7 @@ def differences(base: Revision, new: Revision) -> Differences:
     """Return all differences that git, `dvc.lock` and the timing metrics show."""
     sides = (base, new)
     params = ({key: value for entry in run.lock.values() for key, value in params_of(entry).items()} for run in sides)
-    environments = (_environment(run) for run in sides)
+    environments = (environment(run) for run in sides)
     costs = [{key: _timing(run, _EVALUATION).get(key) for key in _COST} for run in sides]
     return Differences(
         params=_changes(*params),
@@ -119,7 +119,8 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
     }
 
 
-def _environment(revision: Revision) -> dict[str, Any]:
+def environment(revision: Revision) -> dict[str, Any]:
+    """Return the device, precision, processes and library versions that a run was trained with."""
     timing = _timing(revision, _TRAINING)
     return {key: timing.get(key) for key in _ENVIRONMENT} | dict(timing.get("versions", {}))
 

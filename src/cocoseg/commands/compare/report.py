@@ -78,8 +78,9 @@ def _claim_details(comparison: Comparison, markdown: bool) -> list[str]:
         rows = [_row(one) for one in [claim.primary, *claim.others]]
         rows += [_row(one, f"IoU {one.name}") for one in claim.classes]
         note = (
-            f"The intervals of the classes hold jointly. A class in fewer than {LEAST_IMAGES} test images gets no "
-            "verdict."
+            f"Verdicts are on {claim.primary.name} (the parameter primary_score) and on each class in at least "
+            f"{LEAST_IMAGES} test images; {UNKNOWN} stands where none is given. The intervals of the classes hold "
+            "jointly."
         )
         body = f"{_table(rows, headers, markdown)}\n\n{note}"
         lines.append(_folded(f"{words}: every score and class", body, markdown))
@@ -138,7 +139,12 @@ def _differences(differences: Differences, markdown: bool) -> list[str]:
     nothing = "Nothing: parameters, data, code and environment are the same."
     found = ["\n\n".join([title, *(lines or [nothing])])]
     if differences.cost:
-        found.append(f"{_heading('Cost', markdown)}\n\n{_both_sides('of evaluation', differences.cost, markdown)}")
+        measured = (
+            "Time and memory were measured once a side, on its own machine under its own load: compare them only if "
+            "they lie far apart."
+        )
+        table = _both_sides("of evaluation", differences.cost, markdown)
+        found.append(f"{_heading('Cost', markdown)}\n\n{table}\n\n{measured}")
     return found
 
 

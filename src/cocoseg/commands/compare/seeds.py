@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from cocoseg.commands.compare.claims import LEAST_SEEDS
+from cocoseg.commands.compare.differences import environment
 from cocoseg.commands.compare.runs import MASKS, MODEL, SPLITS, Scored, params_of, scored, seed_of
+from cocoseg.commands.dvc_adapter import waiting_runs
 from cocoseg.commands.revisions import (
     LOCK,
+    PARAMS,
     LockedStage,
     Revision,
     commits_of_lock,
@@ -58,16 +64,59 @@ def group_key(lock: Mapping[str, LockedStage]) -> str:
     return repr(facts)
 
 
-def more_seeds(groups: Sequence[Sequence[Scored]]) -> list[str]:
-    """Return the commands that train the seeds that these groups lack. A group starts with its own run."""
-    commands = []
-    for group in groups:
+def other_environments(group: Sequence[Scored]) -> str | None:
+    """Return in what the environments of a group's runs differ, in words; `None` if they are the same."""
+    found: dict[str, dict[str, None]] = {}
+    for run in group:
+        for key, value in environment(run.revision).items():
+            found.setdefault(key, {})[str(value)] = None
+    differing = [f"{key} {' or '.join(values)}" for key, values in found.items() if len(values) > 1]
+    if not differing:
+        return None
+    return (
+        f"the seeds of {group[0].revision.name} were trained in different environments, which moves scores too: "
+        + ", ".join(differing)
+    )
+
+
+def more_seeds(groups: Sequence[Sequence[Scored]]) -> tuple[list[str], list[str]]:
+    """Return the commands that train the seeds that these groups lack, and a remark on those that wait in the queue.
+
+    A group starts with its own run.
+    """
+    lacking_groups = [group for group in groups if len(group) < LEAST_SEEDS]
+    if not lacking_groups:
+        return [], []
+    waiting = [params for text in read_blobs(f"{one}:{PARAMS}" for one in waiting_runs()) if (params := _params(text))]
+    commands, remarks = [], []
+    for group in lacking_groups:
+        own = _trained_with(group[0].revision)
         seeds = {seed_of(run.revision) for run in group}
-        lacking = LEAST_SEEDS - len(seeds)
+        queued = {one.get("seed") for one in waiting if own == {key: one.get(key) for key in own}} - seeds
+        if queued:
+            listed = ", ".join(sorted(map(str, queued)))
+            remarks.append(f"seeds of {group[0].revision.name} that wait in the queue, or run now: {listed}")
+        lacking = LEAST_SEEDS - len(seeds | queued)
         if lacking > 0:
-            missing = [seed for seed in range(len(seeds) + LEAST_SEEDS) if seed not in seeds][:lacking]
+            tried = seeds | queued
+            missing = [seed for seed in range(len(tried) + LEAST_SEEDS) if seed not in tried][:lacking]
             commands.append(_queued_at(group[0].revision, ",".join(map(str, missing))))
-    return [*commands, "dvc queue start"] if commands else []
+    return [*commands, "dvc queue start"], remarks
+
+
+def _trained_with(revision: Revision) -> dict[str, Any]:
+    """Return all parameters of a run but the seed and those of `evaluate`, which change no count."""
+    stages = (stage for name, stage in revision.lock.items() if name != "evaluate")
+    return {key: value for stage in stages for key, value in params_of(stage).items() if key != "seed"}
+
+
+def _params(text: bytes | None) -> dict[str, Any] | None:
+    """Return the parameters of a `params.yaml`; `None` if it is not valid."""
+    try:
+        found = YAML(typ="safe", pure=True).load((text or b"").decode())
+    except (YAMLError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _queued_at(revision: Revision, seeds: str) -> str:

@@ -115,6 +115,8 @@ def open_photo(path: Path) -> Opened:
     """
     try:
         data = read_regular(path, most_bytes(MOST_PIXELS, 1))
+    except FileNotFoundError:
+        raise CocosegError(f"{path}: not found; {_EXPECTED}") from None
     except OSError as error:
         raise CocosegError(f"{path}: cannot be read ({error.strerror})") from None
     try:

@@ -54,6 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     predicted: int
     failed: int
     found_nothing: bool = False  # all pixels are background
+    replaced: bool = False  # predictions of an earlier run
 
 
 class _Written(NamedTuple):
@@ -74,8 +75,8 @@ def predict(
 
     `load` is called when the first image has been read. Writes `masks/`, `overlays/`, `legend.png`, `results.json` and
     `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be predicted is a line on
-    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written, memory runs out or logits
-    are not finite.
+    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or holds predictions of other
+    images, memory runs out or logits are not finite.
     """
     found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
@@ -86,14 +87,14 @@ def predict(
         sharing_cores(workers) as writers,
     ):
         problems = _Problems(found.problems, progress)
-        with _writing(out):
-            for name in _LISTS:  # of an earlier run, not to be taken for this one's
-                (out / name).unlink(missing_ok=True)
+        replaced = _replaces(out, found.photos)
         opened = problems.without(ahead(readers, _opened, found.photos, 2 * workers))
         first = next(opened, None)
         if first is None:
+            _clear(out, found.photos)
             return Summary(predicted=0, failed=problems.count)
         model, info = load()
+        _clear(out, found.photos)
         # As in training, but for what its annotated sizes did not decide.
         decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
@@ -105,7 +106,37 @@ def predict(
                 written.append(one)
                 progress.update()
             _write_lists(out, written, info)
-    return Summary(predicted=len(written), failed=problems.count, found_nothing=not any(one.results for one in written))
+    return Summary(
+        predicted=len(written),
+        failed=problems.count,
+        found_nothing=not any(one.results for one in written),
+        replaced=replaced,
+    )
+
+
+def _replaces(out: Path, photos: Sequence[Photo]) -> bool:
+    """Return whether an earlier run has predicted some of these photos into `out`.
+
+    Raises `CocosegError` if it has predicted others: their masks, perhaps of another model, would lie among the new.
+    """
+    earlier = {path.relative_to(out / "masks").as_posix() for path in (out / "masks").rglob("*.png")}
+    others = sorted(earlier - {mask_name(photo.name) for photo in photos})
+    if photos and others:
+        raise CocosegError(
+            f"{out}: holds masks of images that this run does not predict ({len(others):,}, such as {others[0]}); name "
+            f"another folder, or delete {out}/masks and {out}/overlays"
+        )
+    return bool(earlier)
+
+
+def _clear(out: Path, photos: Sequence[Photo]) -> None:
+    """Remove what an earlier run has written of these photos: one that fails now has no prediction."""
+    made = [(out / "masks" / mask_name(one.name), out / "overlays" / overlay_name(one.name)) for one in photos]
+    with _writing(out):
+        for path in chain.from_iterable(made):
+            path.unlink(missing_ok=True)
+        for name in _LISTS if photos else ():
+            (out / name).unlink(missing_ok=True)
 
 
 def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int], class_names: Sequence[str]) -> _Written:
