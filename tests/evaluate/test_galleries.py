@@ -9,6 +9,7 @@ from small_data import MULTICLASS, write_pairs
 from cocoseg.evaluate.evaluation import write_prediction
 from cocoseg.evaluate.galleries import Ranked, caption, galleries, image_scores, ranked_images
 from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.pictures.overlay import ERRORS
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.tables import ClassPixels
@@ -57,8 +58,9 @@ def predicted(folder: Path, pairs: list[Pair], right: int) -> list[ClassPixels]:
 
 
 def missed(picture: NDArray[np.uint8]) -> int:
-    """Pixels of objects that were taken for background; pictures keep four of eight bits."""
-    return int((picture == np.array((223, 31, 47), np.uint8)).all(axis=2).sum())
+    """Pixels of objects that were taken for background, without those of the legend."""
+    found = int((picture == np.array(ERRORS["missed"], np.uint8)).all(axis=2).sum())
+    return max(0, found - 14 * 20)
 
 
 def test_the_best_are_right_and_the_worst_miss_everything(tmp_path: Path) -> None:

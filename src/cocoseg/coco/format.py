@@ -11,6 +11,8 @@ from cocoseg.core.files import Mapped
 
 REGIONS_KEY = "cocoseg_ignored_regions"
 """Of our own files: a key that no other tool writes, and that a user's file does not have by chance."""
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels, as in `bbox`."""
 _PIECE = 1_000  # annotations; a piece of megabytes costs fresh memory each time
 
 
@@ -58,9 +60,13 @@ class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class LostObject(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """An object whose annotation is broken: it is there, and nobody can say what it paints. `bbox` as in the file."""
+    """An object whose annotation is broken: it is there, and nobody can say what it paints.
+
+    `bbox` as in the file; `reason`: what is broken.
+    """
 
     image_id: int
+    reason: str
     bbox: Raw | UnsetType = UNSET
 
 
