@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.pictures.layout import Pixels, text_line, text_width
+from cocoseg.pictures.layout import PAGE_PX, Pixels, text_line, text_width
 
 _SIGN_PX = 18
-_LONGEST_SIDE = 640  # of the labels in which a place is looked for: all of a gigantic image would fill the memory
+_LONGEST_SIDE = PAGE_PX  # of the labels in which a place is looked for: all of a gigantic image would fill the memory
 
 
 def write_names(
@@ -20,7 +20,7 @@ def write_names(
 
     A class with room in none of its regions has its name beside the largest of them, so that similar colors are told
     apart; such signs stay away where signs cover a quarter of the image. `labels`: (H, W) of `pixels`; `size`: of the
-    letters in an image of up to 640 pixels. Signs never overlap.
+    letters in an image of up to 840 pixels. Signs never overlap.
     """
     factor = -(-max(labels.shape) // _LONGEST_SIDE)
     small = labels[factor // 2 :: factor, factor // 2 :: factor]

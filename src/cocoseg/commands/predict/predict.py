@@ -41,7 +41,7 @@ from cocoseg.workers import ahead, worker_count
 Item = TypeVar("Item", Opened, NDArray[np.uint8])
 
 _JPEG_QUALITY = 90
-_LETTERS = 1.3  # of 18 pixels in an overlay of 500 to 640, to be read where it is shown smaller
+_LETTERS = 1.3  # of 18 pixels in an overlay of 500 to 840, to be read where it is shown smaller
 _SMALLEST_LETTERS = 0.65  # of 9 pixels
 _LETTERS_SIDE = 500  # the longer side of an overlay; in a smaller one the letters are smaller too
 _MOST_INPUT_PIXELS = 64_000_000  # of the network
