@@ -13,6 +13,9 @@ _SIGN_PX = 18
 _LONGEST_SIDE = PAGE_PX  # of the labels in which a place is looked for: all of a gigantic image would fill the memory
 
 
+_Place = tuple[slice, slice]
+
+
 def write_names(
     pixels: Pixels, labels: Pixels, class_names: Sequence[str], colors: NDArray[np.uint8], size: float
 ) -> None:
@@ -29,11 +32,11 @@ def write_names(
     present = [label for label in np.unique(small).tolist() if 0 < label < len(class_names)]
     widths = {label: -(-text_width(class_names[label], size * factor) // factor) for label in present}
     regions = sorted(_regions(small, {label: 2 * height * widths[label] for label in present}), reverse=True)
-    signed: dict[int, _Place] = {}
+    signed: set[int] = set()
 
-    def sign(label: int, place: "_Place") -> None:
+    def sign(label: int, place: _Place) -> None:
         taken[place] = True
-        signed[label] = place
+        signed.add(label)
         top, left = place[0].start * factor, place[1].start * factor
         corner = pixels[top:, left:][: height * factor, : widths[label] * factor]
         corner[:] = _sign(class_names[label], colors[label], corner.shape, size * factor)
@@ -45,13 +48,10 @@ def write_names(
         if place and region.has_room and 2 * region.depth >= height and not taken[place].any():
             sign(region.label, place)
     for region in regions:
-        if region.label not in signed and region.longest * 2 >= height and 4 * np.count_nonzero(taken) < taken.size:
+        if region.label not in signed and 4 * region.area >= height**2 and 4 * np.count_nonzero(taken) < taken.size:
             places = [place for place in _beside(region, widths[region.label], height, small) if not taken[place].any()]
             if places:  # the one that hides least of other objects
                 sign(region.label, min(places, key=lambda place: np.count_nonzero(small[place])))
-
-
-_Place = tuple[slice, slice]
 
 
 def _place(left: int, top: int, width: int, height: int, labels: Pixels) -> _Place | None:
@@ -91,11 +91,6 @@ class _Region(NamedTuple):
     wide: int
     tall: int
     has_room: bool
-
-    @property
-    def longest(self) -> int:
-        """Its longer side."""
-        return max(self.wide, self.tall)
 
 
 def _regions(labels: Pixels, least_area: Mapping[int, int]) -> Iterator[_Region]:
