@@ -36,14 +36,14 @@ def test_an_image_scores_the_mean_over_classes_in_its_truth_or_prediction() -> N
 
 
 def test_a_caption_has_the_score_its_parts_and_the_name() -> None:
-    assert caption("a.jpg", TWO_CLASSES, CLASSES) == "IoU 0.62   person 0.50  car 0.75   a.jpg"
+    assert caption("a.jpg", TWO_CLASSES, CLASSES) == "IoU 0.62   a.jpg   person 0.50  car 0.75"
     assert caption("c.jpg", NO_OBJECT, CLASSES) == "no object   c.jpg"
 
 
 def test_a_caption_says_which_classes_count_as_zero_though_the_image_does_not_show_them() -> None:
-    assert caption("b.jpg", ONE_INVENTED, CLASSES) == "IoU 0.25   person 0.50   not there, counts as 0: car   b.jpg"
+    assert caption("b.jpg", ONE_INVENTED, CLASSES) == "IoU 0.25   b.jpg   person 0.50   not there, counts as 0: car"
     only_invented = totals((10, 7, 7), (0, 1, 0), (0, 2, 0))
-    assert caption("d.jpg", only_invented, CLASSES) == "IoU 0.00   not there, counts as 0: person, car   d.jpg"
+    assert caption("d.jpg", only_invented, CLASSES) == "IoU 0.00   d.jpg   not there, counts as 0: person, car"
 
 
 def predicted(folder: Path, pairs: list[Pair], right: int) -> list[ClassPixels]:
