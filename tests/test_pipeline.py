@@ -111,7 +111,8 @@ def test_every_plot_that_is_declared_is_there(done: Clone) -> None:
     for name in ("confusion.png", "gallery.png", "preview.png", "vega"):
         assert name in page
     assert "max-width" in page  # of .dvc/plots/page.html
-    assert page.count('"range": [[6, 4], [1, 0]]') == 2  # of .dvc/plots/curves.json
+    assert page.count('"range": [[6, 4], [1, 0]]') == 2  # of .dvc/plots/curves.json and losses.json
+    assert page.count('"type": "log"') == 1  # of the loss, whose first values flatten all others
     assert page.count('"height": {"step": 16') == 2  # of .dvc/plots/bars.json
 
 

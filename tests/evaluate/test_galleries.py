@@ -9,6 +9,7 @@ from small_data import MULTICLASS, write_pairs
 from cocoseg.evaluate.evaluation import write_prediction
 from cocoseg.evaluate.galleries import Ranked, caption, galleries, image_scores, ranked_images
 from cocoseg.images.pairs import Pair, read_pair
+from cocoseg.pictures.overlay import ERRORS
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.tables import ClassPixels
@@ -35,14 +36,14 @@ def test_an_image_scores_the_mean_over_classes_in_its_truth_or_prediction() -> N
 
 
 def test_a_caption_has_the_score_its_parts_and_the_name() -> None:
-    assert caption("a.jpg", TWO_CLASSES, CLASSES) == "IoU 0.62   person 0.50  car 0.75   a.jpg"
+    assert caption("a.jpg", TWO_CLASSES, CLASSES) == "IoU 0.62   a.jpg   person 0.50  car 0.75"
     assert caption("c.jpg", NO_OBJECT, CLASSES) == "no object   c.jpg"
 
 
 def test_a_caption_says_which_classes_count_as_zero_though_the_image_does_not_show_them() -> None:
-    assert caption("b.jpg", ONE_INVENTED, CLASSES) == "IoU 0.25   person 0.50   not there, counts as 0: car   b.jpg"
+    assert caption("b.jpg", ONE_INVENTED, CLASSES) == "IoU 0.25   b.jpg   person 0.50   not there, counts as 0: car"
     only_invented = totals((10, 7, 7), (0, 1, 0), (0, 2, 0))
-    assert caption("d.jpg", only_invented, CLASSES) == "IoU 0.00   not there, counts as 0: person, car   d.jpg"
+    assert caption("d.jpg", only_invented, CLASSES) == "IoU 0.00   d.jpg   not there, counts as 0: person, car"
 
 
 def predicted(folder: Path, pairs: list[Pair], right: int) -> list[ClassPixels]:
@@ -57,8 +58,9 @@ def predicted(folder: Path, pairs: list[Pair], right: int) -> list[ClassPixels]:
 
 
 def missed(picture: NDArray[np.uint8]) -> int:
-    """Pixels of objects that were taken for background; pictures keep four of eight bits."""
-    return int((picture == np.array((223, 31, 47), np.uint8)).all(axis=2).sum())
+    """Pixels of objects that were taken for background, without those of the legend."""
+    found = int((picture == np.array(ERRORS["missed"], np.uint8)).all(axis=2).sum())
+    return max(0, found - 14 * 20)
 
 
 def test_the_best_are_right_and_the_worst_miss_everything(tmp_path: Path) -> None:

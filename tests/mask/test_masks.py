@@ -242,8 +242,9 @@ LOST = ("lost_objects", "lost_ignored", "lost_without_box")
 
 def test_a_lost_object_is_255_in_its_box_where_nothing_else_paints(tmp_path: Path) -> None:
     here = write(tmp_path / "a", [annotation(1, 1, LEFT), annotation(2, 1, BROKEN, bbox=BOX)])
-    before = write(tmp_path / "b", [annotation(1, 1, LEFT)], lost_objects=({"image_id": 1, "bbox": BOX},))
-    for masks, folder in ((here, "a"), (before, "b")):
+    seen = {"image_id": 1, "reason": "null_segmentation", "bbox": BOX}
+    before = write(tmp_path / "b", [annotation(1, 1, LEFT)], lost_objects=(seen,))
+    for masks, folder, reason in ((here, "a", "odd_polygon"), (before, "b", "null_segmentation")):
         assert read(tmp_path / folder / "masks/sub/1.png") == [
             [1, 1, 0, 0],
             [1, 1, 255, 0],
@@ -252,7 +253,8 @@ def test_a_lost_object_is_255_in_its_box_where_nothing_else_paints(tmp_path: Pat
         ]
         assert [masks.metrics[key] for key in LOST] == [1, 1, 0]
         assert masks.metrics["ignored_share"] == 2 / 16
-        assert masks.defects["sub/1.jpg"]["lost"] == 1
+        assert masks.defects == {"sub/1.jpg": {reason: 1}}
+        assert masks.boxes == {"sub/1.jpg": [(reason, tuple(BOX))]}
 
 
 def test_lost_background_leaves_it_background_and_drop_image_drops_the_image(tmp_path: Path) -> None:
@@ -303,6 +305,13 @@ def test_too_large_a_share_of_broken_annotations_stops(tmp_path: Path) -> None:
         write(tmp_path / "b", entries, max_defects=0.33)
 
 
+def test_the_example_of_run_lengths_of_a_wrong_size_names_both_sizes(tmp_path: Path) -> None:
+    masks = write(tmp_path, [annotation(1, 1, LEFT), annotation(2, 1, {"counts": [20] * 99, "size": [4, 5]})])
+    assert masks.metrics["annotations"]["first"] == {
+        "rle_of_wrong_size": "annotation 2 of sub/1.jpg, size is [4, 5], the image's [4, 4]"
+    }
+
+
 def test_negatives_keep_writes_a_mask_of_background_and_counts_it(tmp_path: Path) -> None:
     entries = [annotation(1, 1, LEFT), annotation(2, 3, BROKEN, bbox=BOX)]
     masks = write(tmp_path, entries, images=3, negatives="keep")
@@ -316,7 +325,7 @@ def test_negatives_keep_writes_a_mask_of_background_and_counts_it(tmp_path: Path
 
 def test_an_image_whose_lost_object_filter_saw_is_no_negative_either(tmp_path: Path) -> None:
     outside = annotation(2, 2, [[9, 9, 12, 9, 12, 12]])
-    lost = ({"image_id": 2},)
+    lost = ({"image_id": 2, "reason": "bad_iscrowd"},)
     for rule in ("ignore", "background"):
         masks = write(tmp_path / rule, [annotation(1, 1, LEFT), outside], 2, None, lost, negatives="keep", lost=rule)
         assert masks.metrics["images"]["dropped"] == {"no_painted_class": 1}

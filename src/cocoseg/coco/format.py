@@ -19,6 +19,8 @@ _READ_KEYS = {
     "annotations": {"image_id", "category_id", "iscrowd", "ignore", "area", "bbox", "segmentation"},
     "categories": {"id", "name"},
 }
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels, as in `bbox`."""
 _PIECE = 1_000  # annotations; a piece of megabytes costs fresh memory each time
 
 
@@ -66,9 +68,13 @@ class Category(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class LostObject(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """An object whose annotation is broken: it is there, and nobody can say what it paints. `bbox` as in the file."""
+    """An object whose annotation is broken: it is there, and nobody can say what it paints.
+
+    `bbox` as in the file; `reason`: what is broken.
+    """
 
     image_id: int
+    reason: str
     bbox: Raw | UnsetType = UNSET
 
 

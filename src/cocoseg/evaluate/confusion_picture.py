@@ -31,7 +31,9 @@ def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str]) -> N
         shades = axes.imshow(percent, "Blues", aspect="auto", interpolation="nearest", vmin=0, vmax=100)
         axes.set(facecolor="#ebebeb", title="Percent of the target's pixels", xlabel="prediction", ylabel="target")
         axes.xaxis.set(ticks_position="top", label_position="top")
-        axes.set_xticks(range(len(names)), names, fontsize=points, rotation=90)
+        axes.set_xticks(
+            range(len(names)), names, fontsize=points if numbers else 6, rotation=90
+        )  # columns are narrower
         axes.set_yticks(range(len(names)), names, fontsize=points)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(np.arange(1, len(names)) - 0.5, minor=True)

@@ -59,7 +59,7 @@ def image_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
 
 
 def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Return an image's IoU, that of each of its classes, what was predicted but is not there, and its file name."""
+    """Return an image's IoU, its file name, the IoU of each of its classes, and what was predicted but is not there."""
     score = image_iou(totals)
     if math.isnan(score):
         return f"no object   {file_name}"
@@ -67,10 +67,11 @@ def caption(file_name: str, totals: NDArray[np.int64], classes: Sequence[str]) -
     invented = [classes[index] for index in range(1, len(classes)) if totals[index, 1] and not totals[index, 0]]
     parts = [
         f"IoU {score:.2f}",
+        file_name,  # before what may be too long for a line
         _class_scores(totals, classes),
         f"not there, counts as 0: {', '.join(invented)}" if invented else "",
     ]
-    return "   ".join([*filter(None, parts), file_name])
+    return "   ".join(filter(None, parts))
 
 
 def _class_scores(totals: NDArray[np.int64], classes: Sequence[str]) -> str:

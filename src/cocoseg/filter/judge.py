@@ -47,7 +47,7 @@ class Judge:
         if defect is not None:
             reason, value = defect
             ledger.count_defect(reason, f"{_named(entry, position)} of {self._name_of[image_id]}", value)
-            self.lost.append(LostObject(image_id=image_id, bbox=entry.bbox))
+            self.lost.append(LostObject(image_id=image_id, reason=reason, bbox=entry.bbox))
             return False
         if type(entry.iscrowd) is not int:
             entry.iscrowd = tidy_crowd(entry.iscrowd)

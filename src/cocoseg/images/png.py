@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _RGB = 0, 2
-_FILTER_NONE, _FILTER_UP = 0, 2
+_FILTER_NONE, _FILTER_PAETH = 0, 4
 
 
 def encode_png(pixels: npt.NDArray[Any]) -> bytes:
@@ -19,8 +19,10 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     scanlines = np.empty((height, 1 + rows.shape[1]), np.uint8)
     scanlines[:, 0] = row_filter
     scanlines[:, 1:] = rows
+    # For label maps, small blocks (memLevel 4) take a fifth less time than the usual 8, and 3 % fewer bytes.
+    data = _deflate(scanlines, 8 if color_type == _RGB else 4)
     header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, color_type, 0, 0, 0)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", _deflate(scanlines)) + _chunk(b"IEND", b"")
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
 def as_gray(data: bytes) -> tuple[bytes, bytes]:
@@ -51,19 +53,26 @@ def _rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int, int]:
         case np.dtypes.UInt16DType(), 2:
             return pixels.astype(">u2").view(np.uint8), _GRAY, _FILTER_NONE
         case np.dtypes.UInt8DType(), 3 if pixels.shape[2] == 3:
-            rows = pixels.reshape(height, -1)
-            # Differences to the row above: a picture has few equal neighbors, but many small differences.
-            return np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1])), _RGB, _FILTER_UP
+            return (pixels - _paeth(pixels)).reshape(height, -1), _RGB, _FILTER_PAETH
         case _:
             raise ValueError(
                 f"pixels are {pixels.dtype} {pixels.shape}; expected uint8 or uint16 (H, W), uint8 (H, W, 3)"
             )
 
 
-def _deflate(scanlines: npt.NDArray[np.uint8]) -> bytes:
+def _paeth(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return of each pixel the neighbor, left, above or above left, that is nearest to left + above - above left."""
+    padded = np.pad(pixels, ((1, 0), (1, 0), (0, 0))).astype(np.int16)
+    left, above, corner = padded[1:, :-1], padded[:-1, 1:], padded[:-1, :-1]
+    far_left, far_above = abs(above - corner), abs(left - corner)
+    far_corner = abs(left + above - 2 * corner)
+    nearer = np.where(far_above <= far_corner, above, corner)
+    return np.where((far_left <= far_above) & (far_left <= far_corner), left, nearer).astype(np.uint8)
+
+
+def _deflate(scanlines: npt.NDArray[np.uint8], memory_level: int) -> bytes:
     # Run lengths only: every zlib and zlib-ng finds the same runs, but their searches for matches differ.
-    # For label maps, small blocks (memLevel 4) take a fifth less time than the usual 8, and 3 % fewer bytes.
-    deflate = zlib.compressobj(level=1, wbits=15, memLevel=4, strategy=zlib.Z_RLE)
+    deflate = zlib.compressobj(level=1, wbits=15, memLevel=memory_level, strategy=zlib.Z_RLE)
     return deflate.compress(scanlines.data) + deflate.flush()
 
 

@@ -9,7 +9,7 @@ import msgspec
 from cocoseg.accounts import account, refuse_many_defects
 from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping
 from cocoseg.coco.file_names import mask_name
-from cocoseg.coco.format import Image
+from cocoseg.coco.format import Box, Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.mask.objects import Disagreement, Visibility
 from cocoseg.tables import InstanceRow, MaskRow, class_counts
@@ -31,8 +31,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
 
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
-    `lost`: objects whose annotation is broken, here or in `filter`; the boxes of `lost_ignored` became 255, and
-    `lost_without_box` have no usable box.
+    `lost`: objects whose annotation is broken, here or in `filter`: why, and the box that they say; the boxes of
+    `lost_ignored` became 255, and `lost_without_box` have no usable box. `lost_before`: those of `filter`, by reason.
     """
 
     dropped: str | None
@@ -48,7 +48,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
     converted: int = 0
     visibility: Visibility = Visibility()
     disagreements: list[Disagreement] = []
-    lost: int = 0
+    lost: list[tuple[str, Box | None]] = []
+    lost_before: dict[str, int] = {}
     lost_ignored: int = 0
     lost_without_box: int = 0
 
@@ -57,25 +58,30 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
         noted = {
             "clipped": self.clipped,
             "ignored_parts": self.ignored_parts,
-            "lost": self.lost - self.lost_without_box,
             "lost_without_box": self.lost_without_box,
             "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
             "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
         }
-        return {**self.dropped_annotations, **_named(noted)}
+        return {**(Counter(self.dropped_annotations) + Counter(self.lost_before)), **_named(noted)}
+
+    def boxes(self) -> list[tuple[str, Box]]:
+        """Return the boxes that its lost and its disagreeing annotations say, each with the reason."""
+        said = [("box_disagrees", one.said_box()) for one in self.disagreements if one.kind == "box"]
+        return [*((reason, box) for reason, box in self.lost if box), *said]
 
 
 class Masks(msgspec.Struct, frozen=True, kw_only=True):
     """The tables and metrics of all images whose masks were written.
 
     `defects`: of each image that has any, how many by reason: annotations dropped, clipped, mostly hidden or painting
-    another box than they say, and parts ignored.
+    another box than they say, and parts ignored. `boxes`: of these images, as `PaintedImage.boxes` gives them.
     """
 
     rows: list[MaskRow]
     instance_rows: list[InstanceRow]
     mask_of_image: dict[str, str]
     defects: dict[str, dict[str, int]]
+    boxes: dict[str, list[tuple[str, Box]]]
     metrics: dict[str, Any]
     remarks: list[str]
     """What often has a cause that should be looked for, a line each."""
@@ -123,6 +129,7 @@ def gather(
         instance_rows=[row for image, outcome in painted for row in _instance_rows(image, outcome, category_of)],
         mask_of_image={name: mask_name(name) for name, _ in whole},
         defects={name: defects for name, outcome in whole if (defects := outcome.defects())},
+        boxes={name: boxes for name, outcome in whole if (boxes := outcome.boxes())},
         metrics=metrics,
         remarks=list(_remarks(painted, metrics)),
     )
@@ -188,7 +195,7 @@ def _metrics(
             "box_disagrees": sum(one.kind == "box" for one in disagreeing),
             "area_disagrees": sum(one.kind == "area" for one in disagreeing),
         },
-        "lost_objects": sum(outcome.lost for outcome in outcomes),
+        "lost_objects": sum(len(outcome.lost) for outcome in outcomes),
         "lost_ignored": sum(outcome.lost_ignored for outcome in outcomes),
         "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
         "ignored_share": round(classes["ignore"]["pixels"] / total, 6),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 from tqdm import tqdm
 
 from cocoseg.accounts import Lost, Share
@@ -19,9 +19,9 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import Visibility, disagreements, ignore_boxes, pixels_of, visibility
+from cocoseg.mask.objects import Visibility, box_of, disagreements, ignore_boxes, pixels_of, visibility
 from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, pixels_sha256, row_major
-from cocoseg.mask.segmentation import SegmentationDefect, Shape, painted_boxes, shapes_of
+from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.workers import ahead, process_pool, worker_count
@@ -163,7 +163,7 @@ def paint_image(
             raise CocosegError(f"{image.file_name}: {status}; fix it, or set on_defect: count")
         return PaintedImage(dropped=status, dropped_annotations={f"image_{status}": len(annotations)})
     checked = _checked(painter, image, annotations)
-    checked.lost += [one.bbox for one in lost]
+    checked.lost += lost
     if params.lost == "drop_image" and checked.lost:
         return checked.without_mask("lost_object")
     if params.instance_masks and len(checked.paints) > _MOST_INSTANCES:
@@ -171,15 +171,16 @@ def paint_image(
     height, width = image.sides()
     paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
     maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
-    boxes = checked.lost if params.lost == "ignore" else []
+    boxes = [one.bbox for one in checked.lost] if params.lost == "ignore" else []
     without_box = ignore_boxes(maps.labels, boxes)
     ignored = bool(boxes) or params.overlap == "ignore" or any(entry.ignored for entry in paints)
     pixels = label_pixels(maps.labels, checked.paints, ignored=ignored)
     negative = params.negatives == "keep" and not checked.lost
     if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
-    lost_boxes = {"lost_ignored": len(boxes) - without_box, "lost_without_box": without_box}
-    return _written(painter, image, checked, maps, pixels=pixels, **lost_boxes)
+    counted = {"lost_ignored": len(boxes) - without_box, "lost_without_box": without_box}
+    before = Counter(one.reason for one in lost)
+    return _written(painter, image, checked, maps, pixels=pixels, lost_before=before, **counted)
 
 
 def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **counted: Any) -> PaintedImage:
@@ -197,7 +198,7 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
         contested=maps.contested,
         visibility=visibility(checked.paints, maps.labels, maps.contested) if maps.contested else Visibility(),
         disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, *image.sides())),
-        lost=len(checked.lost),
+        lost=[(one.reason, box_of(one.bbox)) for one in checked.lost],
         **checked.notes(),
         **counted,
     )
@@ -223,13 +224,13 @@ def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
 class _Checked(msgspec.Struct, kw_only=True):
     """The annotations of one image: those that paint, and why the others paint nothing.
 
-    `lost`: the boxes of objects whose annotation is broken.
+    `lost`: the objects whose annotation is broken.
     """
 
     kept: list[Annotation] = []
     shapes: list[Shape] = []
     paints: list[Paint] = []
-    lost: list[Raw | UnsetType] = []
+    lost: list[LostObject] = []
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
     first: dict[str, str] = {}
 
@@ -266,10 +267,10 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
         if isinstance(shape, SegmentationDefect):
             found.dropped[str(shape)] += 1
             if defect:
-                found.first.setdefault(defect, _example(annotation, image))
+                found.first.setdefault(defect, _example(annotation, image, defect))
                 # What lies outside of an image is not lost in it, unless its box says otherwise.
                 if defect != "outside_image" or pixels_of(annotation.bbox, *image.sides()):
-                    found.lost.append(annotation.bbox)
+                    found.lost.append(LostObject(image_id=image.id, reason=defect, bbox=annotation.bbox))
             continue
         found.kept.append(annotation)
         found.shapes.append(shape)
@@ -284,8 +285,11 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
     return found
 
 
-def _example(annotation: Annotation, image: Image) -> str:
+def _example(annotation: Annotation, image: Image, defect: str) -> str:
     value = bytes(annotation.segmentation or b"")
+    if defect == "rle_of_wrong_size":  # its counts may come first, and be long
+        size = list(msgspec.json.decode(value, type=RunLengths).size)
+        return f"annotation {annotation.id} of {image.file_name}, size is {size}, the image's {list(image.sides())}"
     shown = value[:_SHOWN_BYTES].decode("utf-8", "replace") + "…" * (len(value) > _SHOWN_BYTES)
     return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}"
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
-from cocoseg.coco.format import UNREADABLE, Annotation
+from cocoseg.coco.format import UNREADABLE, Annotation, Box
 from cocoseg.mask.painting import Paint
 
 MOST_BOX_PX = 2
@@ -47,6 +47,11 @@ class Disagreement(msgspec.Struct, frozen=True):
     said: tuple[float, ...]
     painted: tuple[int, ...]
 
+    def said_box(self) -> Box:
+        """Return what `bbox` says, of a disagreement of boxes."""
+        left, top, width, height = self.said
+        return left, top, width, height
+
     def what(self) -> str:
         """Return the disagreement in words."""
         if self.kind == "area":
@@ -55,7 +60,7 @@ class Disagreement(msgspec.Struct, frozen=True):
         return f"annotation {self.annotation_id} says bbox {said}, but paints {list(self.painted)}"
 
 
-def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
+def box_of(bbox: Raw | UnsetType) -> Box | None:
     """Return the left, top, width and height of a `bbox`; `None` if it is not a box with an area."""
     if bbox is UNSET:
         return None
@@ -69,7 +74,7 @@ def box_of(bbox: Raw | UnsetType) -> tuple[float, float, float, float] | None:
         return _usable((left, top, width, height))
 
 
-def _usable(box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
+def _usable(box: Box) -> Box | None:
     left, top, width, height = box
     usable = width > 0 and height > 0 and max(abs(left), abs(top), width, height) < 1e9
     # One within a pixel, of numbers that are not whole, is in shares of the image.

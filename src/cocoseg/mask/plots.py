@@ -45,7 +45,8 @@ def write_previews(
     worst = most_defective(result.defects, count)
     for name, captions, title in (
         ("preview", sample, "a sample of the images"),
-        ("defects", worst, "the images with most defects"),
+        ("defects", worst, "the images with most defects, and the boxes that their annotations say"),
     ):
-        shown = preview(captions, result.mask_of_image, images, masks, mapping.classes, title, turned)
+        boxes = result.boxes if name == "defects" else {}
+        shown = preview(captions, result.mask_of_image, images, masks, mapping.classes, title, turned, boxes)
         write_bytes(plots / f"{name}.png", encode_png(shown))

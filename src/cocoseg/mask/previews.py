@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
+from cocoseg.coco.format import Box
 from cocoseg.images.pairs import pairs, read_pair
 from cocoseg.pictures.gallery import gallery, row
 from cocoseg.pictures.layout import Pixels
@@ -28,14 +30,18 @@ def preview(
     class_names: Sequence[str],
     title: str,
     turned: Collection[str] = (),
+    boxes: Mapping[str, Sequence[tuple[str, Box]]] = MappingProxyType({}),
 ) -> Pixels:
-    """Draw the images that have captions, in that order: input, color map and overlay."""
+    """Draw the images that have captions, in that order: input, color map and overlay.
+
+    `boxes`: of images, each with a word, to be drawn into color map and overlay.
+    """
     shown = []
     for pair, caption in zip(
         pairs(list(captions), mask_of_image, images, masks, turned), captions.values(), strict=True
     ):
         image, mask = read_pair(pair, len(class_names))
-        shown.append(row(image, mask, caption=caption))
+        shown.append(row(image, mask, caption=caption, boxes=boxes.get(pair.file_name, ())))
     return gallery(shown, class_names, title)
 
 

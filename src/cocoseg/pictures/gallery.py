@@ -11,6 +11,8 @@ import numpy as np
 from msgspec import Meta
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
+from cocoseg.coco.format import Box
+from cocoseg.pictures.boxes import draw_boxes, scaled
 from cocoseg.pictures.layout import (
     FAINT_INK,
     GAP_PX,
@@ -27,6 +29,8 @@ from cocoseg.pictures.layout import (
 from cocoseg.pictures.overlay import ERRORS, RIGHT, color_map, error_map, overlay
 
 _ROW_PIXELS = 4_000_000
+_LONGEST = 3  # sides of a panel: the panels of a longer image are lines, or columns, or nobody could read them
+_STEP, _NEAR = 17, 12  # of colors: 15 steps from black to white
 _SWATCH = (14, 20)
 _LARGE = 1.9  # letters that are legible where a phone shrinks the page to 360 pixels
 
@@ -45,9 +49,17 @@ class GalleryRow(msgspec.Struct, frozen=True, kw_only=True):
     truth: Pixels
     prediction: Pixels | None = None
     caption: str = ""
+    boxes: Sequence[tuple[str, Box]] = ()
+    """Drawn into mask and overlay, each with a word."""
 
 
-def row(image: Pixels, truth: Pixels, prediction: Pixels | None = None, caption: str = "") -> GalleryRow:
+def row(
+    image: Pixels,
+    truth: Pixels,
+    prediction: Pixels | None = None,
+    caption: str = "",
+    boxes: Sequence[tuple[str, Box]] = (),
+) -> GalleryRow:
     """Return a row that keeps no more of a gigantic image than a gallery could show."""
     height, width = truth.shape
     factor = math.isqrt(height * width // _ROW_PIXELS)
@@ -55,7 +67,8 @@ def row(image: Pixels, truth: Pixels, prediction: Pixels | None = None, caption:
         size = max(1, height // factor), max(1, width // factor)
         image, truth = resized(image, *size), resized_labels(truth, *size)
         prediction = None if prediction is None else resized_labels(prediction, *size)
-    return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption)
+        boxes = [(word, scaled(box, size[1] / width, size[0] / height)) for word, box in boxes]
+    return GalleryRow(image=image, truth=truth, prediction=prediction, caption=caption, boxes=boxes)
 
 
 def gallery(rows: Sequence[GalleryRow], class_names: Sequence[str], title: str = "", *, large: bool = False) -> Pixels:
@@ -77,7 +90,7 @@ def gallery(rows: Sequence[GalleryRow], class_names: Sequence[str], title: str =
     parts = [
         *titles,
         beside([_heading(word, width, size) for word in headings], GAP_PX),
-        *(_cell(row, class_names, width, len(headings), size) for row in rows),
+        *(_cell(row, class_names, across if _is_wide(row) else width, headings, size) for row in rows),
         _legend("classes", _class_swatches(shown, class_names), across, size),
     ]
     if "errors" in headings:
@@ -102,25 +115,45 @@ def resized_labels(labels: Pixels, height: int, width: int) -> Pixels:
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.uint8, copy=False)
 
 
-def _cell(row: GalleryRow, class_names: Sequence[str], width: int, panels: int, size: float) -> Pixels:
-    """Return the first `panels` panels of a row, each in a square of `width`, under its caption."""
-    scale = width / max(row.truth.shape)
+def _is_wide(row: GalleryRow) -> bool:
+    height, width = row.truth.shape
+    return bool(width > _LONGEST * height)
+
+
+def _cell(row: GalleryRow, class_names: Sequence[str], width: int, headings: Sequence[str], size: float) -> Pixels:
+    """Return the panels of a row, each at most of `width`, under its caption; those of a wide image as lines of it."""
+    narrow = row.truth.shape[0] > _LONGEST * row.truth.shape[1]
+    scale = width * (_LONGEST if narrow else 1) / max(row.truth.shape)
     shape = max(1, round(row.truth.shape[0] * scale)), max(1, round(row.truth.shape[1] * scale))
     image, truth = resized(row.image, *shape), resized_labels(row.truth, *shape)
     shown = [image]
     if row.prediction is None:
         shown += [color_map(truth), overlay(image, truth, class_names, size)]
+        boxes = [
+            (word, scaled(box, shape[1] / row.truth.shape[1], shape[0] / row.truth.shape[0])) for word, box in row.boxes
+        ]
+        for panel in shown[1:]:
+            draw_boxes(panel, boxes)
     else:
         prediction = resized_labels(row.prediction, *shape)
         shown += [overlay(image, labels, class_names, size) for labels in (truth, prediction)]
         shown.append(error_map(image, truth, prediction))
-    cell = beside([centered(_thrifty(panel), shape[0], width) for panel in shown[:panels]], GAP_PX)
+    panels = [centered(_thrifty(panel), shape[0], width) for panel in shown[: len(headings)]]
+    if _is_wide(row):
+        lines = [[text_line(word, width, FAINT_INK, size), panel] for word, panel in zip(headings, panels, strict=True)]
+        cell = stacked([part for line in lines for part in line])
+    else:
+        cell = beside(panels, GAP_PX)
     return stacked([text_line(row.caption, cell.shape[1], size=size), cell]) if row.caption else cell
 
 
 def _thrifty(pixels: Pixels) -> Pixels:
-    """Return the pixels with four of their eight bits: hard to see, and a PNG is a quarter smaller than with five."""
-    return pixels | np.uint8(15)  # white stays white
+    """Return the pixels with 16 levels of each color, or the level above where that is near: a PNG of a third."""
+    levels = ((pixels.astype(np.int16) + _STEP // 2) // _STEP * _STEP).astype(np.uint8)
+    for above, below, exact in zip(levels, levels[1:], pixels[1:], strict=False):
+        near = cv2.absdiff(above, exact) <= _NEAR
+        below[near] = above[near]
+    return levels
 
 
 def _heading(word: str, width: int, size: float) -> Pixels:

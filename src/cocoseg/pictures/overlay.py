@@ -17,18 +17,19 @@ from cocoseg.pictures.names import write_names
 
 # The first seven class colors are Okabe and Ito 2008 (https://jfly.uni-koeln.de/color/). Each further color is the one
 # on a grid that is farthest in CIELAB from all before it, as seen by normal, protan, deutan and tritan eyes (Machado et
-# al. 2009). Beyond about twenty, colors are hard to tell apart in any palette: pictures then need their legend.
+# al. 2009). Those after the twentieth are in an order that keeps COCO's classes far apart that are shown together.
+# Beyond about twenty, colors are hard to tell apart in any palette: overlays then need their names.
 BACKGROUND_RGB = (30, 32, 36)
 IGNORE_RGB = (150, 150, 150)
 _CLASSES = """
 d55e00 f0e442 56b4e9 cc79a7 0072b2 e69f00 009e73 9900ff bbee99 994433
 00ffdd 7755dd 884477 ccaa55 ff1166 bb0000 99ff77 8899ff 88cc99 eeccff
-aa1199 aa2255 bbbb77 ff22cc aa6633 ddeebb ee99cc dd11ff 99cc33 996655
-dd7755 bb5599 559911 336600 cc00bb 44ccaa 9900bb 5577ff 7722dd 5599dd
-ffcc55 cc7777 66ee77 ee99ff bb4477 ee7733 555599 aaff00 dd66bb 88ccdd
-99eeee ff8888 226655 bb11dd 778844 ffbb66 dd11aa ee66ff 6677cc bbbbee
-77ddcc ff6699 88aa33 ffbbcc 88dd99 aa0088 777744 dd1111 cc2288 aa4422
-885544 cc0066 99aa66 66dd11 ff66dd 11dd66 557799 7788ee 99dd88 558811
+dd11aa 88aa33 bb4477 dd7755 226655 ee99ff aaff00 ffbbcc ee66ff 6677cc
+558811 77ddcc bb11dd aa0088 11dd66 996655 dd66bb 99aa66 88dd99 ffcc55
+ee99cc 7722dd aa2255 ff22cc 336600 5599dd ff6699 777744 bb5599 88ccdd
+dd11ff aa4422 cc00bb 559911 66ee77 555599 99eeee 7788ee ff8888 cc2288
+ddeebb 778844 bbbbee 885544 ee7733 66dd11 99dd88 aa1199 ffbb66 44ccaa
+aa6633 cc0066 9900bb 5577ff 99cc33 dd1111 ff66dd 557799 cc7777 bbbb77
 """
 
 

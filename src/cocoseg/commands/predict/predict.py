@@ -41,7 +41,9 @@ from cocoseg.workers import ahead, worker_count
 Item = TypeVar("Item", Opened, NDArray[np.uint8])
 
 _JPEG_QUALITY = 90
-_LETTERS = 1.3  # of 18 pixels in an overlay of up to 640, to be read where it is shown smaller
+_LETTERS = 1.3  # of 18 pixels in an overlay of 500 to 840, to be read where it is shown smaller
+_SMALLEST_LETTERS = 0.65  # of 9 pixels
+_LETTERS_SIDE = 500  # the longer side of an overlay; in a smaller one the letters are smaller too
 _MOST_INPUT_PIXELS = 64_000_000  # of the network
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
 _PICTURES = ("masks", "overlays", "legend.png")
@@ -146,9 +148,15 @@ def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int], class_nam
     name = one.key.name
     height, width = labels.shape
     write_bytes(out / "masks" / mask_name(name), encode_png(labels))
-    write_bytes(out / "overlays" / overlay_name(name), _jpeg(overlay(one.image, labels, class_names, _LETTERS)))
+    shown = overlay(one.image, labels, class_names, _letters(max(height, width)))
+    write_bytes(out / "overlays" / overlay_name(name), _jpeg(shown))
     image = {"file_name": name, "width": width, "height": height}
     return _Written(image, list(coco_results(labels, confidences, ids)))
+
+
+def _letters(longest_side: int) -> float:
+    """Return the size of the letters in an overlay."""
+    return max(_SMALLEST_LETTERS, _LETTERS * min(1, longest_side / _LETTERS_SIDE))
 
 
 def _write_lists(out: Path, written: Sequence[_Written], info: ModelInfo) -> None:
