@@ -20,9 +20,10 @@ from stage_runs import run_stage, start_stage
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
-from cocoseg.download.images import DownloadImagesParams, download_images, remarks
+from cocoseg.download.images import download_images, remarks
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.download.remote.cache import image_path, read_entry, write_entry
-from cocoseg.images.decode import ExifName
+from cocoseg.images.headers import ExifName
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 24, 16

@@ -16,7 +16,8 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Annotation, Category, Image, Instances
 from cocoseg.core.errors import CocosegError
 from cocoseg.mask.gather import Masks
-from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
+from cocoseg.mask.masks import priority_ranks, write_masks
+from cocoseg.mask.params import MaskParams
 from cocoseg.tables import ImageRow
 
 PARAMS = MaskParams(

@@ -17,8 +17,7 @@ from cocoseg.core.files import read_json
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.train.loop import train
-from cocoseg.train.losses import LossName
-from cocoseg.train.params import TrainParams
+from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import batch_confusion
 

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -20,14 +19,15 @@ from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular, write_bytes
 from cocoseg.core.redaction import without_secrets
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.download.perceptual_hash import perceptual_hash
 from cocoseg.download.remote.cache import gigabytes, image_path, read_entry, require_room, write_entry
-from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
-from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
+from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, coco_url, image_url_path, origin
+from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path
 from cocoseg.download.sample.scenes import draw_image
 from cocoseg.download.unusable import why_unusable
-from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
-from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
+from cocoseg.images.decode import MOST_PIXELS, check_image, is_low_range, most_bytes, turning
+from cocoseg.images.headers import Defect, ExifName, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, process_pool, worker_count
@@ -47,19 +47,6 @@ _STATUS_OF_ERRNO: dict[int | None, Status] = {
 
 _BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
 _USUAL_PIXELS = 640 * 480  # of an image whose size the annotations do not say
-
-
-class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `download_images`."""
-
-    dataset: DatasetName
-    images: str
-    exif: ExifName
-    """What to do with an EXIF orientation that the annotated sizes do not decide: `auto` leaves the image as stored and
-    counts it, `follow` turns it, `ignore` leaves it."""
-
-    def __post_init__(self) -> None:
-        refuse_secrets("images", self.images)
 
 
 class Destination(NamedTuple):
