@@ -166,7 +166,7 @@ def test_missing_and_broken_images_go_by_name_up_to_the_share_that_is_allowed(tm
     masks = write(tmp_path, annotations, images=4, status=status)
     assert masks.metrics["images"]["dropped"] == {"missing": 1, "truncated": 1}
     assert masks.metrics["images"]["first"] == {"missing": "sub/2.jpg", "truncated": "sub/3.jpg"}
-    assert "1 image dropped as missing, first: sub/2.jpg; also 1 truncated" in closing_line(masks.metrics)
+    assert "2 images broken, 1 as missing, first: sub/2.jpg" in closing_line(masks.metrics)
     assert masks.metrics["annotations"]["dropped"] == {"image_missing": 1, "image_truncated": 1}
     with pytest.raises(CocosegError, match=r"2 of 4 images are missing or broken, first sub/2.jpg \(missing\)"):
         write(tmp_path, annotations, images=4, status=status, max_skipped=0.4)

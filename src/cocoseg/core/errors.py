@@ -28,6 +28,11 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {as_written[near[0]]}?" if near else otherwise
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words: "1 pair", "1,200 pairs"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a library's error message, or the name of its type if it has no message."""
     lines = str(error).strip().splitlines()

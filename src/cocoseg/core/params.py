@@ -153,7 +153,7 @@ def _unknown_keys(values: Mapping[Any, Any], declared: Collection[str]) -> dict[
     known = sorted(declared)
     return {
         key if str(key).isidentifier() else _SHORT.repr(key): did_you_mean(
-            str(key), known, "known are those that a stage of dvc.yaml lists under params:; add it there if it is yours"
+            str(key), known, "a key of your own belongs under params of its stage in dvc.yaml"
         )
         for key in values
         if key not in declared

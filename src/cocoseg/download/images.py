@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, counted
 from cocoseg.core.files import read_regular, write_bytes
 from cocoseg.core.redaction import without_secrets
 from cocoseg.download.images_params import DownloadImagesParams
@@ -123,7 +123,7 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
 
 def draw_images(images: Sequence[Image], destination: Destination) -> list[ImageRow]:
     """Draw the images of the sample, in as many processes as there are workers."""
-    _announce(f"{len(images):,} images to draw")
+    _announce(f"{counted(len(images), 'image')} to draw")
     with process_pool(len(images)) as pool:
         return _run(pool, [partial(_draw, image, destination) for image in images])
 
@@ -138,7 +138,7 @@ def copy_images(images: Sequence[Image], source: Path, destination: Destination)
         )
     paths = [source / image.file_name for image in images]
     needed = sum(path.stat().st_size for path in paths if path.is_file())
-    _announce(f"{len(images):,} images, {gigabytes(needed)}, from {source}")
+    _announce(f"{counted(len(images), 'image')}, {gigabytes(needed)}, from {source}")
     require_room({destination.folder: needed})
     with ThreadPoolExecutor(worker_count()) as pool:
         return _run(pool, [partial(_copy, image, path, destination) for image, path in zip(images, paths, strict=True)])
@@ -163,7 +163,7 @@ def fetch_images(
         if changing
         else f"{len(images) - len(missing):,} are already in {cache}, about {gigabytes(rest)} to fetch"
     )
-    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
+    _announce(f"{counted(len(images), 'image')}, about {gigabytes(total)}, from {source.shown()}; {known}")
     require_room({destination.folder: total, cache: rest})
     corrupt: list[Path] = []
     tasks = [
@@ -173,7 +173,7 @@ def fetch_images(
     with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool, source:
         rows = _run(pool, tasks)
     if corrupt:
-        _announce(f"{len(corrupt):,} images in {cache} were corrupt, or of an older version; they were fetched again")
+        _announce(f"corrupt, or of an older version, and fetched again: {counted(len(corrupt), 'image')} in {cache}")
     return rows
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, counted
 from cocoseg.split.exact import SIDES, exact_sides
 from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from cocoseg.split.params import Side, SplitParams
@@ -32,7 +32,8 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
             groups = near_duplicate_groups(phashes)
             side_of = exact_sides(groups, _classes_of_image(rows), params.shares(), params.data_seed)
             if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
-                reason = f" in {len(groups)} groups of near-duplicates, which split_rule: exact keeps together"
+                count = counted(len(groups), "group")
+                reason = f" in {count} of near-duplicates, which split_rule: exact keeps together"
         case "official":
             side_of = _official_sides([row for row in images if row.image_id in masked], params)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
@@ -41,9 +42,9 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
     for side, share in params.shares().items():
         if share > 0 and not sides[side]:
             raise CocosegError(
-                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images{reason}; "
-                f"raise it, or keep more images (max_images, classes){way_out}"
-                + (f", or set {side}_share: 0" if side == "test" else "")
+                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of "
+                f"{counted(len(image_ids), 'image')}{reason}; raise it, or keep more images (max_images, classes)"
+                f"{way_out}" + (f", or set {side}_share: 0" if side == "test" else "")
             )
     return sides
 
@@ -75,7 +76,7 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
     """Return the images of each side in words, and how many near-duplicates are on different sides."""
     said = ", ".join(f"{side['images']:,} {_SIDE_NAMES[name]}" for name, side in metrics["sides"].items()) + " images"
     across = metrics["near_duplicates"]["across_sides"]
-    return said + (f"; {across:,} pairs of near-duplicates on different sides" if across else "")
+    return said + (f"; {counted(across, 'pair')} of near-duplicates on different sides" if across else "")
 
 
 def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) -> Side:

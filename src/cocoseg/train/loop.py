@@ -87,7 +87,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
                 files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
                 files.state.save(snapshot(learner, progress, files.log, model_folder))
                 seconds = time.perf_counter() - started
-                tqdm.write(_epoch_line(progress, params.epochs, train_loss, validation.loss, seconds), file=sys.stderr)
+                bar.write(_epoch_line(progress, params.epochs, train_loss, validation.loss, seconds), file=sys.stderr)
             fabric.barrier()
         if files is not None:
             refuse_replaced(model_folder, progress)
