@@ -245,7 +245,9 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
     failures: list[TransferError] = []
     in_a_row = 0
     try:
-        for future in tqdm(as_completed(futures), total=len(futures), unit="image", disable=None):
+        for future in tqdm(
+            as_completed(futures), total=len(futures), desc="download_images", unit="image", disable=None
+        ):
             try:
                 rows.append(future.result())
                 in_a_row = 0
