@@ -38,8 +38,8 @@ class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
     @staticmethod
     def beside(values: Mapping[str, Any]) -> Iterator[str]:
         """Yield what is wrong beside the parameters of other stages."""
-        classes = values["classes"]
-        for name in values["priority"] if values["overlap"] == "priority" and classes else ():
-            if name not in classes:
+        classes = values.get("classes") or ()  # none if dvc.yaml has no filter
+        for name in values["priority"] if values["overlap"] == "priority" else ():
+            if classes and name not in classes:
                 hint = did_you_mean(name, classes, f"expected some of {', '.join(classes)}")
                 yield f"priority names {name!r}, which is not among the classes; {hint}"

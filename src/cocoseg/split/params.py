@@ -8,6 +8,7 @@ from msgspec import Meta
 
 Side = Literal["train", "val", "test"]
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
+_BOTH_SIDES = ("coco2017", "coco2014", "custom", None)  # None: dvc.yaml has no download
 
 
 class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +38,7 @@ class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
     @staticmethod
     def beside(values: Mapping[str, Any]) -> Iterator[str]:
         """Yield what is wrong beside the parameters of other stages."""
-        if values["split_rule"] == "official" and values["dataset"] not in ("coco2017", "coco2014", "custom"):
+        if values["split_rule"] == "official" and values.get("dataset") not in _BOTH_SIDES:
             yield (
                 f"split_rule is official, but the images of dataset {values['dataset']} are not of both COCO's train "
                 "and val; use dataset: coco2017 or coco2014, or split_rule: stable or exact"
