@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 HEAD = """# Parameters
 
 Every choice is a line of `params.yaml`; `-S` sets one for a run, as in `-S lr=0.001`. A change runs the stages that
-read the key, and those after them whose input changes with it. A wrong type or a value out of range stops the stage
-that reads it with one line. An unknown key stops any stage that runs; after `-S`, DVC itself refuses it. If `dvc repro`
-finds nothing changed, no stage runs, and it goes unnoticed.
+read the key, and those after them whose input changes with it. Every stage checks all keys before it starts its work: a
+wrong type, a value out of range or an unknown key stops the first that runs, with a line for each. After `-S`, DVC
+itself refuses an unknown key. If `dvc repro` finds nothing changed, no stage runs, and a mistake goes unnoticed.
 
 `make parameters` writes this page from the code.
 """

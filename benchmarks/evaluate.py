@@ -25,9 +25,10 @@ from train import DATA
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json, read_lines
 from cocoseg.core.params import load_params
-from cocoseg.evaluate.evaluation import EvaluateParams, evaluate, evaluation_metrics, iou_rows
+from cocoseg.evaluate.evaluation import evaluate, evaluation_metrics, iou_rows
 from cocoseg.evaluate.galleries import galleries
 from cocoseg.evaluate.iou_bars import iou_bars
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.restore import original_logits
 from cocoseg.images.pairs import pairs, read_pair
 from cocoseg.images.png import encode_png

@@ -29,7 +29,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from cocoseg.images.pairs import Pair, read_pair
-from cocoseg.model.preprocessing import Preprocessing, ResizeName, placed_image, placed_mask, placement
+from cocoseg.model.params import ResizeName
+from cocoseg.model.preprocessing import Preprocessing, placed_image, placed_mask, placement
 from cocoseg.train import dataset as dataset_module
 from cocoseg.train.dataset import SegmentationDataset, ValidationBatchSampler, loader
 

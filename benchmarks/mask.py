@@ -39,7 +39,8 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, write_bytes, write_json, write_table
 from cocoseg.images.png import encode_png
-from cocoseg.mask.masks import MaskParams, write_masks
+from cocoseg.mask.masks import write_masks
+from cocoseg.mask.params import MaskParams
 from cocoseg.tables import ImageRow, MaskRow
 
 PARAMS = MaskParams(

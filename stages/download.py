@@ -3,7 +3,8 @@
 from cocoseg import paths
 from cocoseg.core.files import write_bytes
 from cocoseg.core.stage import run, say
-from cocoseg.download.annotations import DownloadParams, instances_json
+from cocoseg.download.annotations import instances_json
+from cocoseg.download.params import DownloadParams
 
 
 def main(params: DownloadParams) -> None:

@@ -4,7 +4,8 @@ from cocoseg import paths
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, write_table
 from cocoseg.core.stage import run, say
-from cocoseg.download.images import DownloadImagesParams, download_images, remarks
+from cocoseg.download.images import download_images, remarks
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.tables import ImageRow
 
 

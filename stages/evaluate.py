@@ -5,9 +5,10 @@ from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json, read_table, write_json, write_table
 from cocoseg.core.stage import run, say
 from cocoseg.evaluate.cost import model_cost
-from cocoseg.evaluate.evaluation import EvaluateParams, check_task_and_classes
+from cocoseg.evaluate.evaluation import check_task_and_classes
 from cocoseg.evaluate.headline import closing_line, headline_scores
 from cocoseg.evaluate.model_card import write_card
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.plots import write_plots
 from cocoseg.evaluate.scored_side import score_test_side
 from cocoseg.images.pairs import SplitFiles

@@ -8,7 +8,8 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances
 from cocoseg.core.files import read_json, read_table, write_json, write_table
 from cocoseg.core.stage import run, say
-from cocoseg.mask.masks import MaskParams, write_masks
+from cocoseg.mask.masks import write_masks
+from cocoseg.mask.params import MaskParams
 from cocoseg.mask.plots import write_plots, write_previews
 from cocoseg.tables import ImageRow, InstanceRow, MaskRow, turned_images
 

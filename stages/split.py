@@ -4,8 +4,9 @@ from cocoseg import paths
 from cocoseg.core.files import read_table, write_bytes, write_json, write_lines
 from cocoseg.core.stage import run, say
 from cocoseg.images.png import encode_png
+from cocoseg.split.params import SplitParams
 from cocoseg.split.side_shares import side_shares
-from cocoseg.split.sides import SplitParams, closing_line, split_images, split_metrics
+from cocoseg.split.sides import closing_line, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
 

@@ -13,10 +13,10 @@ def test_the_closing_line_says_what_went_and_the_first_of_each_defect() -> None:
     metrics = {
         "annotations": {
             "input": 1200,
-            "kept": 1181,
-            "dropped": {"bad_iscrowd": 12, "class_not_chosen": 7},
+            "kept": 1175,
+            "dropped": {"bad_area": 1, "bad_iscrowd": 12, "class_not_chosen": 7, "other": 3, "beyond": 2},
             "converted": {"iscrowd": 3},
-            "first": {"bad_iscrowd": "annotation 2 of shot_001.jpg, iscrowd is 'yes'"},
+            "first": {"bad_area": "…", "bad_iscrowd": "annotation 2 of shot_001.jpg, iscrowd is 'yes'"},
         },
         "images": {
             "input": 9,
@@ -24,16 +24,16 @@ def test_the_closing_line_says_what_went_and_the_first_of_each_defect() -> None:
             "dropped": {"no_annotation": 1},
             "converted": {},
             "first": {},
-            "negatives": 2,
+            "negatives": 1,
         },
         "lost_objects": 12,
     }
     assert closing_line(metrics) == (
-        "1,181 of 1,200 annotations kept (dropped: 12 bad_iscrowd, 7 class_not_chosen); "
-        "12 annotations dropped as bad_iscrowd, first: annotation 2 of shot_001.jpg, iscrowd is 'yes'; "
+        "1,175 of 1,200 annotations kept (dropped: 7 class_not_chosen, 3 other, …); "
+        "13 annotations broken, 12 as bad_iscrowd, first: annotation 2 of shot_001.jpg, iscrowd is 'yes'; "
         "annotations converted: 3 iscrowd; "
         "8 of 9 images kept (dropped: 1 no_annotation); "
-        "2 images without an object of the chosen classes; "
+        "1 image without an object of the chosen classes; "
         "12 objects lost with their annotations"
     )
 

@@ -15,6 +15,7 @@ from reach import REACHED_FROM
 from ruamel.yaml import YAML
 
 import cocoseg.paths
+from cocoseg.core.params import PARAMS_OF_STAGE
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -143,6 +144,8 @@ def test_a_stage_declares_the_fields_of_its_parameter_type(stage: str) -> None:
     assert issubclass(params_type, msgspec.Struct)
     assert params_type.__struct_config__.frozen
     assert set(STAGES[stage]["params"]) == set(params_type.__struct_fields__)
+    # Every other stage checks it too, by this name: the code of a type that can only refuse is no dep of those.
+    assert PARAMS_OF_STAGE[stage] == f"{params_type.__module__}:{params_type.__name__}"
 
 
 def test_every_parameter_is_declared_by_a_stage_and_explained() -> None:

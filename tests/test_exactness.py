@@ -17,8 +17,9 @@ from pycocotools import mask as coco_mask
 
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Category, Instances
-from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
-from cocoseg.mask.painting import Overlap, Paint, paint
+from cocoseg.mask.masks import priority_ranks, write_masks
+from cocoseg.mask.painting import Paint, paint
+from cocoseg.mask.params import MaskParams, Overlap
 from cocoseg.mask.segmentation import Shape, painted_boxes, shapes_of
 from cocoseg.tables import ImageRow
 

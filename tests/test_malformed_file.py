@@ -18,10 +18,11 @@ from stage_runs import run_stage
 from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Instances, encoded
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.images import DownloadImagesParams
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.filter.choose import filter_instances
 from cocoseg.filter.params import FilterParams
-from cocoseg.mask.masks import MaskParams, write_masks
+from cocoseg.mask.masks import write_masks
+from cocoseg.mask.params import MaskParams
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 12, 8

@@ -12,10 +12,10 @@ from stage_runs import ROOT, run_stage
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json
-from cocoseg.download.annotations import DownloadParams
-from cocoseg.download.images import DownloadImagesParams
+from cocoseg.download.images_params import DownloadImagesParams
+from cocoseg.download.params import DownloadParams
 from cocoseg.filter.params import FilterParams
-from cocoseg.mask.masks import MaskParams
+from cocoseg.mask.params import MaskParams
 
 EXPORTS = Path(__file__).parent / "exports"
 PARAMS: dict[str, Any] = {

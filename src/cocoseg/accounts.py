@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, counted
 
 Lost = Literal["ignore", "background", "drop_image"]
 """What becomes of an object whose annotation is broken."""
 Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]})]
 
 _MANY_CROWDS = 0.05  # of the annotations: COCO has 1.2 %
-_LISTED = 4  # reasons in a line
+_LISTED = 4  # classes in a line
+_REASONS = 2  # in a line; all are in the metrics
 _ONE = {"annotations": "annotation", "images": "image", "categories": "category"}
 
 
@@ -58,24 +59,23 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
     for noun in ("annotations", "images"):
         own = metrics[noun]
         part = f"{own['kept']:,} of {own['input']:,} {noun} kept"
-        reasons = sorted(own["dropped"].items(), key=lambda item: (-item[1], item[0]))
+        by_choice = {reason: count for reason, count in own["dropped"].items() if reason not in own.get("first", {})}
+        reasons = sorted(by_choice, key=lambda reason: (-by_choice[reason], reason))
         if reasons:
-            listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:_LISTED])
-            part += f" (dropped: {listed}{', …' if len(reasons) > _LISTED else ''})"
+            listed = ", ".join(f"{by_choice[reason]:,} {reason}" for reason in reasons[:_REASONS])
+            part += f" (dropped: {listed}{', …' if len(reasons) > _REASONS else ''})"
         parts += [part, *_examples(noun, own)]
     return "; ".join([*parts, *_examples("categories", metrics.get("categories", {})), *_of_objects(metrics)])
 
 
 def _examples(noun: str, own: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the commonest defect with its first example, the other defects, and what was converted."""
+    """Yield how many are broken, with the first example of the commonest defect, and what was converted."""
     counts = {reason: own["dropped"][reason] for reason in own.get("first", {})}
     leading, *others = sorted(counts, key=lambda reason: (-counts[reason], reason)) or [""]
     if leading:
-        count = counts[leading]
-        what = noun if count > 1 else _ONE[noun]
-        yield f"{count:,} {what} dropped as {leading}, first: {own['first'][leading]}"
-    if others:
-        yield "also " + ", ".join(f"{counts[reason]:,} {reason}" for reason in others)
+        what = counted(sum(counts.values()), _ONE[noun], noun)
+        as_what = f"broken, {counts[leading]:,} as {leading}" if others else f"dropped as {leading}"
+        yield f"{what} {as_what}, first: {own['first'][leading]}"
     if own.get("converted"):
         yield f"{noun} converted: " + ", ".join(f"{count:,} {what}" for what, count in own["converted"].items())
 
@@ -85,20 +85,20 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     empty = [name for name, own in metrics.get("classes", {}).items() if own == {"images": 0, "instances": 0}]
     if empty:
         listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
-        yield f"{len(empty):,} of {len(metrics['classes']):,} classes without an instance: {listed}"
+        yield f"{len(empty):,} of {counted(len(metrics['classes']), 'class', 'classes')} without an instance: {listed}"
     crowds = metrics["annotations"].get("ignored_crowds", 0)
     if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
         yield f"ignored crowds among them: {crowds:,}; if iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
     if negatives := metrics["images"].get("negatives"):
-        yield f"{negatives:,} images without an object of the chosen classes"
+        yield f"{counted(negatives, 'image')} without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):
         without = metrics.get("lost_without_box")
-        yield (f"{lost:,} objects lost with their annotations" if lost > 1 else "1 object lost with its annotation") + (
+        yield f"{counted(lost, 'object')} lost with {'its annotation' if lost == 1 else 'their annotations'}" + (
             f", {without:,} of them without a usable bbox" if without else ""
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
     if hidden or mostly:
         yield (
-            f"{mostly:,} objects mostly hidden by others, {hidden:,} of them wholly "
+            f"{counted(mostly, 'object')} mostly hidden by others, {hidden:,} of them wholly "
             "(overlap says who owns a pixel that several claim)"
         )

@@ -78,8 +78,19 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: 
     assert (finished.returncode, finished.stderr) == (1, f"{line}\n")
     (tmp_path / "data/model").mkdir(parents=True)
     back = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
+    if "params.yaml" in found:  # which would leave those outputs changed
+        back = back.replace("restore the last good outputs", "or go back to the last commit's parameters and outputs")
+        back = back.replace("-- dvc.lock", "-- params.yaml dvc.lock")
     assert run_toy(tmp_path, lr).stderr == f"{line} {back}\n"
     assert not (tmp_path / "metrics").exists()
+
+
+def test_each_mistake_in_params_yaml_is_a_line_of_the_stage(tmp_path: Path) -> None:
+    lines = run_toy(tmp_path, "fast\nlrr: 1").stderr.splitlines()
+    assert lines == [
+        "toy: params.yaml: unknown parameter lrr; did you mean lr?",
+        "toy: params.yaml: lr is 'fast'; expected a number",
+    ]
 
 
 def test_arguments_are_refused_since_params_yaml_has_them(tmp_path: Path) -> None:

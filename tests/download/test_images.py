@@ -20,9 +20,10 @@ from stage_runs import run_stage, start_stage
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_table, write_bytes
-from cocoseg.download.images import DownloadImagesParams, download_images, remarks
+from cocoseg.download.images import download_images, remarks
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.download.remote.cache import image_path, read_entry, write_entry
-from cocoseg.images.decode import ExifName
+from cocoseg.images.headers import ExifName
 from cocoseg.tables import ImageRow
 
 WIDTH, HEIGHT = 24, 16
@@ -284,7 +285,7 @@ def test_an_image_that_was_damaged_in_the_cache_is_fetched_once_more(
             assert (tmp_path / out / "0001.jpg").read_bytes() == jpeg(1)
         assert server.asked_for() == ["val2017/0001.jpg"]
         assert read_entry(cached, []) == jpeg(1)
-    line = f"1 images in {cache} were corrupt, or of an older version; they were fetched again"
+    line = f"corrupt, or of an older version, and fetched again: 1 image in {cache}"
     assert capsys.readouterr().err.count(line) == 1
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.download.annotations import DownloadParams, custom_instances, instances_json
+from cocoseg.download.annotations import custom_instances, instances_json
 from cocoseg.download.label_maps import instances_of_maps, regions_of
+from cocoseg.download.params import DownloadParams
 from cocoseg.images.png import encode_png
 
 MAP = np.array([[0, 1, 1], [255, 2, 1]], np.uint8)

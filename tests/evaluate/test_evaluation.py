@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.evaluation import (
-    EvaluateParams,
     Evaluation,
     check_task_and_classes,
     evaluate,
     evaluation_metrics,
     iou_rows,
 )
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.images.pairs import read_pair
-from cocoseg.model.preprocessing import Preprocessing, ResizeName
+from cocoseg.model.params import ResizeName
+from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import ModelInfo, TrainingData
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.scores.per_image import class_pixels

@@ -211,7 +211,6 @@ def test_a_segmentation_keeps_its_bytes() -> None:
     [
         ({"classes": ("cta",)}, "params.yaml: classes names 'cta', .* did you mean cat?"),
         ({"classes": ("zebra",)}, "it has: cat, dog, toothbrush"),
-        ({"classes": ("cat", "cat")}, "names 'cat' twice"),
         ({"licenses": (9,)}, "no image is left; 1 of 1 images: license; .*allow more licenses"),
         ({"on_defect": "fail"}, "annotation 6, image_id is 99: unknown_image; fix it, or set on_defect: count"),
     ],

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.images.decode import ExifName, check_image, decode, is_low_range, read_image, read_reduced_image, turning
-from cocoseg.images.headers import ImageDefect, png_pixels, read_header
+from cocoseg.images.decode import check_image, decode, is_low_range, read_image, read_reduced_image, turning
+from cocoseg.images.headers import ExifName, ImageDefect, png_pixels, read_header
 
 RULES: tuple[ExifName, ...] = ("auto", "follow", "ignore")
 COCO_REAL = Path(__file__).parents[1].parent.parent / "shared" / "data" / "coco-real"

@@ -16,7 +16,8 @@ from cocoseg.coco.categories import map_categories
 from cocoseg.coco.format import Annotation, Category, Image, Instances
 from cocoseg.core.errors import CocosegError
 from cocoseg.mask.gather import Masks
-from cocoseg.mask.masks import MaskParams, priority_ranks, write_masks
+from cocoseg.mask.masks import priority_ranks, write_masks
+from cocoseg.mask.params import MaskParams
 from cocoseg.tables import ImageRow
 
 PARAMS = MaskParams(
@@ -165,7 +166,7 @@ def test_missing_and_broken_images_go_by_name_up_to_the_share_that_is_allowed(tm
     masks = write(tmp_path, annotations, images=4, status=status)
     assert masks.metrics["images"]["dropped"] == {"missing": 1, "truncated": 1}
     assert masks.metrics["images"]["first"] == {"missing": "sub/2.jpg", "truncated": "sub/3.jpg"}
-    assert "1 image dropped as missing, first: sub/2.jpg; also 1 truncated" in closing_line(masks.metrics)
+    assert "2 images broken, 1 as missing, first: sub/2.jpg" in closing_line(masks.metrics)
     assert masks.metrics["annotations"]["dropped"] == {"image_missing": 1, "image_truncated": 1}
     with pytest.raises(CocosegError, match=r"2 of 4 images are missing or broken, first sub/2.jpg \(missing\)"):
         write(tmp_path, annotations, images=4, status=status, max_skipped=0.4)

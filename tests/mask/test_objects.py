@@ -10,7 +10,8 @@ from msgspec import UNSET, Raw
 
 from cocoseg.coco.format import Annotation
 from cocoseg.mask.objects import disagreements, ignore_boxes, visibility
-from cocoseg.mask.painting import Overlap, Paint, paint
+from cocoseg.mask.painting import Paint, paint
+from cocoseg.mask.params import Overlap
 from cocoseg.mask.segmentation import Shape, painted_boxes, shapes_of
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cocoseg.mask.painting import Maps, Overlap, Paint, paint
+from cocoseg.mask.painting import Maps, Paint, paint
+from cocoseg.mask.params import Overlap
 from cocoseg.mask.segmentation import Span
 
 WIDTH = 6

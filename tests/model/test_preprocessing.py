@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from cocoseg.evaluate.restore import original_logits
+from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import (
     BORDER_RGB,
     Preprocessing,
-    ResizeName,
     normalized,
     placed_image,
     placed_mask,

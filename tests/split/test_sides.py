@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.split.exact import SIDES, Side, exact_counts
-from cocoseg.split.sides import SplitParams, split_images, split_metrics
+from cocoseg.split.exact import SIDES, exact_counts
+from cocoseg.split.params import Side, SplitParams
+from cocoseg.split.sides import split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
 PARAMS = SplitParams(data_seed=0, split_rule="stable", train_share=0.7, val_share=0.1, test_share=0.2)

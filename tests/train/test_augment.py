@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from cocoseg.model.preprocessing import BORDER_RGB
-from cocoseg.train.augment import AugmentName, augmentation, augmented
+from cocoseg.train.augment import augmentation, augmented
+from cocoseg.train.params import AugmentName
 
 NAMES: tuple[AugmentName, ...] = ("none", "light", "strong")
 

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from cocoseg.train.class_weights import ClassWeightsName, class_weights
+from cocoseg.train.class_weights import class_weights
+from cocoseg.train.params import ClassWeightsName
 
 RULES: tuple[ClassWeightsName, ...] = ("inverse", "effective")
 

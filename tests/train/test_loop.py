@@ -1,5 +1,9 @@
+import io
+import re
 import subprocess
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 import torch
 from clones import git_repository
 from small_data import BINARY, MULTICLASS, write_pairs
+from tqdm import tqdm
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
@@ -17,8 +22,7 @@ from cocoseg.core.files import read_json
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.train.loop import train
-from cocoseg.train.losses import LossName
-from cocoseg.train.params import TrainParams
+from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import batch_confusion
 
@@ -91,8 +95,31 @@ def test_a_few_images_are_learned_and_the_best_epoch_is_kept(repository: Path) -
     assert not model.training
 
 
-def test_the_log_has_a_point_an_epoch_and_a_summary(repository: Path) -> None:
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_a_bar_moves_within_the_epoch_and_a_line_remains_of_each(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("cocoseg.train.loop.tqdm", partial(tqdm, mininterval=0))  # drawn anew at every batch
+    run(PARAMS, write_pairs(repository, 8))
+    shown = terminal.getvalue()
+    assert [batch for batch in range(7) if f"{batch}/6 [" in shown] == list(range(7))  # 2 of training, 1 of validation
+    for epoch in (1, 2):
+        assert re.search(rf"train: epoch {epoch} of 2: +\d+%", shown)
+        assert re.search(rf"\rtrain: epoch {epoch} of 2: loss [\d.]+, .* s\n", shown)
+
+
+def test_the_log_has_a_point_an_epoch_and_a_summary(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run(PARAMS, write_pairs(repository, 8))
+    said = capfd.readouterr().err.splitlines()  # no terminal: no bar
+    line = r"train: epoch {} of 2: loss \d\.\d{{3}}, val loss \d\.\d{{3}}, val mIoU 0\.\d{{3}}, best: [12], \d\.\d s"
+    assert [bool(re.fullmatch(line.format(epoch), text)) for epoch, text in enumerate(said, 1)] == [True, True], said
     log = metrics(folder)
     names = ["train/loss", "val/loss", "val/miou", "val/dice", "val/pixel_accuracy", "lr"]
     names += [f"val/{score}/{name}" for score in ("iou", "dice") for name in MULTICLASS.classes]

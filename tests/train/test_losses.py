@@ -5,7 +5,8 @@ import torch
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 
-from cocoseg.train.losses import LossName, resolved_loss, segmentation_loss
+from cocoseg.train.losses import resolved_loss, segmentation_loss
+from cocoseg.train.params import LossName
 
 MULTICLASS: tuple[LossName, ...] = ("ce", "dice", "ce_dice", "focal", "lovasz", "tversky")
 BINARY: tuple[LossName, ...] = ("bce", *MULTICLASS)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from cocoseg.train.optimizer import ScheduleName, lr_factor
+from cocoseg.train.optimizer import lr_factor
+from cocoseg.train.params import ScheduleName
 
 
 def rates(scheduler: LRScheduler, steps: int) -> list[float]:

@@ -14,7 +14,8 @@ from cocoseg.commands.released import RELEASED, released_checkpoint
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.core.params import load_params
-from cocoseg.evaluate.evaluation import EvaluateParams, check_task_and_classes
+from cocoseg.evaluate.evaluation import check_task_and_classes
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.scored_side import SideToScore, score_side, side_to_score
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import (

@@ -8,7 +8,8 @@ from torch import nn
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.architectures import TORCHVISION_ARCHITECTURES, torchvision_model
+from cocoseg.model.architectures import torchvision_model
+from cocoseg.model.params import TORCHVISION_ARCHITECTURES
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
     ModelInfo,

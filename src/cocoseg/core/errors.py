@@ -23,8 +23,14 @@ class CocosegError(Exception):
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return "did you mean …?" with the closest of the `known` names, or `otherwise` if none is close."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
+    as_written = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), list(as_written), n=1)
+    return f"did you mean {as_written[near[0]]}?" if near else otherwise
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words: "1 pair", "1,200 pairs"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def first_line(error: BaseException) -> str:

@@ -46,3 +46,13 @@ def host_of(location: str) -> str:
         return urlsplit(location).hostname or ""
     except ValueError:
         return ""
+
+
+def refuse_secrets(key: str, location: str) -> None:
+    """Raise `ValueError` if the value of the parameter `key` may hold a secret, which `dvc.lock` must not."""
+    if holds_secret(location):
+        raise ValueError(
+            f"{key} is an address on {host_of(location) or 'a server'} with a user, password or query, which dvc.lock "
+            "would show to everyone; expected a plain address; put passwords into ~/.netrc and keys of a store into "
+            "the environment, or download the file and name its path"
+        )

@@ -15,18 +15,25 @@ from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.files import write_json
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
-from cocoseg.core.params import Params, declared_outs, load_params
+from cocoseg.core.params import PARAMS, Params, declared_outs, load_params
 from cocoseg.core.work_tree import InUseError, is_first_process, work_tree_held
 from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have changed it, and `dvc checkout` restores what it names.
 _WAY_BACK = " (restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
+# The outputs of the last commit beside a wrong params.yaml would be changed ones again.
+_WAY_BACK_OF_PARAMS = (
+    " (or go back to the last commit's parameters and outputs with: git checkout HEAD -- params.yaml dvc.lock metrics "
+    "plots; dvc checkout)"
+)
 
 
-def _way_back() -> str:
+def _way_back(error: CocosegError | None = None) -> str:
     """Return how to restore the last good outputs, or nothing in a clone that has not run yet: it has none."""
-    return _WAY_BACK if MODEL.exists() or EVALUATION.exists() else ""
+    if not (MODEL.exists() or EVALUATION.exists()):
+        return ""
+    return _WAY_BACK_OF_PARAMS if str(error).startswith(f"{PARAMS}:") else _WAY_BACK
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -77,7 +84,7 @@ def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[P
     except InUseError as error:  # no way back: restored outputs would be in the other stage's way
         sys.exit(f"{name}: {error}")
     except CocosegError as error:
-        sys.exit(f"{name}: {error}{_way_back()}")
+        sys.exit("\n".join(f"{name}: {line}" for line in f"{error}{_way_back(error)}".splitlines()))
     except OSError as error:  # such as a full disk
         if error.errno is None:  # raised by a library, not by the system
             raise

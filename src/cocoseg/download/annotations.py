@@ -21,9 +21,10 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
 from cocoseg.download.label_maps import instances_of_maps
+from cocoseg.download.params import DownloadParams
 from cocoseg.download.remote.cache import archive_path, gigabytes, require_room
-from cocoseg.download.remote.catalog import NAMED, DatasetName, NamedDataset, coco_url
-from cocoseg.download.remote.source import MOST_BYTES, Source, local_path, refuse_secrets
+from cocoseg.download.remote.catalog import NAMED, NamedDataset, coco_url
+from cocoseg.download.remote.source import MOST_BYTES, Source, local_path
 from cocoseg.download.sample.scenes import draw_annotations
 from cocoseg.user_cache import cache_folder
 
@@ -39,23 +40,6 @@ _WAY_OUT = (
     "put a COCO instances JSON there, or: "
     "dvc exp run -S dataset=custom -S annotations=/path/instances.json -S images=/path/images"
 )
-
-
-class DownloadParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `download`."""
-
-    dataset: DatasetName
-    """What to learn from: `sample` is drawn by code, `coco2017` and `coco2014` are train and val together, `custom` is
-    your own."""
-    annotations: str
-    """For `custom`: a COCO instances file, by path or URL, or a local folder of [label
-    maps](your-own-data.md#label-maps). DVC does not expand `~`."""
-    images: str
-    """For `custom`: the folder or URL that the `file_name`s are relative to."""
-
-    def __post_init__(self) -> None:
-        refuse_secrets("annotations", self.annotations)
-        refuse_secrets("images", self.images)
 
 
 def instances_json(params: DownloadParams) -> bytes:

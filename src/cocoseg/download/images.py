@@ -10,24 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, counted
 from cocoseg.core.files import read_regular, write_bytes
 from cocoseg.core.redaction import without_secrets
+from cocoseg.download.images_params import DownloadImagesParams
 from cocoseg.download.perceptual_hash import perceptual_hash
 from cocoseg.download.remote.cache import gigabytes, image_path, read_entry, require_room, write_entry
-from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, DatasetName, coco_url, image_url_path, origin
-from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path, refuse_secrets
+from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, coco_url, image_url_path, origin
+from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path
 from cocoseg.download.sample.scenes import draw_image
 from cocoseg.download.unusable import why_unusable
-from cocoseg.images.decode import MOST_PIXELS, ExifName, check_image, is_low_range, most_bytes, turning
-from cocoseg.images.headers import Defect, Header, ImageDefect, read_header
+from cocoseg.images.decode import MOST_PIXELS, check_image, is_low_range, most_bytes, turning
+from cocoseg.images.headers import Defect, ExifName, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, process_pool, worker_count
@@ -47,19 +47,6 @@ _STATUS_OF_ERRNO: dict[int | None, Status] = {
 
 _BYTES_PER_PIXEL = 0.6  # of COCO's JPEGs, for datasets whose sizes are not known before
 _USUAL_PIXELS = 640 * 480  # of an image whose size the annotations do not say
-
-
-class DownloadImagesParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `download_images`."""
-
-    dataset: DatasetName
-    images: str
-    exif: ExifName
-    """What to do with an EXIF orientation that the annotated sizes do not decide: `auto` leaves the image as stored and
-    counts it, `follow` turns it, `ignore` leaves it."""
-
-    def __post_init__(self) -> None:
-        refuse_secrets("images", self.images)
 
 
 class Destination(NamedTuple):
@@ -136,7 +123,7 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
 
 def draw_images(images: Sequence[Image], destination: Destination) -> list[ImageRow]:
     """Draw the images of the sample, in as many processes as there are workers."""
-    _announce(f"{len(images):,} images to draw")
+    _announce(f"{counted(len(images), 'image')} to draw")
     with process_pool(len(images)) as pool:
         return _run(pool, [partial(_draw, image, destination) for image in images])
 
@@ -151,7 +138,7 @@ def copy_images(images: Sequence[Image], source: Path, destination: Destination)
         )
     paths = [source / image.file_name for image in images]
     needed = sum(path.stat().st_size for path in paths if path.is_file())
-    _announce(f"{len(images):,} images, {gigabytes(needed)}, from {source}")
+    _announce(f"{counted(len(images), 'image')}, {gigabytes(needed)}, from {source}")
     require_room({destination.folder: needed})
     with ThreadPoolExecutor(worker_count()) as pool:
         return _run(pool, [partial(_copy, image, path, destination) for image, path in zip(images, paths, strict=True)])
@@ -176,7 +163,7 @@ def fetch_images(
         if changing
         else f"{len(images) - len(missing):,} are already in {cache}, about {gigabytes(rest)} to fetch"
     )
-    _announce(f"{len(images):,} images, about {gigabytes(total)}, from {source.shown()}; {known}")
+    _announce(f"{counted(len(images), 'image')}, about {gigabytes(total)}, from {source.shown()}; {known}")
     require_room({destination.folder: total, cache: rest})
     corrupt: list[Path] = []
     tasks = [
@@ -186,7 +173,7 @@ def fetch_images(
     with ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool, source:
         rows = _run(pool, tasks)
     if corrupt:
-        _announce(f"{len(corrupt):,} images in {cache} were corrupt, or of an older version; they were fetched again")
+        _announce(f"corrupt, or of an older version, and fetched again: {counted(len(corrupt), 'image')} in {cache}")
     return rows
 
 
@@ -258,7 +245,9 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
     failures: list[TransferError] = []
     in_a_row = 0
     try:
-        for future in tqdm(as_completed(futures), total=len(futures), unit="image", disable=None):
+        for future in tqdm(
+            as_completed(futures), total=len(futures), desc="download_images", unit="image", disable=None
+        ):
             try:
                 rows.append(future.result())
                 in_a_row = 0

@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
@@ -17,31 +16,18 @@ from cocoseg.coco.categories import CategoryMapping, class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.prediction import BATCH_SIZE, finite, predict_logits
 from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
 from cocoseg.images.png import encode_png
 from cocoseg.model.weights import ModelInfo
-from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.scores.bootstrap import interval, resampled
-from cocoseg.scores.confusion import ScoreName, confusion_matrix, scores, summary_scores
+from cocoseg.scores.confusion import confusion_matrix, scores, summary_scores
 from cocoseg.scores.per_image import class_pixels, image_totals
 from cocoseg.tables import ClassIoU, ClassPixels
 from cocoseg.workers import ahead, worker_count
-
-
-class EvaluateParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `evaluate`. Preprocessing is not among them: it comes with the model."""
-
-    bootstrap_samples: Annotated[int, Meta(ge=100, le=1_000_000, extra_json_schema={"examples": [10_000]})]
-    """Resamples of the scored images behind each 95 % interval."""
-    gallery_images: GalleryImages
-    """Images in each gallery."""
-    min_effect: Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.01]})]
-    """Smaller differences do not matter: `cocoseg compare` calls two models `equivalent` within it."""
-    primary_score: ScoreName
-    """The score that `cocoseg compare` judges by."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from tabulate import tabulate
 
+from cocoseg.core.errors import counted
 from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
@@ -118,7 +119,7 @@ def model_card(info: ModelInfo, cost: Cost, results: Results | None) -> str:
     """Return the card in Markdown; without `results` it says that the model was not scored."""
     encoder = f", {_plain(info.encoder)}" if info.encoder else ""
     parts = [
-        f"# {_plain(info.arch)}{encoder}: {len(info.classes) - 1} classes",
+        f"# {_plain(info.arch)}{encoder}: {counted(len(info.classes) - 1, 'class', 'classes')}",
         f"Semantic segmentation, `{info.task}`. Weights `{info.weights_sha256[:12]}`. No number here was typed by "
         "hand.",
         "## Data",
@@ -200,7 +201,7 @@ def _defects(results: Results) -> Iterator[str]:
     if converted:
         yield f"Converted: {_leading(converted)}."
     if boxes := masks["lost_ignored"]:
-        yield f"The boxes of {boxes:,} objects with broken annotations are ignored."
+        yield f"The boxes of {counted(boxes, 'object')} with broken annotations are ignored."
     if disagreeing := masks["annotations"]["box_disagrees"]:
         yield f"{disagreeing:,} annotations paint another box than their `bbox` says (`box_disagrees`)."
     if hidden := sum(masks["mostly_hidden"].values()):
@@ -306,7 +307,7 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
         yield "The scores are of the validation side, which chose the epoch, so they are too good."
     across = results.split.get("near_duplicates", {}).get("across_sides", 0)
     if across:
-        yield f"{across} pairs of near-duplicate images lie on different sides."
+        yield f"On different sides: {counted(across, 'pair')} of near-duplicate images."
     seen = metrics.get("seen_in_pretraining") or {}
     if any(seen.values()):
         yield (

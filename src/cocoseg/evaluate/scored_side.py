@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
+from tqdm import tqdm
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
-from cocoseg.evaluate.baselines import DecodedPair, baseline_scores
-from cocoseg.evaluate.evaluation import EvaluateParams, Evaluation, evaluate, evaluation_metrics
+from cocoseg.evaluate.baselines import FIT_IMAGES, DecodedPair, baseline_scores
+from cocoseg.evaluate.evaluation import Evaluation, evaluate, evaluation_metrics
+from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, SplitFiles, read_pair
 from cocoseg.model.weights import ModelInfo
@@ -71,9 +73,13 @@ def score_test_side(
 ) -> ScoredSide:
     """Score the test side with `score_side`, and beside it the baselines that the model should beat."""
     side, classes = side_to_score(sides), len(model[1].classes)
-    train, test = (_decoded(pairs, classes) for pairs in (sides.pairs("train"), side.pairs))
-    return score_side(params, model, side, images, predictions, baseline_scores(train, test, classes))
+    train = sides.pairs("train")[:FIT_IMAGES]
+    with tqdm(total=len(train) + len(side.pairs), desc="baselines", unit="image", leave=False, disable=None) as bar:
+        baselines = baseline_scores(_decoded(train, classes, bar), _decoded(side.pairs, classes, bar), classes)
+    return score_side(params, model, side, images, predictions, baselines)
 
 
-def _decoded(pairs: Sequence[Pair], classes: int) -> Iterator[DecodedPair]:
-    return (read_pair(pair, classes) for pair in pairs)
+def _decoded(pairs: Sequence[Pair], classes: int, bar: "tqdm[Any]") -> Iterator[DecodedPair]:
+    for pair in pairs:
+        yield read_pair(pair, classes)
+        bar.update()

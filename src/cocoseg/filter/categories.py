@@ -140,9 +140,6 @@ def _chosen(by_name: dict[str, Category], classes: Sequence[str], place: Path) -
         if name not in by_name:
             hint = did_you_mean(name, by_name, f"it has: {_in_words(sorted(by_name))}")
             raise CocosegError(f"params.yaml: classes names {name!r}, which is no category of {place}; {hint}")
-    repeated = [name for name, count in Counter(classes).items() if count > 1]
-    if repeated:
-        raise CocosegError(f"params.yaml: classes names {repeated[0]!r} twice; name it once")
     chosen = [by_name[name] for name in classes] or sorted(by_name.values(), key=lambda category: category.id)
     for category in chosen:
         if category.name in RESERVED_NAMES:

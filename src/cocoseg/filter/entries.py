@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import repeat, starmap
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -16,10 +16,10 @@ from cocoseg.accounts import account
 from cocoseg.coco.format import REGIONS_KEY, UNREADABLE, misnamed_keys, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import Mapped, release
+from cocoseg.filter.params import OnDefect
 
 _START_BYTES = 40
 _LONGEST_EXAMPLE = 200  # letters: a stranger's file may hold names of thousands
-OnDefect = Literal["count", "fail"]
 Scalar = int | float | str | bool | None
 LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
 _AnnotationId = Annotated[int, Meta(gt=-LARGEST_ID, lt=LARGEST_ID)] | float | str | bool | None

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from cocoseg.accounts import Lost, Share
-from cocoseg.filter.entries import OnDefect
 
+OnDefect = Literal["count", "fail"]
 Count = Annotated[int, Meta(ge=1, le=10**9, extra_json_schema={"examples": [500]})]
 
 
@@ -40,3 +40,8 @@ class FilterParams(msgspec.Struct, frozen=True, kw_only=True):
     """Fails if a larger share of images is missing or broken."""
     on_defect: OnDefect
     """Count bad entries and go on, or fail at the first."""
+
+    def __post_init__(self) -> None:
+        for name in self.classes:
+            if self.classes.count(name) > 1:
+                raise ValueError(f"classes names {name!r} twice; name it once")

@@ -1,17 +1,15 @@
 """Decode image files to RGB (H, W, 3) uint8 of the annotated size, and reject what cannot be used."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from cocoseg.images.headers import Defect, Header, ImageDefect, is_tiff, read_header
+from cocoseg.images.headers import Defect, ExifName, Header, ImageDefect, is_tiff, read_header
 from cocoseg.images.tiff import decode_tiff
-
-ExifName = Literal["auto", "follow", "ignore"]
 
 MOST_PIXELS = 200_000_000  # a phone's 16,320×12,240; 600 MB decoded: a file that declares more is a bomb or a mistake
 

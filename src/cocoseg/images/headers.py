@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 
 Defect = Literal["damaged", "empty", "not_an_image", "too_large", "truncated", "unsupported_tiff", "wrong_size"]
+ExifName = Literal["auto", "follow", "ignore"]
+"""What to do with an EXIF orientation that the annotated sizes do not decide."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"

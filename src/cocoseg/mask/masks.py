@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
 from tqdm import tqdm
 
-from cocoseg.accounts import Lost, Share
-from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping, Task
+from cocoseg.coco.categories import BACKGROUND, IGNORE, CategoryMapping
 from cocoseg.coco.file_names import mask_name
 from cocoseg.coco.format import Annotation, IgnoredRegion, Image, Instances, LostObject
 from cocoseg.core.errors import CocosegError, did_you_mean
@@ -20,38 +19,15 @@ from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
 from cocoseg.mask.objects import Visibility, box_of, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Maps, Overlap, Paint, label_pixels, paint, pixels_sha256, row_major
+from cocoseg.mask.painting import Maps, Paint, label_pixels, paint, pixels_sha256, row_major
+from cocoseg.mask.params import MaskParams
 from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, painted_boxes, shapes_of
-from cocoseg.pictures.gallery import GalleryImages
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.workers import ahead, process_pool, worker_count
 
 _CHUNK_IMAGES = 64
 _SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
-
-
-class MaskParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `mask`."""
-
-    task: Task
-    """`multiclass`, or `binary`: any chosen class against background."""
-    overlap: Overlap
-    """Who owns a pixel that several annotations claim: the `smallest` or `largest` by painted pixels, the `last` or
-    `first` in the file, the class of higher `priority`; `ignore` makes it 255."""
-    priority: tuple[str, ...]
-    """For `overlap: priority`: names of classes, the highest first. The others come after them."""
-    crowd: Literal["ignore", "drop", "keep"]
-    negatives: Literal["drop", "keep"]
-    lost: Lost
-    max_defects: Share
-    out_of_bounds: Literal["clip", "drop"]
-    """A polygon that leaves the image is cut at its border (`clip`) or dropped (`drop`)."""
-    gallery_images: GalleryImages
-    instance_masks: bool
-    """Also write 16-bit maps that keep instances apart."""
-    max_skipped: Share
-    on_defect: Literal["count", "fail"]
 
 
 class Painter(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ The rules of `overlap` differ in nothing but the order in which annotations are 
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import cv2
 import msgspec
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
+from cocoseg.mask.params import Overlap
 from cocoseg.mask.segmentation import Span
 
-Overlap = Literal["last", "first", "largest", "smallest", "priority", "ignore"]
 Number = TypeVar("Number", np.uint8, np.uint16)
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,7 @@ from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError, did_you_mean, first_line
 from cocoseg.model.fastscnn import FastSCNN
-
-PretrainedName = Literal["none", "imagenet", "coco"]
-
-TORCHVISION_ARCHITECTURES = ("deeplabv3_mobilenet", "deeplabv3_resnet50")
-
+from cocoseg.model.params import TORCHVISION_ARCHITECTURES, PretrainedName
 
 # smp, timm and torchvision are imported where they are used: each takes seconds, and most runs need only one of them.
 
@@ -65,8 +61,6 @@ def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: in
     Raises `CocosegError` for an unknown name, a combination that does not work, or weights that cannot be loaded.
     """
     if arch == "fastscnn":
-        if pretrained != "none":
-            raise CocosegError(f"pretrained is {pretrained}, but fastscnn has no published weights; expected none")
         model: nn.Module = FastSCNN(classes)
     elif arch in TORCHVISION_ARCHITECTURES:
         model = torchvision_model(arch, pretrained, classes)
@@ -118,11 +112,6 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
     if arch not in architectures:
         known = sorted([*TORCHVISION_ARCHITECTURES, "fastscnn", *architectures])
         raise CocosegError(f"arch is {arch!r}; {_nearest(arch, known)}")
-    if pretrained == "coco":
-        raise CocosegError(
-            f"pretrained is coco, but {arch} has no COCO weights; expected none or imagenet, "
-            f"or arch: {' or '.join(TORCHVISION_ARCHITECTURES)}"
-        )
     _check_encoder(encoder)
     # For timm's encoders smp takes True or None; for its own, the name of the weights.
     weights: Any = None if pretrained == "none" else True if encoder.startswith("tu-") else "imagenet"

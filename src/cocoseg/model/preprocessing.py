@@ -4,7 +4,7 @@ Images are (3, H, W) uint8, masks (H, W) uint8, logits (C, H, W) float.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import torch
@@ -13,10 +13,9 @@ from msgspec import Meta
 from torch import Tensor
 
 from cocoseg.coco.categories import IGNORE
+from cocoseg.model.params import ImageSize, ResizeName
 
-ResizeName = Literal["squash", "letterbox", "short_side"]
 _Positive = Annotated[float, Meta(gt=0)]
-ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 
 # ImageNet's, of each channel, for values in [0, 1]: every pretrained encoder here was trained with them.
 MEAN = (0.485, 0.456, 0.406)

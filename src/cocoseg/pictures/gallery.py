@@ -3,12 +3,10 @@
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
 import cv2
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.coco.format import Box
@@ -198,9 +196,6 @@ def _shown_classes(rows: Sequence[GalleryRow], class_names: Sequence[str], *, wi
             present.update(np.unique(row.prediction).tolist())
     few = set(range(len(class_names))) if len(class_names) <= 12 else {BACKGROUND}
     return sorted((present | few) & {*range(0 if with_background else 1, len(class_names)), IGNORE})
-
-
-GalleryImages = Annotated[int, Meta(ge=0, le=100, extra_json_schema={"examples": [8]})]
 
 
 def chosen_images(file_names: Iterable[str], count: int) -> list[str]:

@@ -9,7 +9,7 @@ set of averaged classes depends on the data alone, never on what a model predict
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,9 +20,6 @@ from cocoseg.coco.categories import IGNORE
 _STRIP_PIXELS = 2**22
 
 Totals = NDArray[np.int64] | NDArray[np.float64]
-ScoreName = Literal[
-    "miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy"
-]
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,11 @@
 """Scores as text, "–" if unknown. `form` is a format specification such as ".3f"."""
 
+from typing import Literal
+
+ScoreName = Literal[
+    "miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy"
+]
+
 UNKNOWN = "–"
 SCORE_NAMES = {
     "miou": "mIoU",

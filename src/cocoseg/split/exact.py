@@ -2,11 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from cocoseg.split.params import Side
 from cocoseg.unit_hash import unit_hash
 
-Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 Group = Sequence[int]
 """The ids of images that stay together; the first id names the group."""

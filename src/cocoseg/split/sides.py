@@ -2,50 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
-
-import msgspec
-from msgspec import Meta
+from typing import Any
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
-from cocoseg.core.errors import CocosegError
-from cocoseg.split.exact import SIDES, Side, exact_sides
+from cocoseg.core.errors import CocosegError, counted
+from cocoseg.split.exact import SIDES, exact_sides
 from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+from cocoseg.split.params import Side, SplitParams
 from cocoseg.tables import ImageRow, MaskRow, class_counts
 from cocoseg.unit_hash import unit_hash
 
-Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.1]})]
-
 _SIDE_NAMES: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
-
-
-class SplitParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of the stage `split`."""
-
-    data_seed: int
-    split_rule: Literal["stable", "exact", "official"]
-    """`stable`: an image never changes sides when others come or go. `exact`: exact counts, every class on every side
-    if possible, near-duplicates together. `official`: COCO's val images are the test side."""
-    train_share: Share
-    """The share of images to train on."""
-    val_share: Share
-    """The share that chooses the best epoch."""
-    test_share: Share
-    """The share that is scored. With 0, `evaluate` scores the validation side; with 1, nothing is left to train on."""
-
-    def __post_init__(self) -> None:
-        total = self.train_share + self.val_share + self.test_share
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"train_share + val_share + test_share is {total:g}; expected 1")
-        if self.split_rule == "official" and self.train_share + self.val_share == 0:
-            raise ValueError(
-                "test_share is 1 and split_rule is official, which splits COCO's train images into train and val; "
-                "expected a test_share below 1, or split_rule: stable"
-            )
-
-    def shares(self) -> dict[Side, float]:
-        """Return the share of each side."""
-        return {"train": self.train_share, "val": self.val_share, "test": self.test_share}
 
 
 def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams) -> dict[Side, list[int]]:
@@ -65,7 +32,8 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
             groups = near_duplicate_groups(phashes)
             side_of = exact_sides(groups, _classes_of_image(rows), params.shares(), params.data_seed)
             if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
-                reason = f" in {len(groups)} groups of near-duplicates, which split_rule: exact keeps together"
+                count = counted(len(groups), "group")
+                reason = f" in {count} of near-duplicates, which split_rule: exact keeps together"
         case "official":
             side_of = _official_sides([row for row in images if row.image_id in masked], params)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
@@ -74,9 +42,9 @@ def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: Sp
     for side, share in params.shares().items():
         if share > 0 and not sides[side]:
             raise CocosegError(
-                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {len(image_ids)} images{reason}; "
-                f"raise it, or keep more images (max_images, classes){way_out}"
-                + (f", or set {side}_share: 0" if side == "test" else "")
+                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of "
+                f"{counted(len(image_ids), 'image')}{reason}; raise it, or keep more images (max_images, classes)"
+                f"{way_out}" + (f", or set {side}_share: 0" if side == "test" else "")
             )
     return sides
 
@@ -108,7 +76,7 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
     """Return the images of each side in words, and how many near-duplicates are on different sides."""
     said = ", ".join(f"{side['images']:,} {_SIDE_NAMES[name]}" for name, side in metrics["sides"].items()) + " images"
     across = metrics["near_duplicates"]["across_sides"]
-    return said + (f"; {across:,} pairs of near-duplicates on different sides" if across else "")
+    return said + (f"; {counted(across, 'pair')} of near-duplicates on different sides" if across else "")
 
 
 def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) -> Side:

@@ -3,7 +3,7 @@
 They draw from torch's global generator, which the caller seeds.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,7 @@ from torchvision.transforms.v2 import functional as v2f
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.model.preprocessing import BORDER_RGB
-
-AugmentName = Literal["none", "light", "strong"]
+from cocoseg.train.params import AugmentName
 
 # The smallest and largest factor of a random scale. At 1.25 a crop shows four fifths of the image's shorter side.
 SCALES: dict[AugmentName, tuple[float, float]] = {"none": (1.0, 1.0), "light": (0.8, 1.25), "strong": (0.5, 2.0)}

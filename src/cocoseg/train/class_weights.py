@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-ClassWeightsName = Literal["none", "inverse", "effective"]
+from cocoseg.train.params import ClassWeightsName
 
 # One of the values of Cui et al. With it the rarest class weighs at most 1,000 times as much as the most common.
 BETA = 0.999

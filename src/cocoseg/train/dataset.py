@@ -19,12 +19,13 @@ from tqdm import tqdm
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.interrupt import children_without_ctrl_c
 from cocoseg.core.lifetime import end_with_parent
+from cocoseg.core.work_tree import is_first_process
 from cocoseg.images.pairs import Pair, mask_pixels, read_mask, read_reduced
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
-from cocoseg.train.augment import SCALES, AugmentName, augmentation, augmented
+from cocoseg.train.augment import SCALES, augmentation, augmented
 from cocoseg.train.devices import node_count
 from cocoseg.train.memory import free_memory_bytes
-from cocoseg.train.params import TrainParams
+from cocoseg.train.params import AugmentName, TrainParams
 from cocoseg.train.sample_cache import SampleCache
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, counted_in, worker_count
@@ -94,10 +95,11 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         self.close()
         memory_bytes = MEMORY_SHARE * free_memory_bytes() / processes_here()
+        disable = None if is_first_process() else True
         self.cache = SampleCache(len(self), memory_bytes, _disk_folder())
         with (
             ThreadPoolExecutor(worker_count()) as pool,
-            tqdm(total=len(self), desc=description, unit="image", disable=None, leave=False) as bar,
+            tqdm(total=len(self), desc=description, unit="image", disable=disable, leave=False) as bar,
         ):
             # In slices, so that hardly more is decoded than fits.
             for start in range(0, len(self), 64):

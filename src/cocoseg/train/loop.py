@@ -7,7 +7,7 @@ Lightning Fabric runs it on any number of devices and processes; `devices` choos
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -58,21 +58,23 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
     learner = Learner(params, data, fabric)
     train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric)
     val_side = validation_side(data.val, learner.preprocessing, learner.classes, params, fabric)
+    batches = len(train_side.loader) + len(val_side.loader)
     fingerprint = _fingerprint(params, data, fabric)
     with (
         open_run_files(fingerprint, params, log_folder, fabric) as files,  # None in all processes but the first
-        tqdm(total=params.epochs, desc="train", unit="epoch", disable=None if fabric.is_global_zero else True) as bar,
+        _bar(params.epochs * batches, fabric) as bar,
         memory_explained(params),
     ):
         progress = resume(learner, files, model_folder)
-        bar.update(progress.epochs)
+        bar.initial = bar.n = bar.last_print_n = progress.epochs * batches
         if files is not None and progress.epochs:  # resumed: DVC deleted the picture
             files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
         while progress.epochs < params.epochs and not progress.out_of_patience(params.patience):
             started = time.perf_counter()
-            train_loss = _train_epoch(learner, train_side, progress)
+            bar.set_description(f"train: epoch {progress.epochs + 1} of {params.epochs}")
+            train_loss = _train_epoch(learner, train_side, progress, bar)
             trained = time.perf_counter()
-            validation = validate(learner, val_side.loader)
+            validation = validate(learner, _counted(val_side.loader, bar))
             progress.count_epoch(trained - started, time.perf_counter() - trained)
             if not math.isfinite(validation.loss):
                 raise _not_finite(f"in validation after epoch {progress.epochs}", progress.best)
@@ -84,7 +86,8 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
                 _log_epoch(files, learner, train_loss, validation, best)
                 files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
                 files.state.save(snapshot(learner, progress, files.log, model_folder))
-                _show_epoch(bar, progress.epochs, f"loss {train_loss:.3f}, val mIoU {progress.miou:.3f}")
+                seconds = time.perf_counter() - started
+                bar.write(_epoch_line(progress, params.epochs, train_loss, validation.loss, seconds), file=sys.stderr)
             fabric.barrier()
         if files is not None:
             refuse_replaced(model_folder, progress)
@@ -93,7 +96,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
     return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None
 
 
-def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress) -> float:
+def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "tqdm[Any]") -> float:
     """Pass over the training side once and return the mean loss of its batches."""
     params, fabric, network, optimizer = learner.params, learner.fabric, learner.network, learner.optimizer
     batches, epoch = side.loader, progress.epochs
@@ -119,6 +122,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress) -> floa
             factor = lr_factor(epoch * steps + step, params.epochs * steps, warmup_steps, params.schedule)
             set_lr(optimizer, params.lr * factor)
             learner.step()
+        bar.update()
         # Reading a loss makes the CPU wait for the GPU, so it is not done after every batch.
         if batch % 10 == 9 or batch == len(batches) - 1:
             _refuse_non_finite(losses, progress, fabric)
@@ -150,12 +154,26 @@ def _fingerprint(params: TrainParams, data: RunData, fabric: Fabric) -> str:
     return fingerprint
 
 
-def _show_epoch(bar: "tqdm[Any]", epoch: int, summary: str) -> None:
-    """Show the result of an epoch in the progress bar, or on a line of its own if there is no terminal."""
-    bar.set_postfix_str(summary, refresh=False)
-    bar.update()
-    if bar.disable:
-        tqdm.write(f"train: epoch {epoch} of {bar.total}: {summary}", file=sys.stderr)
+def _bar(batches: int, fabric: Fabric) -> "tqdm[Any]":
+    """Return the progress bar of the run: in a terminal alone, and of the first process alone."""
+    # miniters: else it waits for as many slow batches as there were fast ones in the time between two looks.
+    disable = None if fabric.is_global_zero else True
+    return tqdm(total=batches, desc="train", unit="batch", miniters=1, leave=False, disable=disable)
+
+
+def _counted(batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[Any]") -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in batches:
+        yield batch
+        bar.update()
+
+
+def _epoch_line(progress: Progress, epochs: int, train_loss: float, val_loss: float, seconds: float) -> str:
+    """Return the result of the last epoch in words, short enough for 80 columns."""
+    assert progress.best is not None
+    return (
+        f"train: epoch {progress.epochs} of {epochs}: loss {train_loss:.3f}, val loss {val_loss:.3f}, "
+        f"val mIoU {progress.miou:.3f}, best: {progress.best.epoch}, {seconds:.{1 if seconds < 10 else 0}f} s"
+    )
 
 
 def _refuse_non_finite(losses: Sequence[Tensor], progress: Progress, fabric: Fabric) -> None:

@@ -4,15 +4,12 @@
 If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so the batch changes nothing.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cocoseg.coco.categories import IGNORE
-
-LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
+from cocoseg.train.params import LossName
 
 # The weight of the auxiliary head in torchvision's reference training.
 AUXILIARY_WEIGHT = 0.5

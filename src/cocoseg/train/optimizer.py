@@ -1,13 +1,13 @@
 """The optimizer, the learning rate schedule and the moving average of weights."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-OptimizerName = Literal["adamw", "adam", "sgd"]
+from cocoseg.train.params import OptimizerName, ScheduleName
 
 
 def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -44,7 +44,6 @@ def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
-ScheduleName = Literal["poly", "constant", "cosine", "onecycle"]
 # As in torch's OneCycleLR: the factor at the start and at the end, and the share of the steps that the rise takes.
 ONECYCLE_START = 1 / 25
 ONECYCLE_END = ONECYCLE_START / 10_000

@@ -1,18 +1,19 @@
 """The parameters of the stage `train`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from cocoseg.coco.categories import Task
-from cocoseg.images.decode import ExifName
-from cocoseg.model.architectures import PretrainedName
-from cocoseg.model.preprocessing import ImageSize, ResizeName
-from cocoseg.train.augment import AugmentName
-from cocoseg.train.class_weights import ClassWeightsName
-from cocoseg.train.losses import LossName
-from cocoseg.train.optimizer import OptimizerName, ScheduleName
+from cocoseg.images.headers import ExifName
+from cocoseg.model.params import ImageSize, PretrainedName, ResizeName, check_architecture
+
+AugmentName = Literal["none", "light", "strong"]
+LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
+ClassWeightsName = Literal["none", "inverse", "effective"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+ScheduleName = Literal["poly", "constant", "cosine", "onecycle"]
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,5 +72,6 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.loss == "bce" and self.task == "multiclass":
             raise ValueError("loss is bce, which is for two classes; expected another, such as ce, or task: binary")
+        check_architecture(self.arch, self.pretrained)
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")

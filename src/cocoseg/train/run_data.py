@@ -11,7 +11,8 @@ from cocoseg.core.files import read_json, read_table
 from cocoseg.images.pairs import Pair, SplitFiles
 from cocoseg.model.weights import data_fingerprint
 from cocoseg.tables import MaskRow, class_counts
-from cocoseg.train.class_weights import ClassWeightsName, class_weights
+from cocoseg.train.class_weights import class_weights
+from cocoseg.train.params import ClassWeightsName
 
 
 class RunData(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 Each process counts its own share of the images; the counts are then summed over all processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import normalized, predicted_labels
 from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
-from cocoseg.train.dataset import Loader, SegmentationDataset
+from cocoseg.train.dataset import SegmentationDataset
 from cocoseg.train.learner import Learner
 from cocoseg.train.loggers import curve_names
 from cocoseg.train.losses import segmentation_loss
@@ -35,7 +35,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @torch.no_grad()
-def validate(learner: Learner, loader: Loader) -> Validation:
+def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Validation:
     """Return the loss and confusion matrix of the validation side, the same in every process."""
     fabric, model, classes = learner.fabric, learner.validated_model, len(learner.classes)
     model.eval()

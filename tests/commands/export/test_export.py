@@ -35,7 +35,8 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.model.architectures import build_model
-from cocoseg.model.preprocessing import Preprocessing, ResizeName, predicted_labels
+from cocoseg.model.params import ResizeName
+from cocoseg.model.preprocessing import Preprocessing, predicted_labels
 from cocoseg.model.weights import ModelInfo, load_checkpoint, save_checkpoint
 
 ENCODER = "tu-mobilenetv3_small_050"

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg.scores.bootstrap import LEAST_IMAGES, Resampled, interval, resampled, standard_error
-from cocoseg.scores.confusion import ScoreName, iou, summary_scores
+from cocoseg.scores.confusion import iou, summary_scores
+from cocoseg.scores.formats import ScoreName
 
 Verdict = Literal["better", "worse", "equivalent", "undetermined"]
 

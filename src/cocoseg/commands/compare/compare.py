@@ -25,7 +25,8 @@ from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, o
 from cocoseg.commands.revisions import Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
-from cocoseg.scores.confusion import ScoreName, class_totals, confusion_matrix, summary_scores
+from cocoseg.scores.confusion import class_totals, confusion_matrix, summary_scores
+from cocoseg.scores.formats import ScoreName
 from cocoseg.scores.per_image import image_iou
 
 

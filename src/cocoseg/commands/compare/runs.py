@@ -11,7 +11,8 @@ from cocoseg import paths
 from cocoseg.commands.revisions import LockedStage, Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_table
-from cocoseg.scores.confusion import ScoreName, iou
+from cocoseg.scores.confusion import iou
+from cocoseg.scores.formats import ScoreName
 from cocoseg.scores.per_image import image_totals
 from cocoseg.tables import ClassPixels
 

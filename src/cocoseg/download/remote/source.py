@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.redaction import holds_secret, host_of, without_secrets
+from cocoseg.core.redaction import host_of, without_secrets
 from cocoseg.core.work_tree import is_locked
 from cocoseg.download.remote.failures import (
     certificate_defect,
@@ -315,16 +315,6 @@ def local_path(location: str) -> Path | None:
         if location.startswith(scheme):
             return Path(location.removeprefix(scheme))
     return None if "://" in location else Path(location).expanduser()
-
-
-def refuse_secrets(key: str, location: str) -> None:
-    """Raise `ValueError` if the value of the parameter `key` may hold a secret, which `dvc.lock` must not."""
-    if holds_secret(location):
-        raise ValueError(
-            f"{key} is an address on {host_of(location) or 'a server'} with a user, password or query, which dvc.lock "
-            "would show to everyone; expected a plain address; put passwords into ~/.netrc and keys of a store into "
-            "the environment, or download the file and name its path"
-        )
 
 
 def _joined(prefix: str, path: str, is_http: bool) -> str:
