@@ -49,7 +49,7 @@ class Bright(nn.Module):
         return torch.stack([torch.zeros_like(bright), torch.full_like(bright, -9), bright], dim=1)
 
 
-@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side"])
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side", "crop"])
 def test_predictions_are_as_large_as_their_images_and_counted_at_that_size(tmp_path: Path, resize: ResizeName) -> None:
     pairs = write_pairs(tmp_path, 3) + write_pairs(tmp_path / "larger", 2, size=48)
     pairs = [msgspec.structs.replace(pair, file_name=f"{number}/a.jpg") for number, pair in enumerate(pairs)]

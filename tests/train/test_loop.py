@@ -153,6 +153,22 @@ def test_binary_trains_on_one_channel_under_every_resize(repository: Path, resiz
     assert info.classes == ("background", "foreground")
 
 
+def test_crops_train_and_validate_images_of_any_size_at_their_own_size(repository: Path) -> None:
+    pairs = write_pairs(repository, 4, size=150) + write_pairs(repository / "small", 2, size=40)
+    params = msgspec.structs.replace(PARAMS, resize="crop", image_size_px=64, batch_size=2)
+    folder = run(params, [msgspec.structs.replace(pair, file_name=f"{n}.png") for n, pair in enumerate(pairs)])
+    _, info = load_checkpoint(folder / "model")
+    assert (info.preprocessing.resize, info.preprocessing.image_size_px) == ("crop", 64)
+
+
+def test_a_crop_larger_than_every_image_is_refused(repository: Path) -> None:
+    params = msgspec.structs.replace(PARAMS, resize="crop", image_size_px=64)
+    with pytest.raises(CocosegError, match=r"image_size_px 64 is larger than every training image; .* side is 32: "):
+        run(params, write_pairs(repository, 6))
+    with pytest.raises(ValueError, match="image_size_px is 32; expected at least 64 with resize: crop"):
+        msgspec.structs.replace(params, image_size_px=32)
+
+
 def test_a_loss_that_is_no_number_stops_with_epoch_and_batch(repository: Path) -> None:
     params = msgspec.structs.replace(PARAMS, lr=1e30, warmup_epochs=0, optimizer="sgd", epochs=5)
     with pytest.raises(CocosegError, match=r"^the loss is not a finite number in epoch \d+, batch \d+"):

@@ -49,9 +49,10 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
     for predicted in predict_logits(model, info, _decoded(pairs, classes)):
-        (pair, truth), _, logits, place = predicted
+        (pair, truth), _, strips, _ = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
-        prediction = original_labels(finite(logits, pair.file_name), place)
+        parts = [original_labels(finite(logits, pair.file_name), place) for logits, place in strips]
+        prediction = np.concatenate(parts) if len(parts) > 1 else parts[0]
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, info.classes)

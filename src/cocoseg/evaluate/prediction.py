@@ -1,8 +1,9 @@
 """Predict images with a trained model, in batches, on the accelerator if there is one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement
+from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement, unresized
 from cocoseg.model.weights import ModelInfo
+from cocoseg.model.windows import windowed_logits
 from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: a model that was trained with smaller batches predicts in those
@@ -23,11 +25,13 @@ _Batch = list[tuple[Key, NDArray[np.uint8], Placement]]
 
 
 class Predicted(NamedTuple, Generic[Key]):
-    """One image, RGB (H, W, 3) uint8, and its logits (C, input_height, input_width), float32 on their device."""
+    """One image, RGB (H, W, 3) uint8, and its logits, to be read once."""
 
     key: Key
     image: NDArray[np.uint8]
-    logits: Tensor
+    strips: Iterable[tuple[Tensor, Placement]]
+    """From top to bottom: logits (C, input_height, input_width), float32 on their device, and where they lie in the
+    part of the image that they are of: all of it, but for `resize: crop`."""
     place: Placement
 
 
@@ -47,6 +51,25 @@ def predict_logits(
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     trained = info.params.get("batch_size")  # of any type: model.json may come from anywhere
     most = batch_size or (min(BATCH_SIZE, trained) if isinstance(trained, int) and trained > 0 else BATCH_SIZE)
+
+    # One thread at a time uses an accelerator; on MPS two would crash the process: pytorch/pytorch#197805
+    turn = nullcontext() if device.type == "cpu" else Lock()
+
+    def logits_of(stacked: Tensor) -> Tensor:
+        with turn, torch.inference_mode():
+            inputs = normalized(stacked.to(device), info.preprocessing)
+            logits: Tensor = model(inputs).float()
+            if flips:
+                logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
+            if device.type == "mps":  # for other threads
+                logits = logits.cpu()
+            return logits.contiguous()  # channels first, which is resized in half the time of channels last
+
+    if info.preprocessing.resize == "crop":
+        for key, image in images:
+            place = unresized(*image.shape[:2])
+            yield Predicted(key, image, _strips(logits_of, image, info.preprocessing.image_size_px, most), place)
+        return
     # Several passes at once, one core each: cores that share a pass wait for the one that also reads or writes a file.
     passes = min(worker_count(), most) if device.type == "cpu" else 1
 
@@ -54,14 +77,7 @@ def predict_logits(
         stacked = torch.stack(
             [placed_image(torch.from_numpy(image).permute(2, 0, 1), place) for _, image, place in batch]
         )
-        with torch.inference_mode():
-            inputs = normalized(stacked.to(device), info.preprocessing)
-            logits = model(inputs).float()
-            if flips:
-                logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
-            if device.type == "mps":  # the process crashes if two threads use it at once: pytorch/pytorch#197805
-                logits = logits.cpu()
-            return batch, logits.contiguous()  # channels first, which is resized in half the time of channels last
+        return batch, logits_of(stacked)
 
     with sharing_cores(passes) as pool:
         for batch, logits in ahead(
@@ -73,7 +89,15 @@ def predict_logits(
 
 def _predicted(entry: tuple[Key, NDArray[np.uint8], Placement], logits: Tensor) -> Predicted[Key]:
     key, image, place = entry
-    return Predicted(key, image, logits, place)
+    return Predicted(key, image, [(logits, place)], place)
+
+
+def _strips(
+    logits_of: Callable[[Tensor], Tensor], image: NDArray[np.uint8], window: int, batch_size: int
+) -> Iterator[tuple[Tensor, Placement]]:
+    """Yield the strips of an image by windows, each when it is asked for: all at once would not fit into memory."""
+    for logits in windowed_logits(logits_of, torch.from_numpy(image).permute(2, 0, 1), window, batch_size):
+        yield logits, unresized(*logits.shape[1:])
 
 
 def _pixels(batch: _Batch[Key]) -> int:

@@ -1,5 +1,6 @@
 """Read the headers of image files without decoding them: format, size, whether the end is there."""
 
+import math
 import re
 import struct
 import zlib
@@ -164,11 +165,16 @@ def _bmp_header(data: bytes) -> Header:
 
 def png_pixels(path: Path) -> int:
     """Return how many pixels the header of a PNG declares; 0 if it cannot be read, which reading the file then says."""
+    return math.prod(png_size(path))
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Return the width and height that the header of a PNG declares; (0, 0) if it cannot be read."""
     if not path.is_file():  # a pipe would make us wait
-        return 0
+        return 0, 0
     try:
         with path.open("rb") as file:
             start = file.read(24)
     except OSError:
-        return 0
-    return int.from_bytes(start[16:20]) * int.from_bytes(start[20:24])
+        return 0, 0
+    return int.from_bytes(start[16:20]), int.from_bytes(start[20:24])

@@ -12,7 +12,7 @@ from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, read_lines, read_table
 from cocoseg.images.decode import read_reduced_image
-from cocoseg.images.headers import ImageDefect, png_pixels
+from cocoseg.images.headers import ImageDefect, png_pixels, png_size
 from cocoseg.tables import ImageRow, turned_images
 
 
@@ -89,6 +89,11 @@ def read_pair(pair: Pair, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.u
 def mask_pixels(pair: Pair) -> int:
     """Return how many pixels a pair has, as the header of its mask says; 0 if that cannot be read."""
     return png_pixels(pair.mask)
+
+
+def mask_size(pair: Pair) -> tuple[int, int]:
+    """Return the width and height of a pair's mask, as its header says; (0, 0) if that cannot be read."""
+    return png_size(pair.mask)
 
 
 def read_mask(pair: Pair, classes: int, stage: str = "mask") -> NDArray[np.uint8]:

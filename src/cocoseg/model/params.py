@@ -12,7 +12,8 @@ SMP_ARCHITECTURES = (
     "unetplusplus", "upernet",
 )  # fmt: skip
 PretrainedName = Literal["none", "imagenet", "coco"]
-ResizeName = Literal["squash", "letterbox", "short_side"]
+ResizeName = Literal["squash", "letterbox", "short_side", "crop"]
+SMALLEST_WINDOW = 64  # of `crop`, in pixels
 ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 
 

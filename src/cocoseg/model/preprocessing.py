@@ -53,8 +53,10 @@ def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -
     """Return where an image of this size lies in the network's input.
 
     `squash`: both sides become `image_size_px`. `letterbox`: the longer side does, centered in a square. `short_side`:
-    the shorter side does, and the input is not a square.
+    the shorter side does, and the input is not a square. `crop`: nothing is resized.
     """
+    if resize == "crop":
+        return unresized(height, width)
     if resize == "squash":
         content_height = content_width = image_size_px
     else:
@@ -76,6 +78,20 @@ def placement(height: int, width: int, image_size_px: int, resize: ResizeName) -
     )
 
 
+def unresized(height: int, width: int) -> Placement:
+    """Return the place of an image that the network takes at its own size."""
+    return Placement(
+        height=height,
+        width=width,
+        input_height=height,
+        input_width=width,
+        top=0,
+        left=0,
+        content_height=height,
+        content_width=width,
+    )
+
+
 def placed_image(image: Tensor, place: Placement) -> Tensor:
     """Return the network's input, (3, input_height, input_width) uint8, with a border in the mean color."""
     size = (place.content_height, place.content_width)
@@ -84,9 +100,15 @@ def placed_image(image: Tensor, place: Placement) -> Tensor:
         image = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     if size == (place.input_height, place.input_width):
         return image
-    canvas = torch.tensor(BORDER_RGB, dtype=torch.uint8)[:, None, None]
-    canvas = canvas.repeat(1, place.input_height, place.input_width)
-    canvas[:, place.top : place.top + size[0], place.left : place.left + size[1]] = image
+    return bordered(image, place.input_height, place.input_width, place.top, place.left)
+
+
+def bordered(image: Tensor, height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+    """Return the image (3, h, w) uint8 in one of `height` × `width` pixels, with a border in the mean color."""
+    if image.shape[1:] == (height, width):
+        return image
+    canvas = torch.tensor(BORDER_RGB, dtype=torch.uint8, device=image.device)[:, None, None].repeat(1, height, width)
+    canvas[:, top : top + image.shape[1], left : left + image.shape[2]] = image
     return canvas
 
 

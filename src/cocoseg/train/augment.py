@@ -6,13 +6,15 @@ They draw from torch's global generator, which the caller seeds.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as v2f
 
 from cocoseg.coco.categories import IGNORE
-from cocoseg.model.preprocessing import BORDER_RGB
+from cocoseg.model.params import ResizeName
+from cocoseg.model.preprocessing import BORDER_RGB, bordered
 from cocoseg.train.params import AugmentName
 
 # The smallest and largest factor of a random scale. At 1.25 a crop shows four fifths of the image's shorter side.
@@ -43,13 +45,66 @@ class RandomScale(v2.Transform):
         return tv_tensors.wrap(v2f.resize_image(inpt[None], params["size"], interpolation=exact)[0], like=inpt)
 
 
-def augmentation(augment: AugmentName, image_size_px: int) -> v2.Compose:
+class BalancedCrop(v2.Transform):
+    """A transform that cuts a square out of an image at a random scale, and resizes it to `image_size_px`.
+
+    Every second square, by chance, shows a random pixel of a random class of the image, so that small objects are seen;
+    the others lie anywhere. What lies outside the image is border.
+    """
+
+    def __init__(self, image_size_px: int, scales: tuple[float, float]) -> None:
+        super().__init__()
+        self.image_size_px = image_size_px
+        self.scales = scales
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the square: its side and its top left corner, in pixels of the image."""
+        mask = next(part for part in flat_inputs if isinstance(part, tv_tensors.Mask)).as_subclass(Tensor)
+        low, high = self.scales
+        side = max(1, round(self.image_size_px / (low + (high - low) * torch.rand(()).item())))
+        pixel = _balanced_pixel(mask) if torch.rand(()) < 0.5 else None
+        corner = []
+        for axis, length in enumerate(mask.shape):
+            first, last = min(0, length - side), max(0, length - side)
+            if pixel is not None:
+                first, last = max(first, pixel[axis] - side + 1), min(last, pixel[axis])
+            corner.append(int(torch.randint(first, last + 1, ())))
+        return {"side": side, "top": corner[0], "left": corner[1]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut and resize images bilinearly with antialiasing, masks to the nearest pixel center."""
+        side, top, left = params["side"], params["top"], params["left"]
+        cut = inpt.as_subclass(Tensor)[..., max(0, top) : top + side, max(0, left) : left + side]
+        size = (self.image_size_px, self.image_size_px)
+        if isinstance(inpt, tv_tensors.Mask):
+            canvas = torch.full((side, side), IGNORE, dtype=torch.uint8)
+            canvas[max(0, -top) :, max(0, -left) :][: cut.shape[0], : cut.shape[1]] = cut
+            return tv_tensors.wrap(F.interpolate(canvas[None, None], size, mode="nearest-exact")[0, 0], like=inpt)
+        square = bordered(cut, side, side, max(0, -top), max(0, -left))
+        if side != self.image_size_px:
+            square = F.interpolate(square[None], size, mode="bilinear", antialias=True)[0]
+        return tv_tensors.wrap(square.contiguous(), like=inpt)
+
+
+def _balanced_pixel(mask: Tensor) -> tuple[int, int] | None:
+    """Draw a class that the mask (H, W) shows, and one of its pixels: row and column; `None` if it shows none."""
+    shown = torch.bincount(mask.flatten(), minlength=IGNORE)[:IGNORE].nonzero()[:, 0]
+    if not len(shown):
+        return None
+    own = (mask == shown[torch.randint(len(shown), ())]).flatten().nonzero()[:, 0]
+    row, column = divmod(int(own[torch.randint(len(own), ())]), mask.shape[1])
+    return row, column
+
+
+def augmentation(augment: AugmentName, image_size_px: int, resize: ResizeName = "squash") -> v2.Compose:
     """Return the transforms of that name. They turn images of any size into squares of `image_size_px`."""
     fill = {tv_tensors.Image: list(BORDER_RGB), tv_tensors.Mask: IGNORE}
     steps: list[v2.Transform] = [
         RandomScale(image_size_px, SCALES[augment]),
         v2.RandomCrop(image_size_px, pad_if_needed=True, fill=fill),
     ]
+    if resize == "crop":
+        steps = [BalancedCrop(image_size_px, SCALES[augment])]
     if augment != "none":
         steps.append(v2.RandomHorizontalFlip())
     if augment == "strong":

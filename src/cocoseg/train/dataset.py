@@ -20,7 +20,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.interrupt import children_without_ctrl_c
 from cocoseg.core.lifetime import end_with_parent
 from cocoseg.core.work_tree import is_first_process
-from cocoseg.images.pairs import Pair, mask_pixels, read_mask, read_reduced
+from cocoseg.images.pairs import Pair, mask_pixels, mask_size, read_mask, read_reduced
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, augmentation, augmented
 from cocoseg.train.devices import node_count
@@ -55,10 +55,10 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         self.preprocessing = preprocessing
         self.seed = seed
         self.zoom = SCALES[augment][1] if augment else 1.0
-        self.transforms = augmentation(augment, preprocessing.image_size_px) if augment else None
+        size, resize = preprocessing.image_size_px, preprocessing.resize
         # Without augmentation and at the right size already, the transforms would leave every image as it is.
-        if augment == "none" and preprocessing.resize != "short_side":
-            self.transforms = None
+        changed = augment and (augment != "none" or resize in ("short_side", "crop"))
+        self.transforms = augmentation(augment, size, resize) if augment and changed else None
         self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
@@ -233,9 +233,24 @@ def training_side(
     pairs: Sequence[Pair], preprocessing: Preprocessing, classes: Sequence[str], params: TrainParams, fabric: Fabric
 ) -> LoadedSide:
     """Return the training side: augmented, in a new order each epoch."""
+    if params.resize == "crop":
+        _check_crop(pairs, params.image_size_px)
     dataset = SegmentationDataset(pairs, len(classes), preprocessing, params.augment, params.seed)
     sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, fabric.global_rank, fabric.world_size)
     return _loaded_side(dataset, sampler, "training images", fabric)
+
+
+def _check_crop(pairs: Sequence[Pair], image_size_px: int) -> None:
+    """Raise `CocosegError` if a crop is larger than every image: each would be mostly border."""
+    largest = 0
+    for pair in pairs:
+        largest = max(largest, *mask_size(pair))
+        if largest >= image_size_px:
+            return
+    raise CocosegError(
+        f"resize is crop, and image_size_px {image_size_px} is larger than every training image; their longest side is "
+        f"{largest}: expected at most that, or another resize, such as squash"
+    )
 
 
 def validation_side(
@@ -244,7 +259,7 @@ def validation_side(
     """Return the validation side: each image once, placed as in evaluation."""
     dataset = SegmentationDataset(pairs, len(classes), preprocessing, None, params.seed)
     # Images of different sizes are not batched: they would need a border, which changes the logits at their edges.
-    batch_size = 1 if params.resize == "short_side" else params.batch_size
+    batch_size = 1 if params.resize in ("short_side", "crop") else params.batch_size
     sampler = ValidationBatchSampler(len(dataset), batch_size, fabric.global_rank, fabric.world_size)
     return _loaded_side(dataset, sampler, "validation images", fabric)
 

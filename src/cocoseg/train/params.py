@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from cocoseg.coco.categories import Task
 from cocoseg.images.headers import ExifName
-from cocoseg.model.params import ImageSize, PretrainedName, ResizeName, check_architecture
+from cocoseg.model.params import SMALLEST_WINDOW, ImageSize, PretrainedName, ResizeName, check_architecture
 
 AugmentName = Literal["none", "light", "strong"]
 LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
@@ -32,7 +32,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """The width and height of the network's input."""
     resize: ResizeName
     """How an image gets that size: `squash` ignores its proportions, `letterbox` keeps them and fills up, `short_side`
-    scales its shorter side to that size."""
+    scales its shorter side to that size. `crop` keeps its own size: training sees random squares, prediction
+    overlapping ones. Take it for small objects in large images."""
     exif: ExifName
     # Kept in `model.json` for `cocoseg predict`. Training reads from the table of images which were turned.
     augment: AugmentName
@@ -73,5 +74,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         if self.loss == "bce" and self.task == "multiclass":
             raise ValueError("loss is bce, which is for two classes; expected another, such as ce, or task: binary")
         check_architecture(self.arch, self.pretrained)
+        if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
+            raise ValueError(
+                f"image_size_px is {self.image_size_px}; expected at least {SMALLEST_WINDOW} with resize: crop"
+            )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")

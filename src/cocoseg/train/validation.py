@@ -3,7 +3,7 @@
 Each process counts its own share of the images; the counts are then summed over all processes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import normalized, predicted_labels
+from cocoseg.model.windows import windowed_logits
 from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import SegmentationDataset
@@ -47,17 +48,35 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
     losses, images_seen = [], 0
     for images, target in loader:
         images, target = on_device(images, target, fabric)
-        with fabric.autocast():
-            logits = model(normalized(images, learner.preprocessing))
-        loss = segmentation_loss(logits, target, learner.loss_name, learner.class_weights)
-        losses.append(loss * len(images))  # stays on the device: reading it would make the CPU wait for the GPU
         images_seen += len(images)
-        confusion += batch_confusion(target, predicted_labels(logits), classes)
+        for logits, truth in strips(learner, images, target):
+            loss = segmentation_loss(logits, truth, learner.loss_name, learner.class_weights)
+            share = truth.numel() / target.numel()  # of a batch in one strip, 1
+            losses.append(loss * len(images) * share)  # on the device: reading it would make the CPU wait for the GPU
+            confusion += batch_confusion(truth, predicted_labels(logits), classes)
     confusion = summed(fabric, confusion)
     total = float(sum(loss.item() for loss in losses))
     sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
     total, all_images = summed(fabric, sums).tolist()
     return Validation(loss=total / all_images, confusion=confusion.cpu().numpy())
+
+
+def strips(learner: Learner, images: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the logits (N, C, h, w) and target (N, h, w) of a batch: whole, or with `resize: crop` in strips."""
+    preprocessing = learner.preprocessing
+
+    def forward(images: Tensor) -> Tensor:
+        with learner.fabric.autocast():
+            logits: Tensor = learner.validated_model(normalized(images, preprocessing))
+            return logits
+
+    if preprocessing.resize != "crop":
+        yield forward(images), target
+        return
+    top = 0
+    for logits in windowed_logits(forward, images[0], preprocessing.image_size_px, learner.params.batch_size):
+        yield logits[None], target[:, top : top + logits.shape[1]]
+        top += logits.shape[1]
 
 
 def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
@@ -90,12 +109,15 @@ def validation_miou(validation: Validation, classes: Sequence[str]) -> float:
 @torch.no_grad()
 def validation_picture(learner: Learner, dataset: SegmentationDataset) -> NDArray[np.uint8]:
     """Return a picture of a few validation images, the same after every epoch, and their predictions."""
-    model = learner.validated_model.eval()
+    learner.validated_model.eval()
     rows = []
     for index in range(min(PICTURE_IMAGES, len(dataset))):
         image, truth = dataset[0, index]
-        logits = model(normalized(image[None].to(learner.fabric.device), learner.preprocessing))
-        prediction = predicted_labels(logits)[0].cpu().numpy()
+        predicted = [
+            predicted_labels(logits)[0]
+            for logits, _ in strips(learner, *on_device(image[None], truth[None], learner.fabric))
+        ]
+        prediction = torch.cat(predicted).cpu().numpy()
         rows.append(GalleryRow(image=image.permute(1, 2, 0).numpy(), truth=truth.numpy(), prediction=prediction))
     return gallery(rows, learner.classes)
 

@@ -128,7 +128,7 @@ def photo_and_its_labels(model: nn.Module, info: ModelInfo) -> NDArray[np.uint8]
     exif[0x0112] = 6
     Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
     (found,) = predict_logits(model, info, [(None, decode_photo(open_photo(Path("photo.jpg")), upright=True))])
-    return predicted_labels(found.logits).numpy()
+    return torch.cat([predicted_labels(logits) for logits, _ in found.strips]).numpy()
 
 
 def typed(code: str) -> NDArray[np.int64]:
@@ -140,7 +140,7 @@ def typed(code: str) -> NDArray[np.int64]:
     return np.asarray(labels)
 
 
-@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side"])
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side", "crop"])
 def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
     exported: Exported, resize: ResizeName
 ) -> None:
@@ -236,7 +236,7 @@ def test_smp_alone_loads_the_hugging_face_layout_and_gives_the_same_logits() -> 
     assert "hf upload USER/NAME" in readme
 
 
-@pytest.mark.parametrize("resize", ["squash", "short_side"])
+@pytest.mark.parametrize("resize", ["squash", "short_side", "crop"])
 def test_what_the_readme_for_smp_says_to_type_gives_the_labels_of_this_library(
     resize: ResizeName, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from cocoseg.commands.predict.coco_results import (
     category_ids,
     class_confidences,
     coco_results,
+    confidence_tally,
     described_images,
     image_ids,
 )
@@ -65,10 +66,10 @@ def test_a_confidence_is_the_mean_probability_over_the_pixels_that_a_class_wins(
     place = placement(10, 20, 2, "letterbox")  # content of 1 × 2 at the top of 2 × 2
     logits = torch.full((3, 2, 2), -7.0)
     logits[:, place.top : place.top + 1] = probabilities.log()
-    assert class_confidences(logits, place) == pytest.approx([0.75, 0.9, 0.05])
+    assert class_confidences([confidence_tally(logits, place)]) == pytest.approx([0.75, 0.9, 0.05])
 
 
 def test_the_one_channel_of_a_binary_model_counts_as_two_classes() -> None:
     place = placement(4, 4, 2, "squash")
     logits = torch.tensor([[[0.0, 0.0], [math.log(3), math.log(3)]]])  # foreground at 1/2, 1/2, 3/4, 3/4
-    assert class_confidences(logits, place) == pytest.approx([0.5, 0.75])
+    assert class_confidences([confidence_tally(logits, place)]) == pytest.approx([0.5, 0.75])

@@ -11,6 +11,7 @@ from cocoseg.core.files import write_bytes, write_json
 from cocoseg.model.architectures import Padded
 from cocoseg.model.preprocessing import BORDER_RGB
 from cocoseg.model.weights import ModelInfo
+from cocoseg.model.windows import window_step
 
 
 def stride_of(model: nn.Module) -> int:
@@ -43,12 +44,14 @@ def preprocessor(info: ModelInfo, stride: int) -> dict[str, Any]:
     """Return how an image becomes the network's input, with the keys of the Hub's image processors where they exist."""
     size = info.preprocessing.image_size_px
     square = {"pad_size": {"height": size, "width": size}, "pad_rgb": BORDER_RGB, "pad_place": "both sides alike"}
+    windows = info.preprocessing.resize == "crop"
     return {
-        "do_resize": True,
+        "do_resize": not windows,
         "size": {
             "squash": {"height": size, "width": size},
             "letterbox": {"longest_edge": size},
             "short_side": {"shortest_edge": size},
+            "crop": {"height": size, "width": size},  # of overlapping windows
         }[info.preprocessing.resize],
         "resample": 2,  # bilinear, antialiased
         "do_rescale": True,
@@ -58,5 +61,6 @@ def preprocessor(info: ModelInfo, stride: int) -> dict[str, Any]:
         "image_std": info.preprocessing.std,
         "do_pad": stride > 1 or info.preprocessing.resize == "letterbox",
         "size_divisor": stride,
+        **({"window_step": window_step(size)} if windows else {}),
         **(square if info.preprocessing.resize == "letterbox" else {}),
     }

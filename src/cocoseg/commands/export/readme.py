@@ -2,6 +2,7 @@
 
 from cocoseg.model.preprocessing import BORDER_RGB, Preprocessing
 from cocoseg.model.weights import ModelInfo
+from cocoseg.model.windows import window_step
 
 _RESIZED = {
     "squash": "photo = photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
@@ -10,7 +11,32 @@ photo, content = Image.new("RGB", ({size}, {size}), {border}), photo.resize(side
 photo.paste(content, [({size} - side) // 2 for side in sides])""",
     "short_side": """sides = [max(1, round(side * {size} / min(photo.size))) for side in photo.size]
 photo = photo.resize(sides, Image.Resampling.BILINEAR)""",
+    "crop": "size, step = {size}, {step}  # of windows, in pixels: the photograph keeps its size",
 }
+
+# As in cocoseg.model.windows.
+_WINDOWED = """
+spans = [-(-max(0, side - size) // 32) for side in images.shape[2:]]
+gaps = [-(-span * 32 // step) for span in spans]
+starts = [[span * i // max(1, n) * 32 for i in range(n + 1)] for span, n in zip(spans, gaps)]
+sides = [own[-1] + size for own in starts]
+padded = np.pad(images, ((0, 0), (0, 0), *((0, side - own) for side, own in zip(sides, images.shape[2:]))))
+rising = np.clip(((np.arange(size) + 0.5) / (size - step) - 0.25) * 2, 0, 1)
+
+def along(start, own):  # a window's weight along one side: 0 near its ends, but not at the photograph's border
+    return (1 if start == own[0] else rising) * (1 if start == own[-1] else rising[::-1]) * np.ones(size)
+
+logits, weights = 0.0, np.zeros(sides)
+for top in starts[0]:
+    for left in starts[1]:
+        weight = along(top, starts[0])[:, None] * along(left, starts[1])
+        place = (slice(top, top + size), slice(left, left + size))
+        found = network(padded[:, :, *place])
+        if not weights.any():
+            logits = np.zeros((1, found.shape[1], *sides))
+        logits[:, :, *place] += found * weight
+        weights[place] += weight
+logits = (logits / weights)[:, :, : images.shape[2], : images.shape[3]]  # (N, C, H, W)"""
 
 _PREPARED = """import numpy as np
 from PIL import Image, ImageOps
@@ -30,50 +56,64 @@ import onnxruntime
 {_prepared(info.preprocessing)}
 
 session = onnxruntime.InferenceSession("model.onnx")
-(logits,) = session.run(["logits"], {{"images": images}})  # (N, C, H, W)
+
+def network(images):
+    return session.run(["logits"], {{"images": images}})[0]
+
+{_applied(info.preprocessing)}
 labels = {_labels(info)}
 ```
 
 `model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) hold
 these settings and the classes with their COCO categories.
-{_SIZE}"""
+{_size(info)}"""
 
 
 def huggingface_use(info: ModelInfo, stride: int) -> str:
     """Return the section on using the folder with smp, whose network takes sides that `stride` divides."""
     padded = (
-        f"sides = images.shape[2:]\n"
-        f"images = np.pad(images, ((0, 0), (0, 0), *((0, -side % {stride}) for side in sides)))\n"
+        f"    height, width = images.shape[2:]\n"
+        f"    images = np.pad(images, ((0, 0), (0, 0), (0, -height % {stride}), (0, -width % {stride})))\n"
         if stride > 1
         else ""
     )
-    cropped = "[:, :, : sides[0], : sides[1]]" if stride > 1 else ""
+    cropped = "[:, :, :height, :width]" if stride > 1 else ""
     return f"""## Use
 
 ```python
 import segmentation_models_pytorch as smp
 import torch
 {_prepared(info.preprocessing)}
-{padded}
+
 model = smp.from_pretrained(".").eval()  # this folder, or USER/NAME on the Hub
-with torch.inference_mode():
-    logits = model(torch.from_numpy(images)).numpy(){cropped}  # (N, C, H, W)
+
+def network(images):
+{padded}    with torch.inference_mode():
+        return model(torch.from_numpy(images)).numpy(){cropped}
+
+{_applied(info.preprocessing)}
 labels = {_labels(info)}
 ```
 
 `preprocessor_config.json` and `id2label.json` hold these settings and the classes for programs. `hf upload USER/NAME .`
 uploads this folder.
-{_SIZE}"""
+{_size(info)}"""
 
 
-_SIZE = """Labels have the network's input size. For labels of the photograph's size, resize the logits first.
-"""
+def _size(info: ModelInfo) -> str:
+    if info.preprocessing.resize == "crop":
+        return "Labels have the photograph's size.\n"
+    return "Labels have the network's input size. For labels of the photograph's size, resize the logits first.\n"
 
 
 def _prepared(preprocessing: Preprocessing) -> str:
     size = preprocessing.image_size_px
-    resized = _RESIZED[preprocessing.resize].format(size=size, border=BORDER_RGB)
+    resized = _RESIZED[preprocessing.resize].format(size=size, border=BORDER_RGB, step=window_step(size))
     return _PREPARED.format(resized=resized, mean=preprocessing.mean, std=preprocessing.std)
+
+
+def _applied(preprocessing: Preprocessing) -> str:
+    return _WINDOWED.strip() if preprocessing.resize == "crop" else "logits = network(images)  # (N, C, H, W)"
 
 
 def _labels(info: ModelInfo) -> str:

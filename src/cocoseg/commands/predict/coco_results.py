@@ -1,7 +1,7 @@
 """Predictions in COCO's results format, one entry per image and class. https://cocodataset.org/#format-results"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -58,10 +58,18 @@ def coco_results(
         yield {"category_id": ids[class_index], "segmentation": segmentation, "score": score}
 
 
-def class_confidences(logits: Tensor, place: Placement) -> list[float]:
-    """Return the mean probability of each class over its pixels at the network's size, or its highest if it has none.
+class ConfidenceTally(NamedTuple):
+    """Of each class of a part of an image, (C,): the pixels that it owns, the sum and the highest of probabilities."""
 
-    `logits` (C, input_height, input_width). The one channel of a `binary` model counts as two classes.
+    pixels: Tensor
+    sums: Tensor
+    highest: Tensor
+
+
+def confidence_tally(logits: Tensor, place: Placement) -> ConfidenceTally:
+    """Return the tally of a part of an image, for logits (C, input_height, input_width) at the network's size.
+
+    The one channel of a `binary` model counts as two classes.
     """
     content = logits[:, place.top : place.top + place.content_height, place.left : place.left + place.content_width]
     if len(content) == 1:
@@ -72,6 +80,13 @@ def class_confidences(logits: Tensor, place: Placement) -> list[float]:
     highest, labels = probabilities.flatten(1).max(dim=0)
     pixels = torch.bincount(labels, minlength=len(probabilities))
     sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, highest)
+    return ConfidenceTally(pixels, sums, probabilities.amax(dim=(1, 2)))
+
+
+def class_confidences(tallies: Sequence[ConfidenceTally]) -> list[float]:
+    """Return each class's mean probability over its pixels at the network's size, or its highest if it has none."""
+    pixels, sums, highest = (torch.stack(values) for values in zip(*tallies, strict=True))
+    total = pixels.sum(dim=0)
     # A class may have pixels at the image's size only.
-    means: list[float] = torch.where(pixels > 0, sums / pixels.clamp(min=1), probabilities.amax(dim=(1, 2))).tolist()
+    means: list[float] = torch.where(total > 0, sums.sum(dim=0) / total.clamp(min=1), highest.amax(dim=0)).tolist()
     return means

@@ -22,6 +22,7 @@ from cocoseg.commands.predict.coco_results import (
     category_ids,
     class_confidences,
     coco_results,
+    confidence_tally,
     described_images,
     image_ids,
 )
@@ -143,8 +144,12 @@ def _clear(out: Path, photos: Sequence[Photo]) -> None:
 
 def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int], class_names: Sequence[str]) -> _Written:
     """Write the mask and the overlay of an image, and return its entries."""
-    labels = original_labels(finite(one.logits, str(one.key.path)), one.place)
-    confidences = class_confidences(one.logits, one.place)
+    parts, tallies = [], []
+    for logits, place in one.strips:
+        parts.append(original_labels(finite(logits, str(one.key.path)), place))
+        tallies.append(confidence_tally(logits, place))
+    labels = np.concatenate(parts)
+    confidences = class_confidences(tallies)
     name = one.key.name
     height, width = labels.shape
     write_bytes(out / "masks" / mask_name(name), encode_png(labels))
@@ -241,7 +246,7 @@ def _fitting(
     for photo, image in images:
         height, width = image.shape[:2]
         place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        if place.input_height * place.input_width <= _MOST_INPUT_PIXELS:
+        if preprocessing.resize == "crop" or place.input_height * place.input_width <= _MOST_INPUT_PIXELS:
             yield photo, image
         else:
             yield (
