@@ -18,6 +18,7 @@ from cocoseg.model.windows import windowed_logits
 from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: a model that was trained with smaller batches predicts in those
+_WINDOW_PIXELS = 2**20  # at most at a time on a CPU, which gains nothing from more
 _BATCH_PIXELS = 2**26  # at most, before resizing, 200 MB: photographs from a phone come in smaller batches
 
 Key = TypeVar("Key")
@@ -66,9 +67,10 @@ def predict_logits(
             return logits.contiguous()  # channels first, which is resized in half the time of channels last
 
     if info.preprocessing.resize == "crop":
+        window = info.preprocessing.image_size_px
+        windows = max(1, min(most, _WINDOW_PIXELS // window**2)) if device.type == "cpu" else most
         for key, image in images:
-            place = unresized(*image.shape[:2])
-            yield Predicted(key, image, _strips(logits_of, image, info.preprocessing.image_size_px, most), place)
+            yield Predicted(key, image, _strips(logits_of, image, window, windows), unresized(*image.shape[:2]))
         return
     # Several passes at once, one core each: cores that share a pass wait for the one that also reads or writes a file.
     passes = min(worker_count(), most) if device.type == "cpu" else 1
