@@ -89,7 +89,7 @@ def side() -> None:
         result = evaluate(model, info, chosen, predictions)
 
         def drawn() -> None:
-            metrics = evaluation_metrics(result, params, mapping.classes, "test", {})
+            metrics = evaluation_metrics(result, params, info, "test", {})
             encode_png(iou_bars(iou_rows(metrics)))
             for _, picture in galleries(chosen, predictions, result.per_image, mapping.classes, params.gallery_images):
                 encode_png(picture)

@@ -102,7 +102,7 @@ def bare(params: TrainParams) -> dict[str, Any]:
         tuple(torch.stack(part) for part in zip(*ready[start : start + params.batch_size], strict=True))
         for start in range(0, len(ready) - params.batch_size + 1, params.batch_size)
     ]
-    loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+    loss_name = resolved_loss(params.loss)
     bf16 = training_precision() == "bf16-mixed"
 
     def step(images: Tensor, target: Tensor) -> None:
@@ -138,7 +138,7 @@ def plain(params: TrainParams) -> dict[str, Any]:
     model, optimizer = _model(params, mapping)
     train_dataset = SegmentationDataset(train_pairs, classes, preprocessing, params.augment, params.seed)
     val_dataset = SegmentationDataset(val_pairs, classes, preprocessing, None, params.seed)
-    loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+    loss_name = resolved_loss(params.loss)
     started = time.perf_counter()
     keys = [(0, index) for index in range(len(val_dataset))]
     val_batches: Any = DataLoader(val_dataset, batch_size=params.batch_size, sampler=keys, num_workers=2)

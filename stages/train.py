@@ -1,4 +1,4 @@
-"""Train a model on the train side of the split and keep the epoch with the best validation mIoU."""
+"""Train a model on the train side of the split and keep the epoch with the best score in validation."""
 
 import sys
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from cocoseg import paths
 from cocoseg.core.files import read_json
 from cocoseg.core.stage import run, say
 from cocoseg.images.pairs import SplitFiles
-from cocoseg.train.loggers import BEST, BestEpoch
+from cocoseg.model.weights import INFO, ModelInfo
+from cocoseg.scores.formats import SCORE_NAMES, number
 from cocoseg.train.loop import train
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import read_run_data
@@ -27,8 +28,9 @@ def main(params: TrainParams) -> Mapping[str, Any]:
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, but not the first, which writes
         sys.exit()
-    best = read_json(paths.TRAIN_METRICS / BEST, BestEpoch)
-    say(f"the best epoch is {best.best_epoch} of {params.epochs}, with a validation mIoU of {best.val_miou:.3f}")
+    best = read_json(paths.MODEL / INFO, ModelInfo)
+    score = f"{SCORE_NAMES[best.primary_score]} of {number(best.val_score, '.3f')}"
+    say(f"the best epoch is {best.epoch} of {params.epochs}, with a validation {score}")
     return cost
 
 

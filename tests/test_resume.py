@@ -43,6 +43,7 @@ PARAMS: dict[str, Any] = {
     "clip_grad_norm": None,
     "epochs": 8,
     "patience": None,
+    "primary_score": "auto",
     "ema_decay": 0.9,
     "compile": False,
     "seed": 0,

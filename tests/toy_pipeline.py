@@ -22,6 +22,7 @@ PARAMS: dict[str, Any] = {
     "gallery_images": 2,
     "min_effect": 0.01,
     "primary_score": "miou",
+    "threshold": 0.5,
 }
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ STAGES: dict[str, dict[str, Any]] = {
         "outs": ["data/model", {"metrics/train": {"cache": False}}],
     },
     "evaluate": {
-        "params": ["bootstrap_samples", "gallery_images", "min_effect", "primary_score"],
+        "params": ["bootstrap_samples", "gallery_images", "min_effect", "primary_score", "threshold"],
         "deps": ["data/category_mapping.json", "data/images", "data/masks", "data/model", "data/splits"],
         "outs": ["data/evaluation", {"metrics/evaluate.json": {"cache": False}}],
     },
@@ -96,13 +97,14 @@ match sys.argv[1]:
             hard = np.random.default_rng(number).random(truth.shape) + 0.002 * np.random.default_rng(
                 1000 * model["seed"] + number
             ).standard_normal(truth.shape)
-            prediction = np.where((hard < model["wrong"]) & (truth > 0), 0, truth).astype(np.uint8)
+            wrong = (hard < 2 * params["threshold"] * model["wrong"]) & (truth > 0)
+            prediction = np.where(wrong, 0, truth).astype(np.uint8)
             matrix = confusion_matrix(truth, prediction, len(classes))
             save(data / "evaluation/predictions" / name, prediction)
             rows += class_pixels(name, matrix, classes)
             total = total + matrix
         write_table(data / "evaluation/per_image.csv", rows, ClassPixels)
-        declared = {key: params[key] for key in ("primary_score", "min_effect")}
+        declared = {key: params[key] for key in ("primary_score", "min_effect", "threshold")}
         found = msgspec.to_builtins(scores(total, classes))
         write_json(Path("metrics/evaluate.json"), {"split": "test", "images": len(names)} | declared | found)
 '''

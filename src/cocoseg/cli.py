@@ -4,8 +4,10 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
@@ -220,6 +222,10 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
         "--repo", metavar="URL", help="take the model from another DVC repository, by URL or path; the path of --model "
         "then begins at its root, as for dvc get"
     )  # fmt: skip
+    command.add_argument(
+        "--threshold", metavar="P", type=_threshold, help="of a binary model: foreground is where its probability is "
+        "above P, a number, or auto for the best in validation; default: as these weights were scored, else 0.5"
+    )  # fmt: skip
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -229,8 +235,17 @@ def _predict(options: argparse.Namespace) -> None:
 
     source = ModelSource(options.model, options.rev, options.repo)
     with prepared_folder(options.out):
-        summary = predict(source.load, options.paths, options.out, options.batch_size, flips=options.tta)
+        summary = predict(
+            source.load,
+            options.paths,
+            options.out,
+            options.batch_size,
+            flips=options.tta,
+            threshold=lambda info: source.threshold(options.threshold, info),
+        )
     if summary.predicted:
+        if summary.threshold_remark:
+            sys.stdout.write(f"{summary.threshold_remark}\n")
         images = "1 image" if summary.predicted == 1 else f"{summary.predicted:,} images"
         failed = f", {summary.failed:,} failed" if summary.failed else ""
         earlier = ", in place of those of an earlier run" if summary.replaced else ""
@@ -270,8 +285,17 @@ def _export(options: argparse.Namespace) -> None:
 
     source = ModelSource(options.model, options.rev, options.repo)
     with prepared_folder(options.out):
-        said = export(source, options.format, options.out)
+        said = export(source, options.format, options.out, options.threshold)
     sys.stdout.write(f"{said}\n")
+
+
+def _threshold(text: str) -> float | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    with suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a valid threshold; expected a number between 0 and 1, or auto")
 
 
 def _positive_count(text: str) -> int:

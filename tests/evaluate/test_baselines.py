@@ -18,7 +18,10 @@ def test_always_the_commonest_class_scores_its_share_over_the_number_of_classes(
 def test_classes_that_differ_in_color_are_told_apart_by_it() -> None:
     sides = [flat((200, 30, 30), 0), flat((30, 200, 30), 1), flat((30, 30, 200), 2)]
     scores = baseline_scores(sides, sides, 3)
-    assert scores == {"commonest_class": {"miou": pytest.approx(1 / 9)}, "color_and_position": {"miou": 1.0}}
+    assert scores == {
+        "commonest_class": {"miou": pytest.approx(1 / 9), "foreground_dice": 0.0},
+        "color_and_position": {"miou": 1.0, "foreground_dice": 1.0},
+    }
 
 
 def test_classes_that_differ_in_position_are_told_apart_by_it() -> None:

@@ -38,7 +38,7 @@ INFO = ModelInfo(
     data=TrainingData(train_images=0, val_images=0, fingerprint=""),
     versions={},
 )
-PARAMS = EvaluateParams(bootstrap_samples=100, gallery_images=0, min_effect=0.01, primary_score="miou")
+PARAMS = EvaluateParams(bootstrap_samples=100, gallery_images=0, min_effect=0.01, primary_score="auto", threshold=0.5)
 
 
 class Bright(nn.Module):
@@ -80,7 +80,7 @@ def test_the_confusion_based_iou_can_be_rebuilt_from_the_table(tmp_path: Path) -
         target[row.class_name] += row.target
         prediction[row.class_name] += row.prediction
         hit[row.class_name] += row.hit
-    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "test", {})
+    metrics = evaluation_metrics(result, PARAMS, INFO, "test", {})
     for name, iou in metrics["iou"].items():
         assert hit[name] / (target[name] + prediction[name] - hit[name]) == pytest.approx(iou)
     assert {row.file_name for row in result.per_image} == {f"00{number}.png" for number in range(4)}
@@ -90,7 +90,7 @@ def test_the_metrics_by_hand() -> None:
     confusion = np.array([[6, 0, 2], [0, 0, 0], [0, 0, 2]])
     rows = class_pixels("a.jpg", confusion, MULTICLASS.classes)
     result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
-    metrics = evaluation_metrics(result, PARAMS, MULTICLASS.classes, "val", {"commonest_class": {"miou": 0.4}})
+    metrics = evaluation_metrics(result, PARAMS, INFO, "val", {"commonest_class": {"miou": 0.4}})
     assert metrics["split"] == "val"
     assert metrics["miou"] == pytest.approx((6 / 8 + 2 / 4) / 2)
     assert metrics["foreground_dice"] == pytest.approx(4 / 6)
@@ -108,12 +108,45 @@ def test_every_score_of_a_model_that_learned_nothing_is_within_its_interval_and_
         rows += class_pixels(f"{number}.jpg", own, names)
         confusion += own
     result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0)
-    metrics = evaluation_metrics(result, PARAMS, names, "test", {})
+    metrics = evaluation_metrics(result, PARAMS, msgspec.structs.replace(INFO, classes=names), "test", {})
     ends = metrics["intervals"]
     assert {"miou", "mean_dice", "pixel_accuracy"} < ends.keys()
     for name, own_ends in ends.items():
         if name != "iou":
             assert 0 <= own_ends["low"] <= metrics[name] <= own_ends["high"] <= 1
+
+
+def test_images_without_an_object_are_counted_that_get_foreground_all_the_same() -> None:
+    matrices = {
+        "nothing.jpg": [[200, 0], [0, 0]],
+        "one pixel.jpg": [[199, 1], [0, 0]],
+        "two percent.jpg": [[196, 4], [0, 0]],
+        "an object.jpg": [[150, 40], [9, 1]],
+        "ignored.jpg": [[0, 0], [0, 0]],  # no pixel counts
+    }
+    info = msgspec.structs.replace(INFO, task="binary", classes=BINARY.classes)
+    rows = [row for name, own in matrices.items() for row in class_pixels(name, np.array(own), info.classes)]
+    confusion = np.sum(list(matrices.values()), axis=0)
+    result = Evaluation(confusion=confusion, per_image=rows, seconds=1.0, threshold=0.25)
+    metrics = evaluation_metrics(result, PARAMS, info, "test", {})
+    assert metrics["images_without_object"] == {"images": 3, "any_foreground": 0.666667, "above_1_percent": 0.333333}
+    assert (metrics["primary_score"], metrics["threshold"]) == ("foreground_dice", 0.25)
+    with_objects = Evaluation(confusion=confusion, per_image=rows[-3:], seconds=1.0)
+    assert "images_without_object" not in evaluation_metrics(with_objects, PARAMS, info, "test", {})
+
+
+def test_a_lower_threshold_finds_more_and_its_pixels_are_those_above_it(tmp_path: Path) -> None:
+    class Doubtful(nn.Module):
+        """Foreground with a probability of 0.4 on what is bright."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.where(images.mean(dim=1, keepdim=True) > 0, np.log(0.4 / 0.6), -5.0)
+
+    info = msgspec.structs.replace(INFO, task="binary", classes=BINARY.classes)
+    pairs = write_pairs(tmp_path, 2, BINARY, size=64)
+    found = {at: evaluate(Doubtful(), info, pairs, tmp_path / str(at), at).confusion for at in (0.35, 0.5)}
+    assert found[0.5][:, 1].tolist() == [0, 0]
+    assert found[0.35][1, 0] == 0 < found[0.35][1, 1]
 
 
 def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_image(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from model.test_weights import INFO
 
 from cocoseg.evaluate.model_card import Cost, DatasetNotes, LicensedImage, Results, measured_cost, model_card
 from cocoseg.model.architectures import build_model
-from cocoseg.model.weights import save_checkpoint
+from cocoseg.model.weights import BestThreshold, save_checkpoint
 
 COST = Cost(parameters=1_250_000, multiply_adds=330_108_048)
 METRICS: dict[str, Any] = {
     "split": "test",
     "images": 7,
+    "primary_score": "miou",
     "miou": 0.61234,
     "mean_dice": 0.7,
     "iou": {"background": 0.9, "person": 0.32468, "car": None},
@@ -110,6 +111,24 @@ def test_sound_data_has_one_short_sentence() -> None:
     masks |= {"hidden": {}, "mostly_hidden": {}}
     results = msgspec.structs.replace(RESULTS, filtered=sound, masks=masks)
     assert "\n\nDropped as broken: 0 of 9 annotations and 0 of 9 images.\n\n" in model_card(INFO, COST, results)
+
+
+def test_the_card_of_a_binary_model_names_its_threshold_and_what_it_finds_where_nothing_is() -> None:
+    metrics = METRICS | {"primary_score": "foreground_dice", "foreground_dice": 0.49, "threshold": 0.25, "split": "val"}
+    metrics["baselines"] = {"commonest_class": {"miou": 0.3, "foreground_dice": 0.0}}
+    metrics["images_without_object"] = {"images": 4, "any_foreground": 0.75, "above_1_percent": 0.5}
+    best = BestThreshold(threshold=0.25, val_score=0.625)
+    info = msgspec.structs.replace(INFO, primary_score="foreground_dice", val_score=0.5, best_threshold=best)
+    text = model_card(info, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
+    for said in (
+        "the best in validation (foreground Dice 0.500). Validation's best threshold is 0.25 (0.625).",
+        "with 95 % intervals over images. Foreground is a probability above 0.25.",
+        "75 % of the 4 images without an object get foreground, 50 % on more than 1 % of their pixels.",
+        "foreground Dice to beat: commonest class 0.000.",
+        "The scores are of the validation side, which chose the epoch and the threshold, so they are too good.",
+    ):
+        assert said in text
+    assert "threshold" not in model_card(INFO, COST, RESULTS)
 
 
 def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> None:

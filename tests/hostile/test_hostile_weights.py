@@ -23,7 +23,8 @@ from cocoseg.core.files import write_json
 from cocoseg.model.architectures import build_model
 from cocoseg.model.weights import save_checkpoint
 
-EVALUATE = {"bootstrap_samples": 100, "gallery_images": 0, "min_effect": 0.01, "primary_score": "miou"}
+EVALUATE = {"bootstrap_samples": 100, "gallery_images": 0, "min_effect": 0.01, "primary_score": "auto",
+            "threshold": 0.5}  # fmt: skip
 
 
 class Trap:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cocoseg.evaluate.iou_bars import iou_bars
 from cocoseg.scores.charts import WIDTH_PX
 from cocoseg.tables import ClassIoU
-from cocoseg.train.curves import best_epoch, learning_curves
+from cocoseg.train.curves import learning_curves
 
 BLUE, INK = (0, 114, 178), (32, 34, 38)
 EPOCHS = [
@@ -19,6 +19,7 @@ EPOCHS = [
     {"train/loss": 1.0, "val/loss": 1.5, "val/miou": 0.75, "val/dice": 0.875, "lr": 0.1},
     {"train/loss": 0.5, "val/loss": 2.0, "val/miou": 0.75, "val/dice": 0.75, "lr": 0.1},
 ]
+BEST = {"epoch": 2, "val/miou": 0.75}
 
 
 def bar(name: str, iou: float, low: float | None = None, high: float | None = None) -> ClassIoU:
@@ -68,15 +69,11 @@ def test_no_class_is_a_picture_too() -> None:
     assert (iou_bars([]) < 100).any()
 
 
-def test_the_best_epoch_is_the_first_with_the_highest_score() -> None:
-    assert best_epoch(EPOCHS) == 2
-    assert best_epoch(EPOCHS[:1]) == 1
-    assert best_epoch([{"train/loss": 1.0}]) is None
-
-
 def test_curves_of_no_one_and_many_epochs_have_one_size() -> None:
     many = [{"train/loss": 9.0 / number, "val/loss": 1.0, "val/miou": number / 300} for number in range(1, 300)]
-    shapes = {learning_curves(epochs).shape for epochs in ([], EPOCHS[:1], EPOCHS, many, [{"train/loss": 1.0}])}
+    dice = {"epoch": 1, "val/foreground_dice": 0.25}
+    shapes = {learning_curves(epochs, {}).shape for epochs in ([], EPOCHS[:1], many, [{"train/loss": 1.0}])}
+    shapes |= {learning_curves(EPOCHS, best).shape for best in (BEST, dice)}
     assert shapes == {(300, WIDTH_PX, 3)}
     assert WIDTH_PX == 640  # two fit beside each other
 
@@ -84,7 +81,7 @@ def test_curves_of_no_one_and_many_epochs_have_one_size() -> None:
 def test_a_color_and_a_line_style_mean_the_same_on_both_sides() -> None:
     vermilion = (213, 94, 0)
     rising = [{"train/loss": 1 / n, "val/loss": 2 / n, "val/miou": n / 20, "val/dice": n / 10} for n in range(1, 10)]
-    picture = learning_curves(rising)
+    picture = learning_curves(rising, {})
     training, validation = is_color(picture, vermilion), is_color(picture, BLUE)
     middle = WIDTH_PX // 2
     assert training[:, :middle].any()
@@ -94,17 +91,17 @@ def test_a_color_and_a_line_style_mean_the_same_on_both_sides() -> None:
 
 def test_a_wild_first_epoch_does_not_flatten_the_loss() -> None:
     wild = [{"val/loss": 33.0}, *({"val/loss": 1 - number / 10} for number in range(1, 6))]
-    rows = np.flatnonzero(is_color(learning_curves(wild), BLUE)[60:, 100 : WIDTH_PX // 2].any(axis=1))
-    last_four = np.flatnonzero(is_color(learning_curves(wild), BLUE)[60:, 220 : WIDTH_PX // 2].any(axis=1))
+    rows = np.flatnonzero(is_color(learning_curves(wild, {}), BLUE)[60:, 100 : WIDTH_PX // 2].any(axis=1))
+    last_four = np.flatnonzero(is_color(learning_curves(wild, {}), BLUE)[60:, 220 : WIDTH_PX // 2].any(axis=1))
     assert np.ptp(last_four) > np.ptp(rows) / 8
 
 
 def test_the_same_scores_give_the_same_pixels_whatever_the_user_has_set() -> None:
     import matplotlib
 
-    plain = learning_curves(EPOCHS)
+    plain = learning_curves(EPOCHS, BEST)
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "axes.facecolor": "black"}):
-        assert np.array_equal(learning_curves(EPOCHS), plain)
+        assert np.array_equal(learning_curves(EPOCHS, BEST), plain)
         assert matplotlib.rcParams["font.size"] == 20
 
 
@@ -113,7 +110,7 @@ def test_matplotlib_is_imported_only_to_draw_and_never_with_a_screen() -> None:
         "import sys\n"
         "from cocoseg.train.curves import learning_curves\n"
         "print('matplotlib' in sys.modules)\n"
-        "learning_curves([])\n"
+        "learning_curves([], {})\n"
         "print('matplotlib.figure' in sys.modules, 'matplotlib.pyplot' in sys.modules)\n"
     )
     source = Path(__file__).parents[2] / "src"

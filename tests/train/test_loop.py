@@ -47,6 +47,7 @@ PARAMS = TrainParams(
     clip_grad_norm=None,
     epochs=2,
     patience=None,
+    primary_score="auto",
     ema_decay=None,
     compile=False,
     seed=0,
@@ -289,3 +290,29 @@ def test_memory_that_does_not_suffice_is_one_line_with_a_smaller_batch(
     with pytest.raises(CocosegError, match=r"batch_size 4 .* try batch_size: 2 with accumulate_batches: 2") as caught:
         run(PARAMS, write_pairs(repository, 8))
     assert "\n" not in str(caught.value)
+
+
+def test_a_binary_run_keeps_the_epoch_with_the_best_foreground_dice_and_its_threshold(repository: Path) -> None:
+    params = msgspec.structs.replace(PARAMS, task="binary", epochs=30)
+    folder = run(params, write_pairs(repository, 8, BINARY), BINARY)
+    _, info = load_checkpoint(folder / "model")
+    points = curve(folder, "val/foreground_dice")
+    assert max(points) > 0.3
+    assert (info.primary_score, info.epoch) == ("foreground_dice", 1 + int(np.argmax(points)))
+    assert info.val_score == pytest.approx(max(points), rel=1e-5)
+    assert info.best_threshold is not None
+    assert max(points) - 1e-5 <= info.best_threshold.val_score <= 1
+    best = read_json(folder / "live" / "best.json", dict[str, float])
+    assert best == {"best_epoch": info.epoch, "val_foreground_dice": pytest.approx(info.val_score, rel=1e-5)}
+
+
+def test_patience_does_not_count_epochs_that_find_nothing_and_the_end_of_such_a_run_is_warned_of(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = {"lr": 1e-12, "schedule": "constant", "warmup_epochs": 0, "optimizer": "sgd"}
+    params = msgspec.structs.replace(PARAMS, task="binary", epochs=6, patience=1, **still)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cocoseg.train.validation.predicted_labels", lambda logits: torch.zeros_like(logits[:, 0]).byte())
+        folder = run(params, write_pairs(repository, 4, BINARY), BINARY)
+    assert len(curve(folder, "val/foreground_dice")) == 6
+    assert "train: the best epoch predicts nothing but background on the validation side" in capsys.readouterr().err

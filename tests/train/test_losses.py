@@ -242,6 +242,5 @@ def test_an_auxiliary_head_counts_half() -> None:
     assert segmentation_loss((logits, logits), target, "ce").item() == pytest.approx(1.5 * math.log(3))
 
 
-def test_auto_is_bce_for_binary_and_ce_dice_otherwise() -> None:
-    assert (resolved_loss("auto", binary=True), resolved_loss("auto", binary=False)) == ("bce", "ce_dice")
-    assert resolved_loss("dice", binary=True) == "dice"
+def test_auto_is_ce_dice() -> None:
+    assert (resolved_loss("auto"), resolved_loss("dice")) == ("ce_dice", "dice")

@@ -3,12 +3,23 @@
 import posixpath
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from torch import nn
 
 from cocoseg.commands.revisions import OtherRepository, Revision, find_revision
 from cocoseg.core.errors import CocosegError
+from cocoseg.model.params import Threshold
+from cocoseg.model.threshold import EVEN, ChosenThreshold, chosen_threshold
 from cocoseg.model.weights import INFO, WEIGHTS, ModelInfo, decoded_checkpoint, load_checkpoint
+
+CARD = "metrics/model_card.md"
+SCORES = "metrics/evaluate.json"
+
+
+class _ScoredAt(msgspec.Struct):
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 class ModelSource:
@@ -38,6 +49,35 @@ class ModelSource:
             name = posixpath.normpath(file.as_posix())
             return self._revision.cached(name) if self._revision.has(name) else None
         return file.read_bytes() if file.is_file() else None
+
+    def describes(self, info: ModelInfo) -> bool:
+        """Return whether the card beside the model, and so the metrics, are of these weights."""
+        return info.weights_sha256[:12].encode() in (self.beside(CARD) or b"")
+
+    def threshold(self, wanted: Threshold | None, info: ModelInfo) -> ChosenThreshold:
+        """Return the threshold that is `wanted`, and what to tell the user of it.
+
+        By default it is the one that these weights were scored with, so that predictions are as good as the scores
+        say; without scores it is 0.5. Raises `CocosegError` for a threshold of a multiclass model.
+        """
+        if wanted is not None:
+            chosen = chosen_threshold(wanted, info)
+            how = "validation's best" if wanted == "auto" else "as told"
+        else:
+            scored = self._scored_at(info)
+            chosen = ChosenThreshold(EVEN if scored is None else scored)
+            how = "no scores name one" if scored is None else "as in the scores"
+        if info.task != "binary" or chosen.remark:
+            return chosen
+        return ChosenThreshold(chosen.value, f"foreground is a probability above {chosen.value:g} ({how}; --threshold)")
+
+    def _scored_at(self, info: ModelInfo) -> float | None:
+        if info.task != "binary" or not self.describes(info):
+            return None
+        try:
+            return msgspec.json.decode(self.beside(SCORES) or b"{}", type=_ScoredAt).threshold
+        except msgspec.MsgspecError:  # such as with merge conflicts
+            return None
 
     @cached_property
     def _revision(self) -> Revision | None:

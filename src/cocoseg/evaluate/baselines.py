@@ -31,9 +31,9 @@ _GRID = 4  # places on each side of the image
 def baseline_scores(
     train: Iterable[DecodedPair], test: Iterable[DecodedPair], classes: int
 ) -> dict[str, dict[str, float | None]]:
-    """Return the test mIoU of always predicting the most common class, and of predicting by color and position.
+    """Return the test scores of always predicting the most common class, and of predicting by color and position.
 
-    Each side is read once, one pair at a time. The mIoU is `None` where the test side has no target pixel.
+    Each side is read once, one pair at a time. A score is `None` where the test side has no target pixel for it.
     """
     table = fit_table(train, classes)
     lookup = predictions(table)
@@ -46,7 +46,7 @@ def baseline_scores(
         by_color += confusion_matrix(mask, predicted, classes)
     always = np.zeros_like(by_color)
     always[:, np.argmax(table.sum(axis=0))] = by_color.sum(axis=1)
-    return {"commonest_class": {"miou": _miou(always)}, "color_and_position": {"miou": _miou(by_color)}}
+    return {"commonest_class": _scores(always), "color_and_position": _scores(by_color)}
 
 
 def fit_table(train: Iterable[DecodedPair], classes: int) -> npt.NDArray[np.int64]:
@@ -88,5 +88,7 @@ def cells(image: npt.NDArray[np.uint8], step: int = 1, rows: slice = slice(None)
     return cell
 
 
-def _miou(confusion: npt.NDArray[np.int64]) -> float | None:
-    return reported(float(summary_scores(class_totals(confusion))["miou"]))
+def _scores(confusion: npt.NDArray[np.int64]) -> dict[str, float | None]:
+    """Return the scores that `primary_score: auto` may stand for."""
+    found = summary_scores(class_totals(confusion))
+    return {name: reported(float(found[name])) for name in ("miou", "foreground_dice")}

@@ -22,10 +22,11 @@ from cocoseg.evaluate.pretraining import Seen
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
 from cocoseg.images.png import encode_png
+from cocoseg.model.threshold import EVEN, threshold_logit
 from cocoseg.model.weights import ModelInfo
 from cocoseg.scores.bootstrap import interval, resampled
-from cocoseg.scores.confusion import confusion_matrix, scores, summary_scores
-from cocoseg.scores.per_image import class_pixels, image_totals
+from cocoseg.scores.confusion import confusion_matrix, resolved_score, scores, summary_scores
+from cocoseg.scores.per_image import class_pixels, false_foreground, image_totals
 from cocoseg.tables import ClassIoU, ClassPixels
 from cocoseg.workers import ahead, worker_count
 
@@ -37,11 +38,16 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     per_image: list[ClassPixels]
     seconds: float
     """From the first image read to the last prediction written."""
+    threshold: float = EVEN
+    """Of a binary model."""
 
 
-def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path) -> Evaluation:
+def evaluate(
+    model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictions: Path, threshold: float = EVEN
+) -> Evaluation:
     """Predict every image at its own size, write each prediction below `predictions`, and count pixels.
 
+    `threshold`: above this probability lies the foreground of a binary model.
     Raises `CocosegError` for a corrupt image or mask, and for logits that are not finite.
     """
     classes = len(info.classes)
@@ -51,19 +57,21 @@ def evaluate(model: nn.Module, info: ModelInfo, pairs: Sequence[Pair], predictio
     for predicted in predict_logits(model, info, _decoded(pairs, classes)):
         (pair, truth), _, strips, _ = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
-        parts = [original_labels(finite(logits, pair.file_name), place) for logits, place in strips]
+        cut = threshold_logit(threshold)
+        parts = [original_labels(finite(logits, pair.file_name), place, cut) for logits, place in strips]
         prediction = np.concatenate(parts) if len(parts) > 1 else parts[0]
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, info.classes)
         write_prediction(predictions, pair.file_name, prediction)
-    return Evaluation(confusion=confusion, per_image=per_image, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Evaluation(confusion=confusion, per_image=per_image, seconds=seconds, threshold=threshold)
 
 
 def evaluation_metrics(
     result: Evaluation,
     params: EvaluateParams,
-    classes: Sequence[str],
+    info: ModelInfo,
     split: str,
     baselines: dict[str, Any],
     seen: Seen | None = None,
@@ -71,13 +79,21 @@ def evaluation_metrics(
     """Return the content of `metrics/evaluate.json`: the side's name, its scores, their intervals, and the baselines.
 
     `primary_score` and `min_effect` are part of it: `cocoseg compare` judges by the values that were set when the
-    result was made.
+    result was made, and `auto` is resolved. Binary results have their `threshold`.
     """
+    classes = info.classes
     totals = np.stack(list(image_totals(result.per_image, classes, "per_image.csv").values()))
-    declared = {"primary_score": params.primary_score, "min_effect": params.min_effect}
+    declared: dict[str, Any] = {
+        "primary_score": resolved_score(params.primary_score, info.task),
+        "min_effect": params.min_effect,
+    }
+    if info.task == "binary":
+        declared["threshold"] = result.threshold
     scored: dict[str, Any] = msgspec.to_builtins(scores(result.confusion, classes))
     intervals = {"intervals": score_intervals(totals, params.bootstrap_samples, classes)}
     met = {} if seen is None else {"seen_in_pretraining": msgspec.to_builtins(seen)}
+    free = false_foreground(totals)
+    met |= {} if free is None else {"images_without_object": msgspec.to_builtins(free)}
     return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines} | met
 
 

@@ -17,6 +17,7 @@ from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
 from cocoseg.scores.bootstrap import LEAST_IMAGES
 from cocoseg.scores.formats import SCORE_NAMES, UNKNOWN, interval, number
+from cocoseg.scores.per_image import FalseForeground
 
 _FORM = ".3f"
 _LEADING = 3  # reasons that are named
@@ -257,9 +258,12 @@ def _licenses(results: Results) -> list[list[Any]]:
 def _training(info: ModelInfo) -> list[str]:
     rows = [[f"`{_plain(key)}`", _value(value)] for key, value in info.params.items()]
     versions = ", ".join(_plain(f"{name} {number}") for name, number in info.versions.items())
+    value = info.val_miou if info.val_score is None else info.val_score
+    score = f"{SCORE_NAMES.get(info.primary_score, info.primary_score)} {value:.3f}"
+    best = info.best_threshold
+    lower = f" Validation's best threshold is {best.threshold:g} ({best.val_score:.3f})." if best is not None else ""
     return [
-        f"These are the weights of epoch {info.epoch}, counted from 1: the best in validation (mIoU "
-        f"{info.val_miou:.3f}).",
+        f"These are the weights of epoch {info.epoch}, counted from 1: the best in validation ({score}).{lower}",
         _table(["parameter", "value"], rows),
         f"Made with {versions}.",
     ]
@@ -276,17 +280,30 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
         [_plain(name), number(iou, _FORM), _interval(ends["iou"].get(name)), number(metrics["dice"][name], _FORM)]
         for name, iou in metrics["iou"].items()
     ]
+    judged = metrics["primary_score"]
     baselines = ", ".join(
-        f"{name.replace('_', ' ')} {number(own['miou'], _FORM)}" for name, own in metrics["baselines"].items()
+        f"{name.replace('_', ' ')} {number(own[judged], _FORM)}"
+        for name, own in metrics["baselines"].items()
+        if judged in own
     )
     return [
         f"On the {metrics['images']} images of the side `{metrics['split']}`, at their own size, with 95 % intervals "
-        "over images. mIoU and mean Dice count the background as a class; the foreground scores leave it out.",
+        f"over images. mIoU and mean Dice count the background as a class; the foreground scores leave it out."
+        f"{_threshold(metrics)}",
         _table(["score", "value", "95 % interval"], overall),
         _table(["class", "IoU", "95 % interval", "Dice"], by_class),
         f"A class in fewer than {LEAST_IMAGES} of these images has no interval ({UNKNOWN}), and one in none no score.",
-        *([f"Baselines to beat, by mIoU: {baselines}."] if baselines else []),
+        *([f"Baselines to beat, by {SCORE_NAMES[judged]}: {baselines}."] if baselines else []),
+        *([f"{_false_foreground(free)}."] if (free := metrics.get("images_without_object")) else []),
     ]
+
+
+def _threshold(metrics: Mapping[str, Any]) -> str:
+    return f" Foreground is a probability above {metrics['threshold']:g}." if "threshold" in metrics else ""
+
+
+def _false_foreground(free: Mapping[str, Any]) -> str:
+    return str(msgspec.convert(free, FalseForeground))
 
 
 def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
@@ -304,7 +321,9 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
     metrics = results.metrics
     yield "The scores hold for images like those of the source above. It has not been tested on others."
     if metrics["split"] == "val":
-        yield "The scores are of the validation side, which chose the epoch, so they are too good."
+        best = info.best_threshold
+        chose = "the epoch and the threshold" if best and metrics.get("threshold") == best.threshold else "the epoch"
+        yield f"The scores are of the validation side, which chose {chose}, so they are too good."
     across = results.split.get("near_duplicates", {}).get("across_sides", 0)
     if across:
         yield f"On different sides: {counted(across, 'pair')} of near-duplicate images."

@@ -26,15 +26,18 @@ def original_logits(logits: Tensor, place: Placement) -> Tensor:
     return F.interpolate(content[None], (place.height, place.width), mode="bilinear", align_corners=False)[0]
 
 
-def original_labels(logits: Tensor, place: Placement) -> NDArray[np.uint8]:
-    """Return class indices (height, width) at the image's own size, for logits as in `original_logits`."""
+def original_labels(logits: Tensor, place: Placement, threshold_logit: float = 0.0) -> NDArray[np.uint8]:
+    """Return class indices (height, width) at the image's own size, for logits as in `original_logits`.
+
+    `threshold_logit`: as in `predicted_labels`.
+    """
     if logits.device.type == "cpu":
-        return _labels_by_plane(logits.numpy(), place)
-    labels: NDArray[np.uint8] = _labels_in_parts(logits, place).cpu().numpy()
+        return _labels_by_plane(logits.numpy(), place, threshold_logit)
+    labels: NDArray[np.uint8] = _labels_in_parts(logits, place, threshold_logit).cpu().numpy()
     return labels
 
 
-def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[np.uint8]:
+def _labels_by_plane(logits: NDArray[np.float32], place: Placement, threshold_logit: float) -> NDArray[np.uint8]:
     """Return the labels, class by class: one class fits into a CPU's cache, which takes a quarter of the time."""
     bottom, right = place.top + place.content_height, place.left + place.content_width
     size = (place.width, place.height)
@@ -43,7 +46,7 @@ def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[n
     )
     best = next(planes)
     if len(logits) == 1:
-        return (best > 0).astype(np.uint8)
+        return (best > threshold_logit).astype(np.uint8)
     labels = np.zeros(best.shape, np.uint8)
     rows = max(1, _STRIP_PIXELS // place.width)
     for index, plane in enumerate(planes, start=1):
@@ -55,11 +58,11 @@ def _labels_by_plane(logits: NDArray[np.float32], place: Placement) -> NDArray[n
     return labels
 
 
-def _labels_in_parts(logits: Tensor, place: Placement) -> Tensor:
+def _labels_in_parts(logits: Tensor, place: Placement, threshold_logit: float = 0.0) -> Tensor:
     """Return the labels, for as many classes at a time as `_MOST_VALUES` allows."""
     channels = max(1, _MOST_VALUES // (place.height * place.width))
     if len(logits) <= channels:
-        return predicted_labels(original_logits(logits, place))
+        return predicted_labels(original_logits(logits, place), threshold_logit)
     best, labels = original_logits(logits[:channels], place).max(dim=0)
     labels = labels.to(torch.uint8)
     for start in range(channels, len(logits), channels):

@@ -14,6 +14,7 @@ from cocoseg.evaluate.evaluation import Evaluation, evaluate, evaluation_metrics
 from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.pretraining import seen_in_pretraining
 from cocoseg.images.pairs import Pair, SplitFiles, read_pair
+from cocoseg.model.threshold import chosen_threshold
 from cocoseg.model.weights import ModelInfo
 from cocoseg.tables import ImageRow
 
@@ -50,18 +51,20 @@ def score_side(
 ) -> ScoredSide:
     """Predict a side into the folder `predictions` and score it. `images`: the table of all images.
 
-    Raises `CocosegError` if every pixel of its masks is ignored.
+    Raises `CocosegError` if every pixel of its masks is ignored, or for a threshold of a multiclass model.
     """
     network, info = model
     seen = seen_in_pretraining(info, [pair.file_name for pair in side.pairs], images)
-    result = evaluate(network, info, side.pairs, predictions)
+    threshold = chosen_threshold(params.threshold, info)
+    result = evaluate(network, info, side.pairs, predictions, threshold.value)
     if not result.confusion.any():
         raise CocosegError(
             f"{side.name}: every pixel in the masks of these {len(side.pairs)} images is ignored ({IGNORE}); "
             "choose more images or a larger test_share"
         )
-    metrics = evaluation_metrics(result, params, info.classes, side.name, baselines, seen)
-    return ScoredSide(side, result, metrics, seen.warnings(len(side.pairs)) if seen else [])
+    metrics = evaluation_metrics(result, params, info, side.name, baselines, seen)
+    warnings = seen.warnings(len(side.pairs)) if seen else []
+    return ScoredSide(side, result, metrics, [*warnings, *([threshold.remark] if threshold.remark else [])])
 
 
 def score_test_side(
@@ -72,6 +75,7 @@ def score_test_side(
     predictions: Path,
 ) -> ScoredSide:
     """Score the test side with `score_side`, and beside it the baselines that the model should beat."""
+    chosen_threshold(params.threshold, model[1])  # before the baselines, which take their time
     side, classes = side_to_score(sides), len(model[1].classes)
     train = sides.pairs("train")[:FIT_IMAGES]
     with tqdm(total=len(train) + len(side.pairs), desc="baselines", unit="image", leave=False, disable=None) as bar:

@@ -13,6 +13,7 @@ SMP_ARCHITECTURES = (
 )  # fmt: skip
 PretrainedName = Literal["none", "imagenet", "coco"]
 ResizeName = Literal["squash", "letterbox", "short_side", "crop"]
+Threshold = Literal["auto"] | Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.5]})]
 SMALLEST_WINDOW = 64  # of `crop`, in pixels
 ImageSize = Annotated[int, Meta(ge=16, le=4096, extra_json_schema={"examples": [128]})]
 

@@ -132,10 +132,13 @@ def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return images.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
-def predicted_labels(logits: Tensor) -> Tensor:
-    """Return class indices (…, H, W) uint8 for logits (…, C, H, W); one channel is `binary`, foreground above 0."""
+def predicted_labels(logits: Tensor, threshold_logit: float = 0.0) -> Tensor:
+    """Return class indices (…, H, W) uint8 for logits (…, C, H, W).
+
+    One channel is `binary`: foreground where it is above `threshold_logit`, by default a probability above one half.
+    """
     if logits.shape[-3] == 1:
-        return (logits[..., 0, :, :] > 0).to(torch.uint8)  # sigmoid(0) is one half
+        return (logits[..., 0, :, :] > threshold_logit).to(torch.uint8)
     # Not argmax, which takes twelve times as long over a dimension that is not the last. Both return the first of ties.
     return logits.max(dim=-3).indices.to(torch.uint8)
 

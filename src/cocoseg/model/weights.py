@@ -40,6 +40,13 @@ class TrainingData(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
+class BestThreshold(msgspec.Struct, frozen=True, kw_only=True):
+    """The threshold on the probability of foreground with the highest score in validation, and that score."""
+
+    threshold: Annotated[float, Meta(gt=0, lt=1)]
+    val_score: float
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `model.json`: what is needed to use the weights, and how they were made."""
 
@@ -53,15 +60,21 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The COCO categories of the classes; empty in models of older versions."""
     preprocessing: Preprocessing
     epoch: int
-    """The epoch of these weights, counted from 1: the one with the best `val_miou`."""
+    """The epoch of these weights, counted from 1: the one with the best `val_score`."""
     val_miou: float
+    primary_score: str = "miou"
+    """The score that chose the epoch."""
+    val_score: float | None = None
+    """That score in validation, at the threshold 0.5; `None` in models of older versions, which `val_miou` chose."""
+    best_threshold: BestThreshold | None = None
+    """Only of `binary` models whose validation side shows foreground."""
     params: dict[str, Any]
     data: TrainingData
     versions: dict[str, str]
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
-        texts = (self.arch, self.encoder or "none", *self.classes, *self.params)
+        texts = (self.arch, self.encoder or "none", self.primary_score, *self.classes, *self.params)
         for text in (*texts, *self.versions, *self.versions.values()):
             if not is_plain(text):
                 raise ValueError(f"{ascii(text)[:40]} is not a valid name or version; expected a short line of text")

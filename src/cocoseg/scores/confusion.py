@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.coco.categories import IGNORE
+from cocoseg.coco.categories import IGNORE, Task
+from cocoseg.scores.formats import PrimaryScoreName, ScoreName
 
 _STRIP_PIXELS = 2**22
 
@@ -43,6 +44,12 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """Target pixels."""
     classes_averaged: int
     """How many classes have a target pixel, including background."""
+
+
+def resolved_score(score: PrimaryScoreName, task: Task) -> ScoreName:
+    """Return the score that `auto` stands for, the Dice of the foreground in binary tasks, else mIoU; others as is."""
+    # Half of a binary mIoU is background's, which is high even where nothing is found.
+    return score if score != "auto" else "foreground_dice" if task == "binary" else "miou"
 
 
 def confusion_matrix(target: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

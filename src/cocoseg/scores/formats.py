@@ -5,6 +5,7 @@ from typing import Literal
 ScoreName = Literal[
     "miou", "mean_dice", "foreground_miou", "foreground_dice", "frequency_weighted_iou", "pixel_accuracy"
 ]
+PrimaryScoreName = Literal["auto", ScoreName]
 
 UNKNOWN = "–"
 SCORE_NAMES = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +55,43 @@ def image_totals(rows: Sequence[ClassPixels], class_names: Sequence[str], place:
                 f"the same number of both; {again}"
             )
     return dict(sorted(totals.items()))
+
+
+class FalseForeground(msgspec.Struct, frozen=True, kw_only=True):
+    """How many images without a foreground pixel in truth there are, and how many get foreground all the same.
+
+    The means over classes hardly show it: their false pixels are few beside those of images with objects.
+    """
+
+    images: int
+    any_foreground: float
+    """The share of these images with a pixel of any class."""
+    above_1_percent: float
+    """The share of them where it is more than a hundredth of the counted pixels."""
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.any_foreground:.0f} % of the {self.images} images without an object get foreground, "
+            f"{100 * self.above_1_percent:.0f} % on more than 1 % of their pixels"
+        )
+
+
+def false_foreground(totals: NDArray[np.int64]) -> FalseForeground | None:
+    """Return the account of images without an object, or `None` if there are none; `totals: (images, classes, 3)`.
+
+    Ignored pixels do not count, so an image whose only object is ignored has none.
+    """
+    target, prediction = totals[:, :, 0], totals[:, 1:, 1].sum(axis=1)
+    pixels = target.sum(axis=1)
+    without = (pixels > 0) & ~target[:, 1:].any(axis=1)
+    if not without.any():
+        return None
+    found, pixels = prediction[without], pixels[without]
+    return FalseForeground(
+        images=len(found),
+        any_foreground=round(float((found > 0).mean()), 6),
+        above_1_percent=round(float((found * 100 > pixels).mean()), 6),
+    )
 
 
 def image_iou(totals: NDArray[np.int64]) -> float:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.scores.charts import BLUE, FAINT_INK, VERMILION, rendered
+from cocoseg.scores.charts import BLUE, FAINT_INK, INK, VERMILION, rendered
+from cocoseg.scores.formats import SCORE_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 _MOST_MARKERS = 40  # with more epochs the points would touch
 
 
-def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
+def learning_curves(epochs: Sequence[Mapping[str, float]], best: Mapping[str, float]) -> NDArray[np.uint8]:
     """Return a picture of the loss, on the left, and the validation scores, on the right, by epoch: RGB (H, W, 3).
 
-    `epochs`: the metrics of each epoch, from the first.
+    `epochs`: the metrics of each epoch, from the first; `best`: the `epoch` that is kept, and its score by name, such
+    as `val/miou`; empty if there is none.
     """
-    best = best_epoch(epochs)
 
     def draw(figure: "Figure") -> None:
         from matplotlib.ticker import MaxNLocator
@@ -34,15 +35,20 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
         _curve(loss, epochs, "val/loss", "validation", BLUE, "-")
         _curve(score, epochs, "val/dice", "mean Dice", BLUE, "--")
         _curve(score, epochs, "val/miou", "mean IoU", BLUE, "-")
-        if best is not None:
-            value = epochs[best - 1]["val/miou"]
-            score.plot(best, value, "o", color=BLUE, markersize=9, markerfacecolor="none", label=f"best: {value:.3f}")
+        if best:
+            name, value = best_score(best)
+            color = BLUE if name in ("val/miou", "val/mean_dice") else INK
+            if color == INK:  # the other two are drawn already
+                _curve(score, epochs, name, SCORE_NAMES[name.removeprefix("val/")], INK, "-.")
+            place = (best["epoch"], value)
+            score.plot(*place, "o", color=color, markersize=9, markerfacecolor="none", label=f"best: {value:.3f}")
         loss.set(title="loss")
         _spread(loss, [metrics[name] for metrics in epochs for name in ("train/loss", "val/loss") if name in metrics])
         score.set(title="scores in validation", ylim=(0, 1))
         for axes in (loss, score):
-            if best is not None:
-                axes.axvline(best, color=FAINT_INK, linewidth=1.2, linestyle=":", label=f"best epoch: {best}")
+            if best:
+                number = int(best["epoch"])
+                axes.axvline(number, color=FAINT_INK, linewidth=1.2, linestyle=":", label=f"best epoch: {number}")
             axes.set(xlabel="epoch", xlim=(0.5, max(1, len(epochs)) + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
             if axes.get_legend_handles_labels()[1]:
@@ -51,10 +57,9 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> NDArray[np.uint8]:
     return rendered(draw, height_px=300)
 
 
-def best_epoch(epochs: Sequence[Mapping[str, float]]) -> int | None:
-    """Return the first epoch with the highest `val/miou`, counted from 1; `None` if no epoch has one."""
-    scored = [number for number, metrics in enumerate(epochs, 1) if "val/miou" in metrics]
-    return max(scored, key=lambda number: epochs[number - 1]["val/miou"], default=None)
+def best_score(best: Mapping[str, float]) -> tuple[str, float]:
+    """Return the name and value of the score that chose the best epoch, the only key of `best` beside `epoch`."""
+    return next((name, value) for name, value in best.items() if name != "epoch")
 
 
 def _curve(

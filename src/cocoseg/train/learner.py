@@ -12,10 +12,12 @@ from torch.optim.swa_utils import AveragedModel
 from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import ModelInfo, TrainingData, library_versions, output_channels
+from cocoseg.scores.confusion import resolved_score
 from cocoseg.train.losses import resolved_loss
 from cocoseg.train.optimizer import averaged, make_optimizer
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import RunData
+from cocoseg.train.selection import EpochScore
 
 
 class Progress:
@@ -23,15 +25,19 @@ class Progress:
 
     def __init__(self) -> None:
         self.epochs = 0  # finished
-        self.best: ModelInfo | None = None  # of the epoch with the highest validation mIoU so far
+        self.best: ModelInfo | None = None  # of the epoch with the highest score in validation so far
+        self.best_score: EpochScore | None = None
+        self.waited = 0  # epochs since the best that predicted foreground
         self.saved_sha256 = ""  # of its weights, once they are on disk
-        self.miou = 0.0  # of the last epoch, in validation
         self.train_seconds: list[float] = []
         self.val_seconds: list[float] = []
 
     def out_of_patience(self, patience: int | None) -> bool:
-        """Return whether the mIoU has not improved for `patience` epochs."""
-        return patience is not None and self.best is not None and self.epochs - self.best.epoch >= patience
+        """Return whether the score has not improved for `patience` epochs.
+
+        An epoch that calls everything background does not count: learning to find a small foreground takes its time.
+        """
+        return patience is not None and self.waited >= patience
 
     def count_epoch(self, train_seconds: float, val_seconds: float) -> None:
         """Count a finished epoch and the time it took."""
@@ -39,11 +45,12 @@ class Progress:
         self.train_seconds.append(train_seconds)
         self.val_seconds.append(val_seconds)
 
-    def judge_epoch(self, learner: "Learner", miou: float) -> ModelInfo:
-        """Return the best epoch so far: the last if its `miou` is higher than all before, else the same as before."""
-        self.miou = miou
-        if self.best is None or miou > self.best.val_miou:
-            self.best = learner.info(self.epochs, miou)
+    def judge_epoch(self, learner: "Learner", judged: EpochScore) -> ModelInfo:
+        """Return the best epoch so far: the last if it ranks higher than all before, else the same as before."""
+        if self.best is None or self.best_score is None or judged.rank > self.best_score.rank:
+            self.best, self.best_score, self.waited = learner.info(self.epochs, judged), judged, 0
+        elif judged.finds_foreground:
+            self.waited += 1
         return self.best
 
 
@@ -64,7 +71,9 @@ class Learner:
         self.classes = mapping.classes
         self._data = data
         self.preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
-        self.loss_name = resolved_loss(params.loss, binary=mapping.task == "binary")
+        self.binary = mapping.task == "binary"
+        self.primary_score = resolved_score(params.primary_score, mapping.task)
+        self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
@@ -113,8 +122,8 @@ class Learner:
         if state["precision"]:
             self.fabric.strategy.precision.load_state_dict(state["precision"])
 
-    def info(self, epoch: int, miou: float) -> ModelInfo:
-        """Return what `model.json` says of the weights after `epoch`, counted from 1, with this validation mIoU."""
+    def info(self, epoch: int, judged: EpochScore) -> ModelInfo:
+        """Return what `model.json` says of the weights after `epoch`, counted from 1, with this score in validation."""
         data, mapping = self._data, self._data.mapping
         return ModelInfo(
             arch=self.params.arch,
@@ -124,7 +133,10 @@ class Learner:
             categories=mapping.categories,
             preprocessing=self.preprocessing,
             epoch=epoch,
-            val_miou=miou,
+            val_miou=judged.miou,
+            primary_score=judged.name,
+            val_score=judged.value,
+            best_threshold=judged.best_threshold,
             params=msgspec.to_builtins(self.params),
             data=TrainingData(train_images=len(data.train), val_images=len(data.val), fingerprint=data.fingerprint),
             versions=library_versions(),

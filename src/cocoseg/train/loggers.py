@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import msgspec
 import numpy as np
 from dvclive.live import Live
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from scmrepo.exceptions import SCMError
 from cocoseg.coco.file_names import is_safe, same_name
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.files import write_json
-from cocoseg.train.curves import learning_curves
+from cocoseg.train.curves import best_score, learning_curves
 from cocoseg.user_cache import kept_folder
 
 BEST = "best.json"
@@ -33,18 +32,14 @@ _NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 _LONGEST_BYTES = 180  # of a class's curve: file systems allow 255, with the extension
 
 
-class BestEpoch(msgspec.Struct, frozen=True):
-    """What DVC compares of a training run: the epoch that was kept, counted from 1, and its validation mIoU."""
-
-    best_epoch: int
-    val_miou: float
-
-
 class Logger(Protocol):
     """One place that a run is logged to."""
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
-        """Log the metrics of `epoch`, counted from 1, and the number and score of the best epoch so far."""
+        """Log the metrics of `epoch`, counted from 1, and the number and score of the best epoch so far.
+
+        `best` has two keys: `epoch`, and the name of the score that chooses, such as `val/miou`.
+        """
 
     def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
         """Log a picture made after `epoch`, RGB (H, W, 3)."""
@@ -75,7 +70,9 @@ class DVCLiveLogger:
                 summary[name] = _six_digits(value)
         self.live.summary = summary
         self.live.next_step()  # type: ignore[no-untyped-call]
-        found = BestEpoch(best_epoch=int(best["epoch"]), val_miou=_six_digits(best["val/miou"]))
+        # What DVC compares of a training run.
+        name, score = best_score(best)
+        found = {"best_epoch": int(best["epoch"]), name.replace("/", "_"): _six_digits(score)}
         write_json(Path(str(self.live.dir)) / BEST, found)
 
     def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
@@ -100,7 +97,8 @@ class TensorBoardLogger:
         """Add one scalar per metric."""
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, epoch)
-        self.writer.add_scalar("best/val_miou", best["val/miou"], epoch)
+        name, score = best_score(best)
+        self.writer.add_scalar(f"best/{name.replace('/', '_')}", score, epoch)
 
     def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
         """Add the picture of this epoch."""
@@ -162,7 +160,7 @@ class RunLog:
     def finish(self, model_folder: Path) -> None:
         """Log the learning curves and end the log."""
         # Only now: with matplotlib's import it takes two seconds, as long as some epochs.
-        curves = learning_curves([metrics for metrics, _ in self.epochs])
+        curves = learning_curves([metrics for metrics, _ in self.epochs], self.epochs[-1][1] if self.epochs else {})
         for logger in self.loggers:
             logger.log_picture(CURVES_PICTURE, len(self.epochs), curves)
             logger.finish(model_folder)

@@ -1,4 +1,4 @@
-"""The training loop: from parameters and data to the model of the epoch with the best validation mIoU.
+"""The training loop: from parameters and data to the model of the epoch with the best score in validation.
 
 Lightning Fabric runs it on any number of devices and processes; `devices` chooses them. `learner` holds the model,
 `dataset` makes the batches, `validation` scores an epoch, and `resume` continues a run that was killed.
@@ -31,13 +31,13 @@ from cocoseg.train.optimizer import current_lr, lr_factor, set_lr
 from cocoseg.train.params import TrainParams
 from cocoseg.train.resume import RunFiles, open_run_files, refuse_replaced, resume, run_fingerprint, snapshot
 from cocoseg.train.run_data import RunData
+from cocoseg.train.selection import EpochScore, epoch_score, warnings
 from cocoseg.train.validation import (
     Validation,
     on_device,
     summed,
     validate,
     validation_metrics,
-    validation_miou,
     validation_picture,
 )
 
@@ -78,21 +78,25 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
             progress.count_epoch(trained - started, time.perf_counter() - trained)
             if not math.isfinite(validation.loss):
                 raise _not_finite(f"in validation after epoch {progress.epochs}", progress.best)
-            best = progress.judge_epoch(learner, validation_miou(validation, learner.classes))
+            judged = epoch_score(validation.confusion, validation.histogram, learner.primary_score, learner.classes)
+            best = progress.judge_epoch(learner, judged)
             if files is not None:
                 refuse_replaced(model_folder, progress)
                 if best.epoch == progress.epochs:
                     progress.saved_sha256 = save_checkpoint(model_folder, learner.validated_model, best)
-                _log_epoch(files, learner, train_loss, validation, best)
+                _log_epoch(files, learner, train_loss, validation, judged, best)
                 files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
                 files.state.save(snapshot(learner, progress, files.log, model_folder))
                 seconds = time.perf_counter() - started
-                bar.write(_epoch_line(progress, params.epochs, train_loss, validation.loss, seconds), file=sys.stderr)
+                said = f"loss {train_loss:.3f}, val loss {validation.loss:.3f}, {judged}"
+                bar.write(_epoch_line(progress, params.epochs, said, seconds), file=sys.stderr)
             fabric.barrier()
         if files is not None:
             refuse_replaced(model_folder, progress)
             files.log.finish(model_folder)
             files.state.remove()
+            for line in warnings(learner.primary_score, progress.best_score):
+                tqdm.write(f"train: {line}", file=sys.stderr)
     return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None
 
 
@@ -129,11 +133,19 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
     return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
 
 
-def _log_epoch(files: RunFiles, learner: Learner, train_loss: float, validation: Validation, best: ModelInfo) -> None:
+def _log_epoch(
+    files: RunFiles,
+    learner: Learner,
+    train_loss: float,
+    validation: Validation,
+    judged: EpochScore,
+    best: ModelInfo,
+) -> None:
     """Log the metrics of the last epoch, and which epoch is the best so far."""
     metrics = {"train/loss": train_loss, "lr": current_lr(learner.optimizer)}
-    metrics |= validation_metrics(validation, learner.classes)
-    files.log.log_epoch(metrics, {"epoch": best.epoch, "val/miou": best.val_miou})
+    metrics |= validation_metrics(validation, judged, learner.classes)
+    assert best.val_score is not None
+    files.log.log_epoch(metrics, {"epoch": best.epoch, f"val/{best.primary_score}": best.val_score})
 
 
 def _fingerprint(params: TrainParams, data: RunData, fabric: Fabric) -> str:
@@ -167,12 +179,12 @@ def _counted(batches: Iterable[tuple[Tensor, Tensor]], bar: "tqdm[Any]") -> Iter
         bar.update()
 
 
-def _epoch_line(progress: Progress, epochs: int, train_loss: float, val_loss: float, seconds: float) -> str:
+def _epoch_line(progress: Progress, epochs: int, said: str, seconds: float) -> str:
     """Return the result of the last epoch in words, short enough for 80 columns."""
     assert progress.best is not None
     return (
-        f"train: epoch {progress.epochs} of {epochs}: loss {train_loss:.3f}, val loss {val_loss:.3f}, "
-        f"val mIoU {progress.miou:.3f}, best: {progress.best.epoch}, {seconds:.{1 if seconds < 10 else 0}f} s"
+        f"train: epoch {progress.epochs} of {epochs}: {said}, best: {progress.best.epoch}, "
+        f"{seconds:.{1 if seconds < 10 else 0}f} s"
     )
 
 

@@ -59,11 +59,10 @@ def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor 
             return _tversky(log_probabilities, index)
 
 
-def resolved_loss(loss: LossName, binary: bool) -> LossName:
-    """Return the loss that `auto` stands for, bce for `binary` and else cross-entropy plus Dice; others as they are."""
-    if loss == "auto":
-        return "bce" if binary else "ce_dice"
-    return loss
+def resolved_loss(loss: LossName) -> LossName:
+    """Return the loss that `auto` stands for, cross-entropy plus Dice; others as they are."""
+    # Cross-entropy alone is lowest for long where nothing is found, if little of an image is foreground.
+    return "ce_dice" if loss == "auto" else loss
 
 
 def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:

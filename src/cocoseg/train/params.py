@@ -8,6 +8,7 @@ from msgspec import Meta
 from cocoseg.coco.categories import Task
 from cocoseg.images.headers import ExifName
 from cocoseg.model.params import SMALLEST_WINDOW, ImageSize, PretrainedName, ResizeName, check_architecture
+from cocoseg.scores.formats import PrimaryScoreName
 
 AugmentName = Literal["none", "light", "strong"]
 LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
@@ -39,7 +40,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     augment: AugmentName
     """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too."""
     loss: LossName
-    """What training minimizes. `auto` is `bce` for binary tasks, else `ce_dice`."""
+    """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground."""
     class_weights: ClassWeightsName
     """More weight for rare classes: `inverse` to their pixels, or by the `effective` number of their images. For `ce`,
     `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other losses ignore it."""
@@ -62,7 +63,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     epochs: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [10]})]
     """Passes over the training side."""
     patience: Annotated[int, Meta(ge=1, le=100_000, extra_json_schema={"examples": [5]})] | None
-    """Stops when validation mIoU has not improved for this many epochs."""
+    """Stops when `primary_score` has not improved in validation for this many epochs. Epochs in which nothing but
+    background is predicted do not count."""
+    primary_score: PrimaryScoreName
+    """The score whose best epoch in validation is kept, and that `cocoseg compare` judges by, so a change trains again.
+    `auto` is `foreground_dice` for binary tasks, else `miou`."""
     ema_decay: Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.99]})] | None
     """Validates and keeps an exponential average of the weights."""
     compile: bool

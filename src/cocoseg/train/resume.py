@@ -26,6 +26,7 @@ from cocoseg.model.weights import WEIGHTS, ModelInfo, write_checkpoint
 from cocoseg.train.learner import Learner, Progress
 from cocoseg.train.loggers import RunLog, open_run_log
 from cocoseg.train.params import TrainParams
+from cocoseg.train.selection import EpochScore
 from cocoseg.user_cache import cache_folder
 
 _FILE = "state.pt"
@@ -133,9 +134,12 @@ def refuse_replaced(model_folder: Path, progress: Progress) -> None:
 def snapshot(learner: Learner, progress: Progress, log: RunLog, model_folder: Path) -> dict[str, Any]:
     """Return the state that `resume` needs. The best weights are read back from `model_folder`."""
     assert progress.best is not None
+    assert progress.best_score is not None
     return learner.state() | {
         "epochs": progress.epochs,
         "best": msgspec.json.encode(progress.best).decode(),
+        "best_score": msgspec.json.encode(progress.best_score).decode(),
+        "waited": progress.waited,
         "log": msgspec.json.encode(log.epochs).decode(),
         "train_seconds": progress.train_seconds,
         "val_seconds": progress.val_seconds,
@@ -155,6 +159,8 @@ def resume(learner: Learner, files: RunFiles | None, model_folder: Path) -> Prog
     learner.restore(saved)
     progress.epochs = saved["epochs"]
     progress.best = msgspec.json.decode(saved["best"], type=ModelInfo)
+    progress.best_score = msgspec.json.decode(saved["best_score"], type=EpochScore)
+    progress.waited = saved["waited"]
     progress.train_seconds, progress.val_seconds = saved["train_seconds"], saved["val_seconds"]
     if files is not None:
         progress.saved_sha256 = write_checkpoint(model_folder, saved["best_weights"].numpy().tobytes(), progress.best)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cocoseg.coco.categories import IGNORE
-from cocoseg.core.errors import CocosegError
 from cocoseg.model.preprocessing import normalized, predicted_labels
+from cocoseg.model.threshold import threshold_logit
 from cocoseg.model.windows import windowed_logits
 from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
@@ -22,10 +22,13 @@ from cocoseg.train.dataset import SegmentationDataset
 from cocoseg.train.learner import Learner
 from cocoseg.train.loggers import curve_names
 from cocoseg.train.losses import segmentation_loss
+from cocoseg.train.selection import EpochScore
+from cocoseg.train.thresholds import BINS, THRESHOLDS
 
 # With more classes their curves would bury the others.
 MOST_CLASSES_WITH_CURVES = 20
 PICTURE_IMAGES = 4
+_THRESHOLD_LOGITS = torch.tensor([threshold_logit(threshold) for threshold in THRESHOLDS])
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +36,13 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
 
     loss: float
     confusion: NDArray[np.int64]
+    histogram: NDArray[np.int64] | None
+    """Of binary models, (2, `BINS`) as in `cocoseg.train.thresholds`."""
 
 
 @torch.no_grad()
 def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Validation:
-    """Return the loss and confusion matrix of the validation side, the same in every process."""
+    """Return the loss and the counts of the validation side, the same in every process."""
     fabric, model, classes = learner.fabric, learner.validated_model, len(learner.classes)
     model.eval()
     if fabric.world_size > 1:
@@ -45,6 +50,7 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
             # BatchNorm's running statistics differ between processes, since each saw its own batches.
             torch.distributed.broadcast(buffer, src=0)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
+    histogram = torch.zeros(2, BINS, dtype=torch.int64, device=fabric.device) if learner.binary else None
     losses, images_seen = [], 0
     for images, target in loader:
         images, target = on_device(images, target, fabric)
@@ -54,11 +60,18 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
             share = truth.numel() / target.numel()  # of a batch in one strip, 1
             losses.append(loss * len(images) * share)  # on the device: reading it would make the CPU wait for the GPU
             confusion += batch_confusion(truth, predicted_labels(logits), classes)
+            if histogram is not None:
+                histogram += batch_histogram(truth, logits)
     confusion = summed(fabric, confusion)
+    histogram = None if histogram is None else summed(fabric, histogram)
     total = float(sum(loss.item() for loss in losses))
     sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
     total, all_images = summed(fabric, sums).tolist()
-    return Validation(loss=total / all_images, confusion=confusion.cpu().numpy())
+    return Validation(
+        loss=total / all_images,
+        confusion=confusion.cpu().numpy(),
+        histogram=None if histogram is None else histogram.cpu().numpy(),
+    )
 
 
 def strips(learner: Learner, images: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,7 +92,7 @@ def strips(learner: Learner, images: Tensor, target: Tensor) -> Iterator[tuple[T
         top += logits.shape[1]
 
 
-def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[str, float]:
+def validation_metrics(validation: Validation, judged: EpochScore, classes: Sequence[str]) -> dict[str, float]:
     """Return the metrics to log, by name. A class without a target pixel in the validation side has none."""
     result = scores(validation.confusion, classes)
     metrics: dict[str, float | None] = {
@@ -87,23 +100,13 @@ def validation_metrics(validation: Validation, classes: Sequence[str]) -> dict[s
         "val/miou": result.miou,
         "val/dice": result.mean_dice,
         "val/pixel_accuracy": result.pixel_accuracy,
+        f"val/{judged.name}": judged.value,
     }
     if len(classes) <= MOST_CLASSES_WITH_CURVES:
         curves = curve_names(classes)
         metrics |= {f"val/iou/{curves[name]}": value for name, value in result.iou.items()}
         metrics |= {f"val/dice/{curves[name]}": value for name, value in result.dice.items()}
     return {name: value for name, value in metrics.items() if value is not None}
-
-
-def validation_miou(validation: Validation, classes: Sequence[str]) -> float:
-    """Return the mIoU. Raises `CocosegError` if every pixel of the validation side is ignored."""
-    miou = scores(validation.confusion, classes).miou
-    if miou is None:
-        raise CocosegError(
-            "data/splits/val.txt: every pixel in the masks of these images is ignored (255); choose more images or a "
-            "larger val_share"
-        )
-    return miou
 
 
 @torch.no_grad()
@@ -127,6 +130,13 @@ def batch_confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     cells = target.flatten().int() * classes + prediction.flatten().int()  # int64 would take three times as long
     # Row 255 is counted too and cut off after: masking its pixels before would take longer than all the rest.
     return torch.bincount(cells, minlength=(IGNORE + 1) * classes).view(IGNORE + 1, classes)[:classes]
+
+
+def batch_histogram(target: Tensor, logits: Tensor) -> Tensor:
+    """Return the histogram of a batch's logits (N, 1, H, W), (2, `BINS`) int64 as in `cocoseg.train.thresholds`."""
+    # By the very comparison that predictions make, so that a threshold scores what its histogram says.
+    bins = torch.bucketize(logits.float().contiguous(), _THRESHOLD_LOGITS.to(logits.device), out_int32=True)
+    return batch_confusion(target, bins, BINS)[:2]
 
 
 def summed(fabric: Fabric, values: Tensor) -> Tensor:

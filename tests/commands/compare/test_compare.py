@@ -384,6 +384,18 @@ def test_the_same_model_is_no_change_and_the_base_declares_what_is_judged(reposi
     assert base["test_score"] == new["test_score"] == found["checkpoint"]["primary"]["base"]
 
 
+def test_another_threshold_of_the_same_model_is_a_change_to_judge(repository: Clone, tmp_path: Path) -> None:
+    lower = copy_of(repository, tmp_path / "lower")
+    lower.set_params(threshold=0.25)
+    lower.dvc_here("repro")
+    found = compared(lower, "main")
+    assert found["remarks"] == ["the threshold of foreground is 0.5 in the base and 0.25 in the new side"]
+    assert found["checkpoint"]["primary"]["verdict"] == "better"
+    assert found["change"]["primary"]["verdict"] == "undetermined"
+    assert found["more_seeds"]
+    assert found["models_seen"] == compared(repository, "main")["models_seen"] + 1  # the choice is one more look
+
+
 def test_a_broken_lock_elsewhere_in_the_history_stops_nothing(repository: Clone, tmp_path: Path) -> None:
     broken = copy_of(repository, tmp_path / "broken")
     broken.git("checkout", "--quiet", "-b", "conflict")

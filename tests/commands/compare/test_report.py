@@ -27,7 +27,7 @@ COMPARISON = Comparison(
         primary=UNSURE, others=[], classes=[], smallest_difference=None, undetermined_because="one seed per side"
     ),
     more_seeds=["dvc exp run --queue -S 'seed=1,2' && dvc queue start"],
-    runs={"base": [Run(name="main (1234567)", seed=0, val_score=0.51, test_score=0.5)], "new": []},
+    runs={"base": [Run(name="main (1234567)", seed=0, chosen_by="miou", val_score=0.51, test_score=0.5)], "new": []},
     models_seen=7,
     images_changed=[ImageChange(file_name="a|b.jpg", base=0.75, new=0.25, reason="lost: cat")],
     differences=Differences(

@@ -121,14 +121,14 @@ def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_me
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
 
 
-def photo_and_its_labels(model: nn.Module, info: ModelInfo) -> NDArray[np.uint8]:
+def photo_and_its_labels(model: nn.Module, info: ModelInfo, threshold_logit: float = 0.0) -> NDArray[np.uint8]:
     """Make photo.jpg, which EXIF turns; its labels as this library finds them, at the network's size."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
     (found,) = predict_logits(model, info, [(None, decode_photo(open_photo(Path("photo.jpg")), upright=True))])
-    return torch.cat([predicted_labels(logits) for logits, _ in found.strips]).numpy()
+    return torch.cat([predicted_labels(logits, threshold_logit) for logits, _ in found.strips]).numpy()
 
 
 def typed(code: str) -> NDArray[np.int64]:
@@ -297,11 +297,23 @@ def test_without_a_model_export_says_which_command_makes_one() -> None:
         main(["export", "--format", "onnx", "--out", "out"])
 
 
-def test_a_binary_model_agrees_by_the_sign_of_its_one_channel() -> None:
+@pytest.mark.parametrize("threshold", [0.5, 0.375])
+def test_an_exported_binary_model_has_the_threshold_of_its_predictions(threshold: float) -> None:
     torch.manual_seed(0)
-    info = msgspec.structs.replace(INFO, task="binary", classes=("background", "foreground"), categories=())
+    preprocessing = Preprocessing(image_size_px=96, resize="squash")
+    info = msgspec.structs.replace(
+        INFO, task="binary", classes=("background", "foreground"), categories=(), preprocessing=preprocessing
+    )
     model = nn.Conv2d(3, 1, kernel_size=3, padding=1).eval()
-    assert agreement(onnx_bytes(model, info), model, info).equal_pixels >= 0.999
+    data = onnx_bytes(model, info, threshold)
+    assert agreement(data, model, info, threshold).equal_pixels >= 0.999
+    facts = onnxruntime.InferenceSession(data).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["threshold"]) == threshold
+    Path("model.onnx").write_bytes(data)
+    expected = photo_and_its_labels(model, info, json.loads(facts["threshold_logit"]))
+    assert len(np.unique(expected)) > 1
+    assert (typed(onnx_use(info, threshold)) == expected).mean() > 0.99
+    assert f"# foreground: a probability above {threshold}" in huggingface_use(info, 1, threshold)
 
 
 LOCK = """schema: '2.0'

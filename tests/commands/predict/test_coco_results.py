@@ -73,3 +73,5 @@ def test_the_one_channel_of_a_binary_model_counts_as_two_classes() -> None:
     place = placement(4, 4, 2, "squash")
     logits = torch.tensor([[[0.0, 0.0], [math.log(3), math.log(3)]]])  # foreground at 1/2, 1/2, 3/4, 3/4
     assert class_confidences([confidence_tally(logits, place)]) == pytest.approx([0.5, 0.75])
+    # Above 0.4 all four are foreground; of background no pixel is left, and its highest probability is 1/2.
+    assert class_confidences([confidence_tally(logits, place, math.log(0.4 / 0.6))]) == pytest.approx([0.5, 0.625])

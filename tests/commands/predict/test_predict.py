@@ -18,7 +18,7 @@ from evaluate.test_evaluation import INFO, Bright
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
-from small_data import MULTICLASS, write_pairs
+from small_data import BINARY, MULTICLASS, write_pairs
 from torch import nn
 
 from cocoseg.cli import main
@@ -26,10 +26,10 @@ from cocoseg.commands.model_source import ModelSource
 from cocoseg.commands.output_folder import prepared_folder
 from cocoseg.commands.predict.photos import READABLE
 from cocoseg.commands.predict.predict import Summary, _letters, predict
-from cocoseg.core.files import read_json
+from cocoseg.core.files import read_json, write_json
 from cocoseg.evaluate.evaluation import evaluate
 from cocoseg.model.architectures import build_model
-from cocoseg.model.weights import save_checkpoint
+from cocoseg.model.weights import BestThreshold, save_checkpoint
 from cocoseg.pictures.overlay import palette
 
 OUT = Path("out")
@@ -154,6 +154,31 @@ def test_a_photo_upside_down_is_turned_unless_training_ignored_that(rule: str | 
 
     found = np.flatnonzero(mask("photo.png").any(axis=1))
     assert (found[0], found[-1] + 1) == rows
+
+
+def test_predictions_are_made_at_the_threshold_of_the_scores_or_at_the_one_that_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo("photo.png")
+    best = BestThreshold(threshold=0.001, val_score=0.5)
+    info = msgspec.structs.replace(REAL, task="binary", classes=BINARY.classes, categories=(), best_threshold=best)
+    sha256 = save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 1), info)
+
+    def said(*arguments: str) -> tuple[str, int]:
+        assert command("photo.png", "--out", "out", *arguments) == 0
+        return capsys.readouterr().out.splitlines()[0], int(mask("photo.png").sum())
+
+    below, above = "foreground is a probability above 0.001 (", "foreground is a probability above 0.999 ("
+    assert said()[0] == "foreground is a probability above 0.5 (no scores name one; --threshold)"
+    assert said("--threshold", "auto") == (f"{below}validation's best; --threshold)", 64 * 64)
+    assert said("--threshold", "0.999") == (f"{above}as told; --threshold)", 0)
+    write_json(Path("metrics/evaluate.json"), {"threshold": 0.999})
+    Path("metrics/model_card.md").write_text("Weights `000000000000`")  # of another model
+    assert said()[0].startswith("foreground is a probability above 0.5 (")
+    Path("metrics/model_card.md").write_text(f"Weights `{sha256[:12]}`")
+    assert said() == (f"{above}as in the scores; --threshold)", 0)
+    assert command("photo.png", "--out", "out", "--threshold", "1.5") == 2
+    assert "'1.5' is not a valid threshold; expected a number between 0 and 1, or auto" in capsys.readouterr().err
 
 
 def test_with_flips_the_mirror_image_gets_the_mirrored_mask() -> None:
@@ -293,7 +318,7 @@ def test_where_all_is_background_the_summary_says_that_pycocotools_loads_no_empt
 def test_the_command_line_hands_on_flips_and_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, bool]] = []
 
-    def ask(*arguments: Any, flips: bool) -> Summary:
+    def ask(*arguments: Any, flips: bool, threshold: object) -> Summary:
         asked.append((arguments[-1], flips))
         return Summary(predicted=1, failed=0)
 

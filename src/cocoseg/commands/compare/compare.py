@@ -27,7 +27,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
 from cocoseg.scores.confusion import class_totals, confusion_matrix, summary_scores
 from cocoseg.scores.formats import ScoreName
-from cocoseg.scores.per_image import image_iou
+from cocoseg.scores.per_image import false_foreground, image_iou
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     seed: int
+    chosen_by: str | None
+    """The score that chose the epoch."""
     val_score: float | None
     test_score: float | None
     """The primary score on the run's own test side and truth."""
@@ -95,6 +97,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     checkpoint = change = None
     if refused is None:
         remarks += _on_one_truth(groups[0], fresh, common)
+        remarks += _without_object(old, fresh, common)
         checkpoint, change = _claims(groups, common, samples, with_change=changed)
     commands, waiting = more_seeds(groups) if change is not None else ([], [])
     remarks += waiting
@@ -193,6 +196,11 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
         declared = [getattr(run.metrics, name) for run in (old, fresh)]
         if declared[0] != declared[1]:
             remarks.append(f"{name} is {declared[0]} in the base, which decides, and {declared[1]} in the new side")
+    thresholds = [run.metrics.threshold for run in (old, fresh)]
+    if thresholds[0] != thresholds[1]:
+        remarks.append(
+            f"the threshold of foreground is {thresholds[0]:g} in the base and {thresholds[1]:g} in the new side"
+        )
     if _same_model(old, fresh):
         remarks.append("both sides have the same model: there is no change to judge; see git log and dvc exp list -A")
     elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
@@ -200,7 +208,16 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
     return remarks
 
 
+def _without_object(old: Scored, fresh: Scored, common: Sequence[str]) -> list[str]:
+    """Return what both sides find in the images without an object, if there are any."""
+    base, new = (false_foreground(run.stacked(common)) for run in (old, fresh))
+    return [f"in the base {base}; in the new side {new}"] if base and new else []
+
+
 def _same_model(old: Scored, fresh: Scored) -> bool:
+    """Return whether both sides predict the same: with one model and, in binary tasks, one threshold."""
+    if old.metrics.threshold != fresh.metrics.threshold:
+        return False
     models = [run.revision.output_hash("train", MODEL) for run in (old, fresh)]
     return models[0] is not None and models[0] == models[1]
 
@@ -209,12 +226,14 @@ def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
     runs = []
     for one in group:
         curves = one.revision.tracked_json(CURVES, Curves)
+        chosen_by, val_score = curves.chosen_by
         own = float(summary_scores(np.sum(list(one.own_totals.values()), axis=0))[score])
         runs.append(
             Run(
                 name=_title(one.revision),
                 seed=seed_of(one.revision),
-                val_score=curves.best.val_miou,
+                chosen_by=chosen_by,
+                val_score=val_score,
                 test_score=None if np.isnan(own) else round(own, 6),
             )
         )

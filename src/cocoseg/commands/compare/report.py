@@ -10,7 +10,7 @@ from cocoseg.commands.compare.claims import Claim, Difference
 from cocoseg.commands.compare.compare import Comparison, Run
 from cocoseg.commands.compare.differences import Differences
 from cocoseg.scores.bootstrap import LEAST_IMAGES
-from cocoseg.scores.formats import UNKNOWN, interval, number
+from cocoseg.scores.formats import SCORE_NAMES, UNKNOWN, interval, number
 
 Format = Literal["text", "md", "json"]
 
@@ -111,7 +111,9 @@ def _runs(comparison: Comparison, markdown: bool) -> list[str]:
         return [side, run.name, str(run.seed), number(run.val_score), number(run.test_score)]
 
     rows = [row(side, run) for side, runs in comparison.runs.items() for run in runs]
-    headers = ["side", "run", "seed", "validation mIoU", f"{comparison.split} {comparison.score}"]
+    names = {run.chosen_by for runs in comparison.runs.values() for run in runs}
+    chosen_by = SCORE_NAMES.get(str(names.pop()), "score") if len(names) == 1 else "score"
+    headers = ["side", "run", "seed", f"validation {chosen_by}", f"{comparison.split} {comparison.score}"]
     seen = comparison.models_seen
     looked = (
         f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this test side, as far as this clone knows: "

@@ -35,18 +35,22 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
     images: int
     primary_score: ScoreName
     min_effect: float
+    threshold: float = 0.5
+    """Of binary models; results of older versions do not name it."""
     iou: dict[str, float | None]
     """By class, background first."""
-
-
-class _Best(msgspec.Struct, frozen=True):
-    val_miou: float | None = msgspec.field(default=None, name="val/miou")
 
 
 class Curves(msgspec.Struct, frozen=True):
     """What a comparison needs from `metrics/train/metrics.json`."""
 
-    best: _Best = _Best()
+    best: dict[str, float] = {}
+    """The `epoch` that was kept, and the score that chose it by name, such as `val/miou`."""
+
+    @property
+    def chosen_by(self) -> tuple[str | None, float | None]:
+        """The name of that score and its value in validation."""
+        return next(((name[4:], value) for name, value in self.best.items() if name.startswith("val/")), (None, None))
 
 
 class Scored(msgspec.Struct, kw_only=True):

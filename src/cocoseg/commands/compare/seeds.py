@@ -1,5 +1,6 @@
 """Runs that differ only in the seed, found among the experiments, and how to train more."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cocoseg.core.errors import CocosegError
 
 # The files that the runs of a group may differ in, because the seed changes them.
 _MADE_BY_TRAINING = (MODEL, "metrics/train")
+_THRESHOLD = re.compile(rb"^ +threshold: (\S+)$", re.MULTILINE)
 
 
 def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
@@ -55,9 +57,13 @@ def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
 def group_key(lock: Mapping[str, LockedStage]) -> str:
     """Return what runs that differ only in the seed share: how they were trained and scored, and on what data.
 
-    The parameters of `evaluate` are left out, because they change no count.
+    The parameters of `evaluate` are left out, because they change no count, but for the threshold.
     """
-    facts: list[Any] = [sorted((key, value) for key, value in params_of(lock.get("train")).items() if key != "seed")]
+    threshold = params_of(lock.get("evaluate")).get("threshold", 0.5)  # older versions had none
+    facts: list[Any] = [
+        sorted((key, value) for key, value in params_of(lock.get("train")).items() if key != "seed"),
+        threshold,
+    ]
     for stage in ("train", "evaluate"):
         deps = {dep.path: dep.md5 for dep in lock.get(stage, LockedStage()).deps if dep.path not in _MADE_BY_TRAINING}
         facts.append(sorted(deps.items()))
@@ -134,11 +140,15 @@ def _queued_at(revision: Revision, seeds: str) -> str:
 
 
 def models_seen(new: Revision) -> int:
-    """Return how many models were scored on this test side, as far as this clone knows."""
+    """Return how many models were scored on this test side, as far as this clone knows.
+
+    One model at two thresholds is two: the better of them was chosen by these images.
+    """
     side = (new.output_hash("mask", MASKS), new.output_hash("split", SPLITS))
     commits = [*commits_of_lock(), *(one.commit for one in experiments())]
-    models = {new.output_hash("train", MODEL)}
+    models = {(new.output_hash("train", MODEL), str(params_of(new.lock.get("evaluate")).get("threshold", 0.5)))}
     for text in set(read_blobs(f"{commit}:{LOCK}" for commit in commits)):
         if text is not None and (hash_in_lock(text, MASKS), hash_in_lock(text, SPLITS)) == side:
-            models.add(hash_in_lock(text, MODEL))
-    return len(models - {None})
+            threshold = _THRESHOLD.search(text)
+            models.add((hash_in_lock(text, MODEL), threshold[1].decode() if threshold else "0.5"))
+    return len([model for model, _ in models if model is not None])

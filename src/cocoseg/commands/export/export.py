@@ -10,40 +10,44 @@ from cocoseg.commands.export.hub_card import front_matter
 from cocoseg.commands.export.huggingface import stride_of, write_huggingface
 from cocoseg.commands.export.onnx import agreement, onnx_bytes
 from cocoseg.commands.export.readme import huggingface_use, onnx_use
-from cocoseg.commands.model_source import ModelSource
+from cocoseg.commands.model_source import CARD, SCORES, ModelSource
 from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.cost import multiply_adds
 from cocoseg.evaluate.model_card import USE_HEADING, Cost, measured_cost, model_card
 from cocoseg.model.architectures import parameter_count
+from cocoseg.model.params import Threshold
 from cocoseg.model.weights import ModelInfo
 
 FormatName = Literal["onnx", "huggingface"]
 
-CARD = "metrics/model_card.md"
-SCORES = "metrics/evaluate.json"
 LOCK = "dvc.lock"
 _TIMINGS = ("metrics/timing/train.json", "metrics/timing/evaluate.json")
 
 
-def export(source: ModelSource, format_: FormatName, out: Path) -> str:
-    """Write the model of `source` and its card below `out`; return the line for the user.
+def export(source: ModelSource, format_: FormatName, out: Path, threshold: Threshold | None = None) -> str:
+    """Write the model of `source` and its card below `out`; return the lines for the user.
+
+    `threshold` as in `ModelSource.threshold`; the code in the card applies it.
 
     Raises `CocosegError` if the format cannot hold the model, or if its results differ from PyTorch's.
     """
     model, info = source.load()
+    chosen = source.threshold(threshold, info)
+    remark = f"{chosen.remark}\n" if chosen.remark else ""
     readme = _readme(source, model, info)
     match format_:
         case "onnx":
-            data = onnx_bytes(model, info)
-            checked = agreement(data, model, info)
+            data = onnx_bytes(model, info, chosen.value)
+            checked = agreement(data, model, info, chosen.value)
             write_bytes(out / "model.onnx", data)
-            write_bytes(out / "README.md", _with_use(readme, onnx_use(info)).encode())
-            return f"{out}/model.onnx: checked with onnxruntime against PyTorch: {checked}"
+            write_bytes(out / "README.md", _with_use(readme, onnx_use(info, chosen.value)).encode())
+            return f"{remark}{out}/model.onnx: checked with onnxruntime against PyTorch: {checked}"
         case "huggingface":
-            front = front_matter(info, source.beside(LOCK), source.beside(SCORES) if _describes(source, info) else None)
-            readme = _with_use(readme, huggingface_use(info, stride_of(model)))
+            front = front_matter(info, source.beside(LOCK), source.beside(SCORES) if source.describes(info) else None)
+            readme = _with_use(readme, huggingface_use(info, stride_of(model), chosen.value))
             write_huggingface(out, model, info, front + readme)
-            return f"{out}: load it with smp.from_pretrained({str(out)!r}), upload it with: hf upload USER/NAME {out}"
+            load = f"load it with smp.from_pretrained({str(out)!r})"
+            return f"{remark}{out}: {load}, upload it with: hf upload USER/NAME {out}"
 
 
 def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
@@ -51,27 +55,17 @@ def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
 
     It lacks the section on use, which each format has its own of.
     """
-    if not _describes(source, info):
+    if not source.describes(info):
         size = info.preprocessing.image_size_px
         cost = Cost(parameters=parameter_count(model), multiply_adds=multiply_adds(model, size))
         return _before_use(model_card(info, cost, None))
-    written = _card(source)
-    written = _before_use(written)
+    written = _before_use((source.beside(CARD) or b"").decode(errors="replace"))
     try:
         timings = [msgspec.json.decode(timing) if (timing := source.beside(path)) else None for path in _TIMINGS]
         measured = measured_cost(*timings)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # from another version, or with merge conflicts
         return written
     return f"{written}\n{measured}\n" if measured else written
-
-
-def _card(source: ModelSource) -> str:
-    return (source.beside(CARD) or b"").decode(errors="replace")
-
-
-def _describes(source: ModelSource, info: ModelInfo) -> bool:
-    """Return whether the card, and so the metrics beside it, are of these weights."""
-    return info.weights_sha256[:12] in _card(source)
 
 
 def _with_use(readme: str, use: str) -> str:

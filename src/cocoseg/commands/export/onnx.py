@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.evaluate.prediction import finite
 from cocoseg.model.preprocessing import BORDER_RGB, predicted_labels
+from cocoseg.model.threshold import EVEN, threshold_logit
 from cocoseg.model.weights import ModelInfo
 
 # Of the largest logit, or of 1 if that is smaller. float32 holds 24 bits, 6e-8, and the sums of a network lose some of
@@ -42,8 +43,11 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
         return f"logits within {self.logit_difference:.1e}, the largest being {self.largest_logit:.3g}, and {labels}"
 
 
-def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
-    """Return the ONNX file of a model on the CPU; raise `CocosegError` if ONNX cannot express the model."""
+def onnx_bytes(model: nn.Module, info: ModelInfo, threshold: float = EVEN) -> bytes:
+    """Return the ONNX file of a model on the CPU; raise `CocosegError` if ONNX cannot express the model.
+
+    The metadata name the `threshold`. The graph does not apply it, so that its logits stay the model's own.
+    """
     from onnx.helper import set_model_props
 
     size = max(64, -(-info.preprocessing.image_size_px // 32) * 32)
@@ -64,12 +68,12 @@ def onnx_bytes(model: nn.Module, info: ModelInfo) -> bytes:
         raise CocosegError(f"arch {info.arch} cannot be exported to ONNX: {first_line(error)}") from None
     assert program is not None
     proto = program.model_proto
-    set_model_props(proto, metadata(info))
+    set_model_props(proto, metadata(info, threshold))
     data: bytes = proto.SerializeToString()
     return data
 
 
-def metadata(info: ModelInfo) -> dict[str, str]:
+def metadata(info: ModelInfo, threshold: float) -> dict[str, str]:
     """Return what a user of the model needs to know, as JSON by key."""
     facts: Mapping[str, Any] = {
         "arch": info.arch,
@@ -81,10 +85,12 @@ def metadata(info: ModelInfo) -> dict[str, str]:
         "border_rgb": BORDER_RGB,
         "weights_sha256": info.weights_sha256,
     }
+    if info.task == "binary":
+        facts = {**facts, "threshold": threshold, "threshold_logit": threshold_logit(threshold)}
     return {key: msgspec.json.encode(value).decode() for key, value in facts.items()}
 
 
-def agreement(data: bytes, model: nn.Module, info: ModelInfo) -> Agreement:
+def agreement(data: bytes, model: nn.Module, info: ModelInfo, threshold: float = EVEN) -> Agreement:
     """Compare an ONNX file with the model that it was made from, at two batches and sizes.
 
     Raises `CocosegError` if it differs by more than `MOST_LOGIT_DIFFERENCE` allows or has fewer equal pixels than
@@ -102,7 +108,8 @@ def agreement(data: bytes, model: nn.Module, info: ModelInfo) -> Agreement:
         found = torch.from_numpy(session.run([_OUTPUT], {_INPUT: images.numpy()})[0])
         difference = max(float((found - expected).abs().max()), difference)  # in this order, NaN stays NaN
         largest = max(float(expected.abs().max()), largest)
-        same = predicted_labels(found) == predicted_labels(expected)
+        own, fresh = (predicted_labels(logits, threshold_logit(threshold)) for logits in (expected, found))
+        same = own == fresh
         equal, pixels = equal + int(same.sum()), pixels + same.numel()
     result = Agreement(logit_difference=difference, largest_logit=largest, equal_pixels=equal / pixels)
     most = MOST_LOGIT_DIFFERENCE * max(1, largest)

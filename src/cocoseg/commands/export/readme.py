@@ -1,6 +1,7 @@
 """The code in the README of an exported model: from a photograph to its labels, without this library."""
 
 from cocoseg.model.preprocessing import BORDER_RGB, Preprocessing
+from cocoseg.model.threshold import EVEN, threshold_logit
 from cocoseg.model.weights import ModelInfo
 from cocoseg.model.windows import window_step
 
@@ -47,8 +48,8 @@ pixels = (np.asarray(photo) / 255 - {mean}) / {std}
 images = pixels.transpose(2, 0, 1)[None].astype(np.float32)  # (N, 3, H, W)"""
 
 
-def onnx_use(info: ModelInfo) -> str:
-    """Return the section on using `model.onnx` with onnxruntime."""
+def onnx_use(info: ModelInfo, threshold: float = EVEN) -> str:
+    """Return the section on using `model.onnx` with onnxruntime; the foreground lies above the `threshold`."""
     return f"""## Use
 
 ```python
@@ -61,7 +62,7 @@ def network(images):
     return session.run(["logits"], {{"images": images}})[0]
 
 {_applied(info.preprocessing)}
-labels = {_labels(info)}
+labels = {_labels(info, threshold)}
 ```
 
 `model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) hold
@@ -69,7 +70,7 @@ these settings and the classes with their COCO categories.
 {_size(info)}"""
 
 
-def huggingface_use(info: ModelInfo, stride: int) -> str:
+def huggingface_use(info: ModelInfo, stride: int, threshold: float = EVEN) -> str:
     """Return the section on using the folder with smp, whose network takes sides that `stride` divides."""
     padded = (
         f"    height, width = images.shape[2:]\n"
@@ -92,7 +93,7 @@ def network(images):
         return model(torch.from_numpy(images)).numpy(){cropped}
 
 {_applied(info.preprocessing)}
-labels = {_labels(info)}
+labels = {_labels(info, threshold)}
 ```
 
 `preprocessor_config.json` and `id2label.json` hold these settings and the classes for programs. `hf upload USER/NAME .`
@@ -116,5 +117,8 @@ def _applied(preprocessing: Preprocessing) -> str:
     return _WINDOWED.strip() if preprocessing.resize == "crop" else "logits = network(images)  # (N, C, H, W)"
 
 
-def _labels(info: ModelInfo) -> str:
-    return "logits[:, 0] > 0  # foreground" if info.task == "binary" else "logits.argmax(1)  # class by class index"
+def _labels(info: ModelInfo, threshold: float) -> str:
+    if info.task != "binary":
+        return "logits.argmax(1)  # class by class index"
+    # In full: a pixel on the edge would else be another than in predict.
+    return f"logits[:, 0] > {threshold_logit(threshold):.9g}  # foreground: a probability above {threshold:g}"

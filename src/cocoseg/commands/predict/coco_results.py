@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cocoseg.coco.categories import BACKGROUND
 from cocoseg.coco.file_names import own_numbers
-from cocoseg.model.preprocessing import Placement
+from cocoseg.model.preprocessing import Placement, predicted_labels
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.overlay import palette
 
@@ -66,10 +66,10 @@ class ConfidenceTally(NamedTuple):
     highest: Tensor
 
 
-def confidence_tally(logits: Tensor, place: Placement) -> ConfidenceTally:
+def confidence_tally(logits: Tensor, place: Placement, threshold_logit: float = 0.0) -> ConfidenceTally:
     """Return the tally of a part of an image, for logits (C, input_height, input_width) at the network's size.
 
-    The one channel of a `binary` model counts as two classes.
+    The one channel of a `binary` model counts as two classes, of which foreground lies above `threshold_logit`.
     """
     content = logits[:, place.top : place.top + place.content_height, place.left : place.left + place.content_width]
     if len(content) == 1:
@@ -77,9 +77,10 @@ def confidence_tally(logits: Tensor, place: Placement) -> ConfidenceTally:
         probabilities = torch.cat([1 - foreground, foreground])
     else:
         probabilities = content.softmax(dim=0)
-    highest, labels = probabilities.flatten(1).max(dim=0)
+    labels = predicted_labels(content, threshold_logit).flatten().long()
+    own = probabilities.flatten(1).gather(0, labels[None])[0]
     pixels = torch.bincount(labels, minlength=len(probabilities))
-    sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, highest)
+    sums = torch.zeros_like(probabilities[:, 0, 0]).index_add_(0, labels, own)
     return ConfidenceTally(pixels, sums, probabilities.amax(dim=(1, 2)))
 
 

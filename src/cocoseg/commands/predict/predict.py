@@ -34,6 +34,7 @@ from cocoseg.evaluate.restore import original_labels
 from cocoseg.hardware import out_of_memory
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import Preprocessing, placement
+from cocoseg.model.threshold import EVEN, ChosenThreshold
 from cocoseg.model.weights import ModelInfo
 from cocoseg.pictures.gallery import legend
 from cocoseg.pictures.overlay import overlay
@@ -58,6 +59,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     found_nothing: bool = False  # all pixels are background
     replaced: bool = False  # predictions of an earlier run
+    threshold_remark: str | None = None
 
 
 class _Written(NamedTuple):
@@ -73,13 +75,14 @@ def predict(
     out: Path,
     batch_size: int | None,
     flips: bool,
+    threshold: Callable[[ModelInfo], ChosenThreshold] = lambda _: ChosenThreshold(EVEN),
 ) -> Summary:
     """Predict every image that `arguments` name, at its own size, with the model that `load` returns.
 
-    `load` is called when the first image has been read. Writes `masks/`, `overlays/`, `legend.png`, `results.json` and
-    `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be predicted is a line on
-    standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or holds predictions of other
-    images, memory runs out or logits are not finite.
+    `load` is called when the first image has been read, then `threshold`. Writes `masks/`, `overlays/`, `legend.png`,
+    `results.json` and `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be
+    predicted is a line on standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or
+    holds predictions of other images, memory runs out or logits are not finite.
     """
     found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
@@ -97,13 +100,16 @@ def predict(
             _clear(out, found.photos)
             return Summary(predicted=0, failed=problems.count)
         model, info = load()
+        chosen = threshold(info)
         _clear(out, found.photos)
         # As in training, but for what its annotated sizes did not decide.
         decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
         fitting = problems.without(_fitting(decoded, info.preprocessing))
         predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
-        write = partial(_write_image, out=out, ids=category_ids(info), class_names=info.classes)
+        write = partial(
+            _write_image, out=out, ids=category_ids(info), class_names=info.classes, threshold_logit=chosen.logit
+        )
         with _writing(out):
             for one in ahead(writers, write, predicted, 2 * workers, _predicted_pixels):
                 written.append(one)
@@ -114,6 +120,7 @@ def predict(
         failed=problems.count,
         found_nothing=not any(one.results for one in written),
         replaced=replaced,
+        threshold_remark=chosen.remark,
     )
 
 
@@ -142,12 +149,14 @@ def _clear(out: Path, photos: Sequence[Photo]) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def _write_image(one: Predicted[Photo], out: Path, ids: Sequence[int], class_names: Sequence[str]) -> _Written:
+def _write_image(
+    one: Predicted[Photo], out: Path, ids: Sequence[int], class_names: Sequence[str], threshold_logit: float
+) -> _Written:
     """Write the mask and the overlay of an image, and return its entries."""
     parts, tallies = [], []
     for logits, place in one.strips:
-        parts.append(original_labels(finite(logits, str(one.key.path)), place))
-        tallies.append(confidence_tally(logits, place))
+        parts.append(original_labels(finite(logits, str(one.key.path)), place, threshold_logit))
+        tallies.append(confidence_tally(logits, place, threshold_logit))
     labels = np.concatenate(parts)
     confidences = class_confidences(tallies)
     name = one.key.name
