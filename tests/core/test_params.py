@@ -173,6 +173,7 @@ def test_a_misspelled_key_is_not_missing_besides(tmp_path: Path) -> None:
             {"overlap": "priority", "priority": "[persn]"},
             "priority names 'persn', which is not among the classes",
         ),
+        ({"threshold": 0.3}, "threshold is 0.3, which is for task: binary; expected 0.5 with task: multiclass"),
         ({"split_rule": "official"}, "split_rule is official, but the images of dataset sample are not of both COCO's"),
     ],
 )

@@ -122,9 +122,9 @@ def test_the_card_of_a_binary_model_names_its_threshold_and_what_it_finds_where_
     text = model_card(info, COST, msgspec.structs.replace(RESULTS, metrics=metrics))
     for said in (
         "the best in validation (foreground Dice 0.500). Validation's best threshold is 0.25 (0.625).",
-        "with 95 % intervals over images. Foreground is a probability above 0.25.",
+        "the foreground scores leave it out. Foreground is a probability above 0.25.",
         "75 % of the 4 images without an object get foreground, 50 % on more than 1 % of their pixels.",
-        "foreground Dice to beat: commonest class 0.000.",
+        "Baselines to beat, by foreground Dice: commonest class 0.000.",
         "The scores are of the validation side, which chose the epoch and the threshold, so they are too good.",
     ):
         assert said in text
