@@ -11,6 +11,7 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import timm
 import torch
 from clones import git_repository
 from small_data import BINARY, MULTICLASS, write_pairs
@@ -316,3 +317,16 @@ def test_patience_does_not_count_epochs_that_find_nothing_and_the_end_of_such_a_
         folder = run(params, write_pairs(repository, 4, BINARY), BINARY)
     assert len(curve(folder, "val/foreground_dice")) == 6
     assert "train: the best epoch predicts nothing but background on the validation side" in capsys.readouterr().err
+
+
+def test_images_are_normalized_as_the_encoders_weights_expect_and_the_model_says_so(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = timm.create_model
+    # Without the download.
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: create(name, **options | {"pretrained": False}))
+    params = msgspec.structs.replace(
+        PARAMS, arch="unet", encoder="tu-mobilenetv4_conv_small_050", pretrained="imagenet", epochs=1
+    )
+    _, info = load_checkpoint(run(params, write_pairs(repository, 4)) / "model")
+    assert (info.preprocessing.mean, info.preprocessing.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

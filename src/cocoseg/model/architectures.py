@@ -5,10 +5,7 @@ head returns the logits of both heads in training mode.
 """
 
 import copy
-import logging
-import os
-import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError, did_you_mean, first_line
+from cocoseg.model.encoders import check_encoder, weights_place, with_weights
 from cocoseg.model.fastscnn import FastSCNN
 from cocoseg.model.params import TORCHVISION_ARCHITECTURES, PretrainedName
 
@@ -111,8 +109,9 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
     architectures = smp.MODEL_ARCHITECTURES_MAPPING
     if arch not in architectures:
         known = sorted([*TORCHVISION_ARCHITECTURES, "fastscnn", *architectures])
-        raise CocosegError(f"arch is {arch!r}; {_nearest(arch, known)}")
-    _check_encoder(encoder)
+        otherwise = "expected one of " + ", ".join(known)
+        raise CocosegError(f"arch is {arch!r}; {did_you_mean(arch, known, otherwise)}")
+    check_encoder(encoder)
     # For timm's encoders smp takes True or None; for its own, the name of the weights.
     weights: Any = None if pretrained == "none" else True if encoder.startswith("tu-") else "imagenet"
 
@@ -121,7 +120,7 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
         return model
 
     try:
-        network = create() if weights is None else _with_weights(create, _smp_weights(encoder))
+        network = create() if weights is None else with_weights(create, weights_place(encoder))
     except CocosegError:
         raise
     except Exception as error:  # timm and smp reject a combination with exceptions of all types
@@ -131,39 +130,6 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
     encoder_module: Any = network.encoder
     stride = encoder_module.output_stride
     return Padded(network, max(32, int(stride)) if isinstance(stride, int) else 32)
-
-
-def _check_encoder(encoder: str) -> None:
-    import segmentation_models_pytorch as smp
-    import timm
-
-    own = smp.encoders.get_encoder_names()
-    if encoder in own or (encoder.startswith("tu-") and timm.is_model(encoder[3:].split(".")[0])):
-        return
-    known = [*own, *(f"tu-{name}" for name in timm.list_models())]
-    raise CocosegError(f"encoder is {encoder!r}; {_nearest(encoder, known)}")
-
-
-def _smp_weights(encoder: str) -> str:
-    """Return where smp gets an encoder's weights, for an error message."""
-    import segmentation_models_pytorch as smp
-    import timm
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    if encoder.startswith("tu-"):
-        settings = timm.get_pretrained_cfg(encoder[3:])
-        repository = settings.hf_hub_id if settings else None
-        if repository is None:
-            raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no ImageNet weights; expected none")
-        return f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} (hf download {repository})"
-    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
-    if "imagenet" not in settings:
-        raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no ImageNet weights; expected none")
-    repository, revision = settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-    return (
-        f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} "
-        f"(hf download {repository} --revision {revision})"
-    )
 
 
 def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> TwoHeads:
@@ -184,11 +150,11 @@ def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None
         case "none":
             network = make(weights=None, weights_backbone=None, aux_loss=True)
         case "imagenet":
-            network = _with_weights(
+            network = with_weights(
                 lambda: make(weights=None, weights_backbone=imagenet, aux_loss=True), _torchvision_weights(imagenet)
             )
         case "coco":
-            network = _with_weights(lambda: make(weights=coco), _torchvision_weights(coco))
+            network = with_weights(lambda: make(weights=coco), _torchvision_weights(coco))
     heads: tuple[Any, Any] = (network.classifier, network.aux_classifier)
     if classes is not None:
         for head in heads:
@@ -202,36 +168,9 @@ def _torchvision_weights(weights: Any) -> str:
     return f"{Path(weights.url).name} from {weights.url}, which belongs in {folder}"
 
 
-def _with_weights(create: Callable[[], nn.Module], weights: str) -> nn.Module:
-    """Return what `create` returns. Raises `CocosegError` if it cannot load its weights, which `weights` describes."""
-    # torchvision's weights are pickles, which it would load in full: they may rebuild tensors but run no other code.
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    try:
-        hub.setLevel(logging.ERROR)  # offline it warns 22 times in 46 s; our error is one line
-        return create()
-    except pickle.UnpicklingError:
-        raise CocosegError(
-            f"pretrained weights contain more than tensors, and code in them is never run; delete them: {weights}"
-        ) from None
-    except Exception as error:  # URLError, httpx and huggingface_hub errors, a bad checksum: all mean the same here
-        raise CocosegError(
-            f"pretrained weights cannot be loaded ({first_line(error)}): {weights}; or train without: pretrained: none"
-        ) from None
-    finally:
-        hub.setLevel(level)
-
-
 def _quicken_batch_norm(model: nn.Module) -> None:
     # MobileNets come with a momentum of 0.01, for runs of a million steps. After a few hundred their running statistics
     # would still be the initial ones, and the model would fail in evaluation mode.
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    few = f"expected one of {', '.join(known)}" if len(known) < 40 else "see the encoders of smp and timm"
-    return did_you_mean(name, known, few)

@@ -17,10 +17,11 @@ from cocoseg.model.params import ImageSize, ResizeName
 
 _Positive = Annotated[float, Meta(gt=0)]
 
-# ImageNet's, of each channel, for values in [0, 1]: every pretrained encoder here was trained with them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-# The mean color, which normalization turns into 0, the value that networks pad with.
+Rgb = tuple[float, float, float]
+# ImageNet's, of each channel, for values in [0, 1].
+MEAN: Rgb = (0.485, 0.456, 0.406)
+STD: Rgb = (0.229, 0.224, 0.225)
+# ImageNet's mean color, which its normalization turns into 0, the value that networks pad with.
 BORDER_RGB = (124, 116, 104)
 
 
@@ -29,7 +30,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
 
     image_size_px: ImageSize
     resize: ResizeName
-    mean: tuple[float, float, float] = MEAN
+    mean: Rgb = MEAN
     std: tuple[_Positive, _Positive, _Positive] = STD
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
+from cocoseg.model.encoders import normalization
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import ModelInfo, TrainingData, library_versions, output_channels
 from cocoseg.scores.confusion import resolved_score
@@ -70,13 +71,15 @@ class Learner:
         self.params = params
         self.classes = mapping.classes
         self._data = data
-        self.preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
         self.binary = mapping.task == "binary"
         self.primary_score = resolved_score(params.primary_score, mapping.task)
         self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = build_model(params.arch, params.encoder, params.pretrained, channels)
+        mean, std = normalization(params.arch, params.encoder, params.pretrained)
+        size, resize = params.image_size_px, params.resize
+        self.preprocessing = Preprocessing(image_size_px=size, resize=resize, mean=mean, std=std)
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
         if synchronized:

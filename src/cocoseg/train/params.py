@@ -28,7 +28,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """The encoder of smp's architectures, any that smp knows. Its `mit_*` are for non-commercial use only."""
     pretrained: PretrainedName
     """The first weights: `imagenet` of the encoder, `coco` of torchvision's whole `deeplabv3_*`. With either, start at
-    a smaller `lr`, such as 0.0003."""
+    a smaller `lr`, such as 0.0003. Images are normalized as these weights expect; with `none`, by ImageNet's mean."""
     image_size_px: ImageSize
     """The width and height of the network's input."""
     resize: ResizeName
