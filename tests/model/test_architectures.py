@@ -1,8 +1,10 @@
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import nn
 
@@ -11,6 +13,7 @@ from cocoseg.model.architectures import build_model, check_model, parameter_coun
 from cocoseg.model.params import SMP_ARCHITECTURES
 
 ENCODER = "tu-mobilenetv3_small_050"
+SWIN, HIERA = "tu-swin_tiny_patch4_window7_224", "tu-hiera_tiny_224"
 
 
 @pytest.mark.parametrize("arch", ["unet", "fastscnn", "deeplabv3_mobilenet", "segformer", "unetplusplus"])
@@ -44,6 +47,9 @@ def test_the_architectures_that_are_known_without_smp_are_those_of_smp() -> None
         ("unet", "resnet19", "none", "encoder is 'resnet19'; did you mean resnet18?"),
         ("unet", "tu-mobilenetv3_smal_050", "none", "did you mean tu-mobilenetv3_small_050?"),
         ("dpt", "resnet18", "none", "encoder resnet18 does not work with arch dpt"),
+        ("fpn", "tu-vit_small_patch14_dinov2", "none", "pattern; expected one with features of several sizes, such"),
+        ("pan", SWIN, "none", "'output_stride'; expected one that can be dilated, such as resnet34 or"),
+        ("fpn", HIERA, "none", "and with resize: short_side each has its own; expected squash or letterbox, or"),
     ],
 )
 def test_a_combination_that_does_not_exist_is_one_line(arch: str, encoder: str, pretrained: str, message: str) -> None:
@@ -84,10 +90,44 @@ def test_offline_the_hub_is_one_line_without_its_warnings_of_each_try(
 
 
 def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None:
-    with pytest.raises(CocosegError, match="image_size_px 16 does not work with this architecture"):
+    with pytest.raises(
+        CocosegError, match=r"^image_size_px 16 does not work .* small; it works at image_size_px: 128$"
+    ):
         check_model(build_model("pan", ENCODER, "none", classes=3), 16, smallest_batch=2)
     with pytest.raises(CocosegError, match="batch_size leaves one image per device"):
         check_model(build_model("deeplabv3_mobilenet", ENCODER, "none", classes=3), 32, smallest_batch=1)
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder"), [("upernet", SWIN), ("upernet", HIERA), ("dpt", "tu-vit_small_patch14_dinov2")]
+)
+def test_an_encoder_that_was_trained_at_one_size_takes_a_step_at_another(arch: str, encoder: str) -> None:
+    # benchmarks/encoders.py tries all architectures.
+    for size in (96, 320):
+        with torch.device("meta"):
+            model = build_model(arch, encoder, "none", 3, size)
+            check_model(model, size, smallest_batch=2)
+            assert model(torch.zeros(2, 3, size, size)).shape == (2, 3, size, size)
+
+
+def test_dinov2_sees_an_image_of_any_size() -> None:
+    model = build_model("dpt", "tu-vit_small_patch14_dinov2", "none", 3).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 70, 97)).shape == (1, 3, 70, 97)
+
+
+def test_weights_for_one_size_only_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def without_weights(name: str, **options: Any) -> nn.Module:
+        if options.get("pretrained"):
+            raise RuntimeError("size mismatch for pos_embed")
+        model: nn.Module = create(name, **options)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", without_weights)
+    with pytest.raises(CocosegError, match=r"^pretrained [^\n]*size mismatch[^\n]* as theirs: image_size_px: 224$"):
+        build_model("fpn", HIERA, "imagenet", 3, 96)
 
 
 def test_the_trial_run_leaves_no_trace() -> None:

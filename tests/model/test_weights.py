@@ -71,6 +71,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert info == msgspec.structs.replace(INFO, weights_sha256=info.weights_sha256)
 
 
+def test_an_encoder_of_one_size_is_loaded_at_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(image_size_px=96, resize="squash")
+    info = msgspec.structs.replace(INFO, arch="fpn", encoder="tu-hiera_tiny_224", preprocessing=preprocessing)
+    save_checkpoint(tmp_path, build_model("fpn", info.encoder, "none", 3, 96), info)
+    with torch.inference_mode():
+        assert load_checkpoint(tmp_path)[0](torch.zeros(1, 3, 96, 96)).shape == (1, 3, 96, 96)
+
+
 def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
     model = build_model("fastscnn", "none", "none", 3)
     for name in ("one", "two"):

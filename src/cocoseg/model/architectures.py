@@ -6,6 +6,7 @@ head returns the logits of both heads in training mode.
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError, did_you_mean, first_line
-from cocoseg.model.encoders import check_encoder, weights_place, with_weights
+from cocoseg.model.encoders import (
+    STRIDE,
+    check_encoder,
+    encoder_options,
+    weights_place,
+    weights_size_px,
+    with_weights,
+)
 from cocoseg.model.fastscnn import FastSCNN
 from cocoseg.model.params import TORCHVISION_ARCHITECTURES, PretrainedName
 
 # smp, timm and torchvision are imported where they are used: each takes seconds, and most runs need only one of them.
+
+
+_DOES_NOT_WORK = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AssertionError,
+)  # what networks raise at a size that they cannot take
 
 
 class Padded(nn.Module):
@@ -53,8 +69,12 @@ class TwoHeads(nn.Module):
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int) -> nn.Module:
+def build_model(
+    arch: str, encoder: str, pretrained: PretrainedName, classes: int, square_px: int | None = None
+) -> nn.Module:
     """Return a model with `classes` output channels. Only smp's architectures use `encoder`.
+
+    `square_px` is the width and height of all images, for the few encoders that do not take any; `None` if they vary.
 
     Raises `CocosegError` for an unknown name, a combination that does not work, or weights that cannot be loaded.
     """
@@ -63,7 +83,7 @@ def build_model(arch: str, encoder: str, pretrained: PretrainedName, classes: in
     elif arch in TORCHVISION_ARCHITECTURES:
         model = torchvision_model(arch, pretrained, classes)
     else:
-        model = _smp_model(arch, encoder, pretrained, classes)
+        model = _smp_model(arch, encoder, pretrained, classes, square_px)
     if pretrained == "none":
         _quicken_batch_norm(model)
     return model
@@ -77,16 +97,32 @@ def check_model(model: nn.Module, image_size_px: int, smallest_batch: int) -> No
     """
     trial = copy.deepcopy(model).to("meta").train()
     try:
-        output = trial(torch.zeros(min(smallest_batch, 2), 3, image_size_px, image_size_px, device="meta"))
-        sum(logits.sum() for logits in (output if isinstance(output, tuple) else (output,))).backward()
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = first_line(error)
+        _try_step(trial, image_size_px, smallest_batch)
+    except _DOES_NOT_WORK as error:
+        reason = first_line(error).rstrip(".")
         if "more than 1 value per channel" in reason:
             raise CocosegError("batch_size leaves one image per device, which is too few for BatchNorm; "
                                "expected at least 2 per device") from None  # fmt: skip
-        raise CocosegError(f"image_size_px {image_size_px} does not work with this architecture: {reason}") from None
+        raise CocosegError(
+            f"image_size_px {image_size_px} does not work with this architecture: {reason}; "
+            f"{_working_size(trial, image_size_px, smallest_batch)}"
+        ) from None
     for parameter, tried in zip(model.parameters(), trial.parameters(), strict=True):
         parameter.requires_grad_(tried.grad is not None)
+
+
+def _try_step(trial: nn.Module, image_size_px: int, smallest_batch: int) -> None:
+    output = trial(torch.zeros(min(smallest_batch, 2), 3, image_size_px, image_size_px, device="meta"))
+    sum(logits.sum() for logits in (output if isinstance(output, tuple) else (output,))).backward()
+
+
+def _working_size(trial: nn.Module, image_size_px: int, smallest_batch: int) -> str:
+    """Return the way out for an error message: the nearest size at which the model works."""
+    for size in sorted(range(STRIDE, 1025, STRIDE), key=lambda size: abs(size - image_size_px)):
+        with suppress(*_DOES_NOT_WORK):
+            _try_step(trial, size, smallest_batch)
+            return f"it works at image_size_px: {size}"
+    return "expected another arch or encoder"
 
 
 def with_synchronized_norm(model: nn.Module) -> nn.Module:
@@ -103,7 +139,7 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int) -> nn.Module:
+def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int, square_px: int | None) -> nn.Module:
     import segmentation_models_pytorch as smp
 
     architectures = smp.MODEL_ARCHITECTURES_MAPPING
@@ -112,24 +148,50 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
         otherwise = "expected one of " + ", ".join(known)
         raise CocosegError(f"arch is {arch!r}; {did_you_mean(arch, known, otherwise)}")
     check_encoder(encoder)
+    options = encoder_options(arch, encoder, square_px)
     # For timm's encoders smp takes True or None; for its own, the name of the weights.
     weights: Any = None if pretrained == "none" else True if encoder.startswith("tu-") else "imagenet"
 
     def create() -> nn.Module:
-        model: nn.Module = smp.create_model(arch, encoder_name=encoder, encoder_weights=weights, classes=classes)
+        model: nn.Module = smp.create_model(
+            arch, encoder_name=encoder, encoder_weights=weights, classes=classes, **options
+        )
         return model
 
     try:
         network = create() if weights is None else with_weights(create, weights_place(encoder))
-    except CocosegError:
+    except CocosegError as error:
+        own_px = weights_size_px(encoder)
+        if isinstance(options.get("img_size"), int) and options["img_size"] != own_px:
+            raise CocosegError(f"{error}, or with images as large as theirs: image_size_px: {own_px}") from None
         raise
     except Exception as error:  # timm and smp reject a combination with exceptions of all types
-        raise CocosegError(f"encoder {encoder} does not work with arch {arch}: {first_line(error)}") from None
+        reason = first_line(error).rstrip(".")
+        raise CocosegError(
+            f"encoder {encoder} does not work with arch {arch}: {reason}; expected {_takes(arch)}"
+        ) from None
     if not architectures[arch].requires_divisible_input_shape:
         return network
     encoder_module: Any = network.encoder
     stride = encoder_module.output_stride
-    return Padded(network, max(32, int(stride)) if isinstance(stride, int) else 32)
+    return Padded(network, max(STRIDE, int(stride)) if isinstance(stride, int) else STRIDE)
+
+
+def _takes(arch: str) -> str:
+    """Return which encoders an architecture of smp's works with, for an error message."""
+    match arch:
+        case "dpt":
+            return "a vision transformer of timm's, such as tu-vit_small_patch16_dinov3"
+        case "deeplabv3" | "deeplabv3plus" | "pan":
+            return (
+                "one that can be dilated, such as resnet34 or tu-convnext_tiny, or arch: upernet, for plain vision "
+                "transformers dpt"
+            )
+        case _:
+            return (
+                "one with features of several sizes, such as resnet34 or tu-convnext_tiny, or for a plain vision "
+                "transformer arch: dpt"
+            )
 
 
 def torchvision_model(arch: str, pretrained: PretrainedName, classes: int | None) -> TwoHeads:

@@ -1,16 +1,22 @@
 """The encoders of smp's architectures: which there are, where their weights come from, and how these expect images."""
 
+import inspect
 import logging
 import os
 import pickle
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from cocoseg.core.errors import CocosegError, did_you_mean, first_line
 from cocoseg.model.params import PretrainedName
 from cocoseg.model.preprocessing import MEAN, STD, Rgb
 
 Loaded = TypeVar("Loaded")
+
+# What divides the sides of images in most networks: five times they halve them.
+STRIDE = 32
 
 # smp and timm are imported where they are used: each takes seconds, and torchvision's models need neither.
 
@@ -25,6 +31,36 @@ def check_encoder(encoder: str) -> None:
         return
     known = [*own, *(f"tu-{name}" for name in timm.list_models())]
     raise CocosegError(f"encoder is {encoder!r}; {did_you_mean(encoder, known, 'see the encoders of smp and timm')}")
+
+
+def encoder_options(arch: str, encoder: str, square_px: int | None) -> dict[str, Any]:
+    """Return the options with which timm builds an encoder for images of any size, or else for those of `square_px`.
+
+    Raises `CocosegError` for an encoder that takes one size only where `square_px` is `None`: sizes vary.
+    """
+    import timm
+
+    settings = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    if settings is None or not settings.fixed_input_size:
+        return {}
+    with torch.device("meta"):  # without memory, and without a draw from the generator of the first weights
+        plain = timm.create_model(encoder[3:])
+    known = inspect.signature(type(plain)).parameters
+    if "dynamic_img_size" not in known and "img_size" not in known:
+        return {}
+    if "dynamic_img_size" not in known:
+        if square_px is None:
+            raise CocosegError(
+                f"encoder {encoder} takes images of one size, and with resize: short_side each has its own; expected "
+                "squash or letterbox, or another encoder"
+            )
+        return {"img_size": -(-square_px // STRIDE) * STRIDE}
+    patch, grid = plain.patch_embed.patch_size, plain.patch_embed.grid_size
+    if arch != "dpt" or STRIDE % patch[0] == 0:
+        return {"dynamic_img_size": True}
+    # smp's DPT enlarges patches to a stride of 4 and shrinks them to 32, which fails for those of 14. timm resamples
+    # their weights to 16, Beyer et al. 2023, arXiv 2212.08013, and with this size the table of positions stays.
+    return {"dynamic_img_size": True, "patch_size": 16, "img_size": (16 * grid[0], 16 * grid[1])}
 
 
 def normalization(arch: str, encoder: str, pretrained: PretrainedName) -> tuple[Rgb, Rgb]:
@@ -50,6 +86,14 @@ def normalization(arch: str, encoder: str, pretrained: PretrainedName) -> tuple[
     return (red, green, blue), (red_std, green_std, blue_std)
 
 
+def weights_size_px(encoder: str) -> int | None:
+    """Return the width and height of the images that the weights of timm's encoder were trained with."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    return settings.input_size[-1] if settings else None
+
+
 def weights_place(encoder: str) -> str:
     """Return where smp gets an encoder's weights, for an error message. Raises `CocosegError` if there are none."""
     import segmentation_models_pytorch as smp
@@ -60,7 +104,7 @@ def weights_place(encoder: str) -> str:
         settings = timm.get_pretrained_cfg(encoder[3:])
         repository = settings.hf_hub_id if settings else None
         if settings and settings.url and repository is None:
-            return settings.url
+            return str(settings.url)
         if repository is None:
             raise CocosegError(f"pretrained is imagenet, but encoder {encoder} has no ImageNet weights; expected none")
         return f"model.safetensors of {repository}, which belongs under {HF_HUB_CACHE} (hf download {repository})"

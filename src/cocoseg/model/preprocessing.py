@@ -33,6 +33,11 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     mean: Rgb = MEAN
     std: tuple[_Positive, _Positive, _Positive] = STD
 
+    @property
+    def square_px(self) -> int | None:
+        """The width and height of the network's input; `None` if they differ from image to image."""
+        return None if self.resize == "short_side" else self.image_size_px
+
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where an image of `height` × `width` lies in the network's input, all in pixels.

@@ -134,7 +134,8 @@ def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Mo
     refuse_pickle(data[:9], path)
     if hashlib.sha256(data).hexdigest() != info.weights_sha256:
         raise CocosegError(f"{path}: not the weights that {INFO} describes; {_WAY_OUT}")
-    model = build_model(info.arch, info.encoder, "none", output_channels(info.task, info.classes))
+    channels = output_channels(info.task, info.classes)
+    model = build_model(info.arch, info.encoder, "none", channels, info.preprocessing.square_px)
     try:
         model.load_state_dict(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError) as error:

@@ -76,10 +76,10 @@ class Learner:
         self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
-        model = build_model(params.arch, params.encoder, params.pretrained, channels)
+        place = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+        model = build_model(params.arch, params.encoder, params.pretrained, channels, place.square_px)
         mean, std = normalization(params.arch, params.encoder, params.pretrained)
-        size, resize = params.image_size_px, params.resize
-        self.preprocessing = Preprocessing(image_size_px=size, resize=resize, mean=mean, std=std)
+        self.preprocessing = msgspec.structs.replace(place, mean=mean, std=std)
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
         if synchronized:

@@ -25,7 +25,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """The network: `deeplabv3_mobilenet` or `deeplabv3_resnet50` of torchvision, `fastscnn`, or an architecture of
     [smp](https://smp.readthedocs.io), such as `unet`, `fpn`, `segformer`."""
     encoder: str
-    """The encoder of smp's architectures, any that smp knows. Its `mit_*` are for non-commercial use only."""
+    """The encoder of smp's architectures, any that smp knows, or `tu-` and a name of timm's, such as
+    `tu-vit_small_patch16_dinov3`; [which work with what](recipes.md#an-encoder-of-today), and their licenses. smp's
+    `mit_*` are for non-commercial use only."""
     pretrained: PretrainedName
     """The first weights: `imagenet` of the encoder, `coco` of torchvision's whole `deeplabv3_*`. With either, start at
     a smaller `lr`, such as 0.0003. Images are normalized as these weights expect; with `none`, by ImageNet's mean."""
