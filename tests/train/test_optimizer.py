@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from cocoseg.train.optimizer import lr_factor
+from cocoseg.model.architectures import build_model
+from cocoseg.train.optimizer import averaged, lr_factor, make_optimizer
 from cocoseg.train.params import ScheduleName
 
 
@@ -84,3 +85,57 @@ def test_the_shortest_onecycles_start_at_the_top() -> None:
 def test_every_factor_lies_above_zero_and_at_most_at_one(schedule: ScheduleName, warmup_steps: int) -> None:
     factors = [lr_factor(step, steps, warmup_steps, schedule) for steps in range(7, 40) for step in range(steps)]
     assert 0 < min(factors) <= max(factors) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder", "spared"),
+    [
+        # smp takes Swin apart, and with it goes the list that timm has for it.
+        ("fpn", "tu-swin_tiny_patch4_window7_224", {"relative_position_bias_table"}),
+        ("fpn", "tu-hiera_tiny_224", {"pos_embed"}),
+        ("dpt", "tu-vit_small_patch14_dinov2", {"pos_embed", "cls_token"}),
+        ("unet", "tu-mobilenetv3_small_050", set()),
+    ],
+)
+def test_positions_and_tokens_do_not_decay_and_matrices_do(arch: str, encoder: str, spared: set[str]) -> None:
+    with torch.device("meta"):
+        model = build_model(arch, encoder, "none", 3, 96)
+        decayed, others = make_optimizer(model, "adamw", 0.1, 0.01).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.01, 0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tables = {names[id(one)].rpartition(".")[2] for one in others["params"] if one.ndim > 1}
+    assert tables == spared
+    assert all(one.ndim > 1 for one in decayed["params"])
+
+
+def test_what_a_module_lists_does_not_decay_whatever_its_name() -> None:
+    class Listing(torch.nn.Linear):
+        def no_weight_decay(self) -> set[str]:
+            return {"weight"}
+
+    model = torch.nn.Sequential(Listing(2, 2), torch.nn.Linear(2, 2))
+    decayed, _ = make_optimizer(model, "sgd", 0.1, 0.01).param_groups
+    assert [id(one) for one in decayed["params"]] == [id(model[1].weight)]
+
+
+def test_the_average_warms_up_and_forgets_the_first_weights_in_a_short_run() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = averaged(model, 0.999)
+    for step, weight in enumerate([1.0, 0.0, 0.0]):
+        torch.nn.init.constant_(model.weight, weight)
+        average.update_parameters(model)
+        # The first step is taken whole; the next two keep 1 - 2 ** -2/3 and 1 - 3 ** -2/3 of the average.
+        share = [1, 1 - 2 ** (-2 / 3), (1 - 2 ** (-2 / 3)) * (1 - 3 ** (-2 / 3))][step]
+        assert average.module.weight.item() == pytest.approx(share)
+    for _ in range(371 - 3):  # the steps of the default run, after which 0.999 alone would hold 69 %
+        average.update_parameters(model)
+    assert average.module.weight.item() < 1e-6
+
+
+def test_after_its_warm_up_the_average_has_its_own_decay() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = averaged(model, 0.5)
+    for weight in (0.0, 0.0, 0.0, 0.0, 1.0):
+        torch.nn.init.constant_(model.weight, weight)
+        average.update_parameters(model)
+    assert average.module.weight.item() == pytest.approx(0.5)

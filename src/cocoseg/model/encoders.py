@@ -44,7 +44,7 @@ def encoder_options(arch: str, encoder: str, square_px: int | None) -> dict[str,
     if settings is None or not settings.fixed_input_size:
         return {}
     with torch.device("meta"):  # without memory, and without a draw from the generator of the first weights
-        plain = timm.create_model(encoder[3:])
+        plain: Any = timm.create_model(encoder[3:])
     known = inspect.signature(type(plain)).parameters
     if "dynamic_img_size" not in known and "img_size" not in known:
         return {}

@@ -1,6 +1,7 @@
 """The optimizer, the learning rate schedule and the moving average of weights."""
 
 import math
+import re
 from typing import Any
 
 import torch
@@ -9,14 +10,28 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cocoseg.train.params import OptimizerName, ScheduleName
 
+# What the lists of timm's encoders name. smp takes some encoders apart, and their list is lost.
+_NO_DECAY = re.compile(r"pos_embed|position_bias|rel_pos|_token$|attention_bias|logit_scale|cpb_mlp")
+
 
 def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return an optimizer of the model's parameters; SGD has a momentum of 0.9."""
-    # Biases and the scales of norms get no weight decay: shrinking them does not reduce overfitting.
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    """Return an optimizer of the model's parameters; SGD has a momentum of 0.9.
+
+    Biases, scales of norms, tables of positions and what else an encoder lists get no weight decay: shrinking them does
+    not reduce overfitting.
+    """
+    listed = {
+        f"{path}.{own}".lstrip(".")
+        for path, module in model.named_modules()
+        if callable(names := getattr(module, "no_weight_decay", None))
+        for own in names()
+    }
+    decayed, others = [], []
+    for path, parameter in model.named_parameters():
+        spared = parameter.ndim <= 1 or path in listed or _NO_DECAY.search(path)
+        (others if spared else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": weight_decay},
+        {"params": decayed, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     match name:
@@ -40,8 +55,19 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
-    """Return a copy of `model` for the exponential moving average of its weights and running statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    """Return a copy of `model` for the exponential moving average of its weights and running statistics.
+
+    The decay warms up, or a short run would end with its first weights: after n steps it is at most
+    1 - (1 + n) ** (-2/3), as in timm's `ModelEmaV3`, which has it from K. Crowson.
+    """
+
+    def update(averages: Any, current: Any, steps: Any) -> None:
+        # `average` counts on the CPU; reading `steps` would make the CPU wait for the GPU.
+        decay = min(ema_decay, 1 - (1 + int(average.n_averaged)) ** (-2 / 3))
+        get_ema_multi_avg_fn(decay)(averages, current, steps)  # type: ignore[no-untyped-call]
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 # As in torch's OneCycleLR: the factor at the start and at the end, and the share of the steps that the rise takes.

@@ -51,7 +51,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
     """Its learning rate: 0.01 suits drawings and networks from scratch."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
-    """Its weight decay."""
+    """Its weight decay; none for biases, norms and tables of positions."""
     schedule: ScheduleName
     """How the learning rate changes after the warm-up."""
     warmup_epochs: Annotated[float, Meta(ge=0, le=100_000, extra_json_schema={"examples": [1]})]
@@ -71,7 +71,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """The score whose best epoch in validation is kept, and that `cocoseg compare` judges by, so a change trains again.
     `auto` is `foreground_dice` for binary tasks, else `miou`."""
     ema_decay: Annotated[float, Meta(gt=0, lt=1, extra_json_schema={"examples": [0.99]})] | None
-    """Validates and keeps an exponential average of the weights."""
+    """Validates and keeps an exponential average of the weights. The decay rises to this over the first steps."""
     compile: bool
     """Compiles the network with `torch.compile`: slower to start, then faster."""
     seed: Annotated[int, Meta(ge=0, lt=2**32, extra_json_schema={"examples": [0]})]
