@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from clones import git_repository
+from lightning_fabric import Fabric
 from small_data import BINARY, MULTICLASS, write_pairs
 from tqdm import tqdm
 
@@ -330,3 +331,18 @@ def test_images_are_normalized_as_the_encoders_weights_expect_and_the_model_says
     )
     _, info = load_checkpoint(run(params, write_pairs(repository, 4)) / "model")
     assert (info.preprocessing.mean, info.preprocessing.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def test_a_smaller_last_batch_of_a_step_counts_by_its_images(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    backward = Fabric.backward
+
+    def noting(fabric: Fabric, loss: torch.Tensor, *rest: Any) -> None:
+        shares.append(loss.item())
+        backward(fabric, loss, *rest)
+
+    monkeypatch.setattr(Fabric, "backward", noting)
+    monkeypatch.setattr("cocoseg.train.loop.segmentation_loss", lambda output, *_: output.sum() * 0 + 1)
+    # 10 images in batches of 4, 4 and 2, of which three make a step
+    run(msgspec.structs.replace(PARAMS, accumulate_batches=3, epochs=1), write_pairs(repository, 10))
+    assert shares == pytest.approx([0.4, 0.4, 0.2])

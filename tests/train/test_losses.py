@@ -244,3 +244,36 @@ def test_an_auxiliary_head_counts_half() -> None:
 
 def test_auto_is_ce_dice() -> None:
     assert (resolved_loss("auto"), resolved_loss("dice")) == ("ce_dice", "dice")
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.8])])
+@pytest.mark.parametrize("loss", ["bce", "ce", "dice", "ce_dice", "focal", "tversky"])
+def test_processes_that_share_an_uneven_batch_step_as_one_that_has_it_whole(
+    loss: LossName, weights: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, target = torch.randn(5, 4, 4, generator=generator), torch.randint(0, 2, (5, 4, 4), generator=generator)
+    target[0, 1:] = 255
+    parts = [slice(0, 3), slice(3, 5)]  # three images, of which one is mostly ignored, and two
+
+    def gradient(part: slice, shared: bool) -> tuple[float, Tensor]:
+        slope = torch.tensor([1.0, -0.5], requires_grad=True)  # of a network with two weights
+        logits = slope[:, None, None] * images[part].unsqueeze(1)
+        value = segmentation_loss(logits, target[part], loss, weights, shared)
+        return value.item(), torch.autograd.grad(value, slope)[0]
+
+    # Each process alone, to learn its sums; then each with those of the other.
+    sums: list[list[Tensor]] = [[], []]
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    for rank, part in enumerate(parts):
+        monkeypatch.setattr("torch.distributed.all_reduce", lambda own, rank=rank: sums[rank].append(own.clone()))
+        gradient(part, shared=True)
+    found = []
+    for rank, part in enumerate(parts):
+        others = iter(sums[1 - rank])
+        monkeypatch.setattr("torch.distributed.all_reduce", lambda own, others=others: own.add_(next(others)))
+        found.append(gradient(part, shared=True))
+    value, expected = gradient(slice(0, 5), shared=False)
+    assert [one[0] for one in found] == pytest.approx([value, value])
+    torch.testing.assert_close((found[0][1] + found[1][1]) / 2, expected)

@@ -151,13 +151,18 @@ class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
         order = torch.randperm(self.samples, generator=generator).tolist()
         if len(order) < self._smallest_batch():
             order = (order * self._smallest_batch())[: self._smallest_batch()]
-        for batch in range(len(self)):
-            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        for batch, size in enumerate(self.sizes()):
+            indices = order[batch * self.batch_size :][:size]
             yield [(self.epoch, index) for index in indices[self.rank :: self.world_size]]
 
     def __len__(self) -> int:
+        return len(self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Return how many images each batch has, over all processes."""
         full, rest = divmod(self.samples, self.batch_size)
-        return max(1, full + (rest >= self._smallest_batch()))
+        last = [rest] if rest >= self._smallest_batch() else []
+        return [self.batch_size] * full + last or [self._smallest_batch()]
 
     def _smallest_batch(self) -> int:
         return min(2 * self.world_size, self.batch_size)

@@ -111,16 +111,18 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
     accumulate = params.accumulate_batches
     steps = -(-len(batches) // accumulate)  # of the optimizer, in one epoch
     warmup_steps = round(params.warmup_epochs * steps)
+    sizes = side.sampler.sizes()
     losses: list[Tensor] = []
     for batch, (images, target) in enumerate(batches):
         step, place = divmod(batch, accumulate)
-        group = min(accumulate, len(batches) - step * accumulate)  # batches of this step; the last may have fewer
-        last_of_group = place == group - 1
+        group = sizes[step * accumulate :][:accumulate]  # batches of this step; the last may have fewer
+        last_of_group = place == len(group) - 1
         images, target = on_device(images, target, fabric)
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
             output = network(normalized(images, learner.preprocessing))
-            loss = segmentation_loss(output, target, learner.loss_name, learner.class_weights)
-            fabric.backward(loss / group if group > 1 else loss)
+            weights, shared = learner.class_weights, fabric.world_size > 1
+            loss = segmentation_loss(output, target, learner.loss_name, weights, shared)
+            fabric.backward(loss * (sizes[batch] / sum(group)) if len(group) > 1 else loss)
         losses.append(loss.detach())
         if last_of_group:
             factor = lr_factor(epoch * steps + step, params.epochs * steps, warmup_steps, params.schedule)

@@ -2,11 +2,15 @@
 
 `logits: (N, C, H, W)`, `target: (N, H, W)` uint8 or int64 in [0, C), or 255. One channel means `binary`: target 0 or 1.
 If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so the batch changes nothing.
+
+Processes that share a batch have different numbers of its images, and of pixels that count. So each takes the sums of
+all, and the mean of their gradients is that of one process with the whole batch. `lovasz` sorts pixels and has no such
+sums: it is the mean over processes, weighted by their pixels.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.train.params import LossName
@@ -20,9 +24,15 @@ TVERSKY_ALPHA, TVERSKY_BETA = 0.3, 0.7
 
 
 def segmentation_loss(
-    output: Tensor | tuple[Tensor, Tensor], target: Tensor, loss: LossName, class_weights: Tensor | None = None
+    output: Tensor | tuple[Tensor, Tensor],
+    target: Tensor,
+    loss: LossName,
+    class_weights: Tensor | None = None,
+    shared: bool = False,
 ) -> Tensor:
     """Return the loss of a model's output: logits, or in training the logits of the main and of an auxiliary head.
+
+    `shared`: every process has a part of this batch, and all are here.
 
     `class_weights: (C,)` float32, (2,) for `binary`: the weight of a pixel of each class in ce, bce, focal and the
     cross-entropy of ce_dice, whose sums are divided by the weights of the counted pixels. dice, lovasz and tversky
@@ -30,12 +40,12 @@ def segmentation_loss(
     """
     if isinstance(output, tuple):
         logits, auxiliary = output
-        main = _loss(logits, target, loss, class_weights)
-        return main + AUXILIARY_WEIGHT * _loss(auxiliary, target, loss, class_weights)
-    return _loss(output, target, loss, class_weights)
+        main = _loss(logits, target, loss, class_weights, shared)
+        return main + AUXILIARY_WEIGHT * _loss(auxiliary, target, loss, class_weights, shared)
+    return _loss(output, target, loss, class_weights, shared)
 
 
-def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor | None) -> Tensor:
+def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor | None, shared: bool) -> Tensor:
     logits = logits.float()  # sums over many pixels overflow in half precision
     if logits.shape[1] == 1:
         # The sigmoid of one logit is the softmax of it and a fixed 0, so ce and bce are the same here.
@@ -46,17 +56,33 @@ def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor 
     index = target.long()
     match loss:
         case "ce" | "bce":
-            return _cross_entropy(log_probabilities, index, class_weights)
+            return _cross_entropy(log_probabilities, index, class_weights, shared)
         case "dice":
-            return _dice(log_probabilities, index)
+            return _dice(log_probabilities, index, shared)
         case "ce_dice":
-            return _cross_entropy(log_probabilities, index, class_weights) + _dice(log_probabilities, index)
+            dice = _dice(log_probabilities, index, shared)
+            return _cross_entropy(log_probabilities, index, class_weights, shared) + dice
         case "focal":
-            return _focal(log_probabilities, index, class_weights)
+            return _focal(log_probabilities, index, class_weights, shared)
         case "lovasz":
-            return _lovasz(log_probabilities, index)
+            own, pixels = _lovasz(log_probabilities, index), (index != IGNORE).sum()
+            return _divided(own * pixels, pixels, shared) if shared else own
         case "tversky":
-            return _tversky(log_probabilities, index)
+            return _tversky(log_probabilities, index, shared)
+
+
+def _over_processes(sums: Tensor) -> Tensor:
+    """Return the sum over all processes.
+
+    Its gradient in each is that of its own part, times the number of processes: the mean of their gradients, which is
+    what they step by, is then the gradient of the sum.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return sums
+    total = sums.detach().clone()
+    distributed.all_reduce(total)
+    own = sums * distributed.get_world_size()
+    return total + (own - own.detach())
 
 
 def resolved_loss(loss: LossName) -> LossName:
@@ -65,12 +91,15 @@ def resolved_loss(loss: LossName) -> LossName:
     return "ce_dice" if loss == "auto" else loss
 
 
-def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
-    total = F.nll_loss(log_probabilities, target, class_weights, ignore_index=IGNORE, reduction="sum")
-    return _divided(total, _pixel_weights(target, class_weights))
+def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None, shared: bool) -> Tensor:
+    # On CUDA nll_loss adds up in any order, and has no other way.
+    apart = torch.are_deterministic_algorithms_enabled()
+    reduction = "none" if apart else "sum"
+    total = F.nll_loss(log_probabilities, target, class_weights, ignore_index=IGNORE, reduction=reduction).sum()
+    return _divided(total, _pixel_weights(target, class_weights).sum(), shared)
 
 
-def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None, shared: bool) -> Tensor:
     """Return cross-entropy times (1 - p) ** 2, with p of the target class. Lin et al. 2017, arXiv 1708.02002.
 
     smp's version takes a sigmoid of each logit, so the fixed 0 of `binary` costs 0.09 even in a perfect prediction.
@@ -78,7 +107,7 @@ def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | No
     cross_entropy = F.nll_loss(log_probabilities, target, ignore_index=IGNORE, reduction="none")  # (N, H, W)
     focal = (1 - torch.exp(-cross_entropy)) ** FOCAL_GAMMA * cross_entropy
     weights = _pixel_weights(target, class_weights)
-    return _divided((focal * weights).sum(), weights)
+    return _divided((focal * weights).sum(), weights.sum(), shared)
 
 
 def _pixel_weights(target: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -89,34 +118,35 @@ def _pixel_weights(target: Tensor, class_weights: Tensor | None) -> Tensor:
     return class_weights[target.masked_fill(~counted, 0)] * counted
 
 
-def _divided(total: Tensor, pixel_weights: Tensor) -> Tensor:
-    divisor = pixel_weights.sum()
+def _divided(total: Tensor, divisor: Tensor, shared: bool) -> Tensor:
+    if shared:
+        total, divisor = _over_processes(torch.stack([total, divisor.to(total.dtype)]))
     return total / torch.where(divisor > 0, divisor, 1)  # all ignored, or of classes of weight 0: 0 / 1
 
 
-def _dice(log_probabilities: Tensor, target: Tensor) -> Tensor:
+def _dice(log_probabilities: Tensor, target: Tensor, shared: bool) -> Tensor:
     """Return one minus soft Dice of the batch, averaged over the classes in it.
 
     Milletari et al. 2016, arXiv 1606.04797. smp's version divides by the number of all classes, present or not, so with
     80 classes the loss nearly vanishes.
     """
-    intersection, predicted, target_pixels = _soft_counts(log_probabilities, target)
+    intersection, predicted, target_pixels = _soft_counts(log_probabilities, target, shared)
     dice = 2 * intersection / (predicted + target_pixels).clamp_min(1e-6)
     return _mean_of_present(1 - dice, target_pixels)
 
 
-def _tversky(log_probabilities: Tensor, target: Tensor) -> Tensor:
+def _tversky(log_probabilities: Tensor, target: Tensor, shared: bool) -> Tensor:
     """Return one minus the soft Tversky index, averaged as in `_dice`. Salehi et al. 2017, arXiv 1706.05721.
 
     It is Dice with a higher cost for a missed pixel than for a false one. smp's version divides by all classes.
     """
-    intersection, predicted, target_pixels = _soft_counts(log_probabilities, target)
+    intersection, predicted, target_pixels = _soft_counts(log_probabilities, target, shared)
     false_positives, false_negatives = predicted - intersection, target_pixels - intersection
     costs = TVERSKY_ALPHA * false_positives + TVERSKY_BETA * false_negatives
     return _mean_of_present(1 - intersection / (intersection + costs).clamp_min(1e-6), target_pixels)
 
 
-def _soft_counts(log_probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _soft_counts(log_probabilities: Tensor, target: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return for each class the sum of its probability over its own pixels and over all, and its pixels; (C,) each."""
     classes = log_probabilities.shape[1]
     counted = target != IGNORE
@@ -126,7 +156,10 @@ def _soft_counts(log_probabilities: Tensor, target: Tensor) -> tuple[Tensor, Ten
     flat = index.flatten()
     intersection = torch.zeros(classes, device=hit.device).index_add(0, flat, hit)
     target_pixels = torch.zeros(classes, device=hit.device).index_add(0, flat, counted.flatten().float())
-    return intersection, probabilities.sum(dim=(0, 2, 3)), target_pixels
+    predicted = probabilities.sum(dim=(0, 2, 3))
+    if shared:
+        intersection, predicted, target_pixels = _over_processes(torch.stack([intersection, predicted, target_pixels]))
+    return intersection, predicted, target_pixels
 
 
 def _mean_of_present(losses: Tensor, target_pixels: Tensor) -> Tensor:

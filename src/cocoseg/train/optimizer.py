@@ -26,7 +26,8 @@ def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_deca
         if callable(names := getattr(module, "no_weight_decay", None))
         for own in names()
     }
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for path, parameter in model.named_parameters():
         spared = parameter.ndim <= 1 or path in listed or _NO_DECAY.search(path)
         (others if spared else decayed).append(parameter)
