@@ -7,9 +7,11 @@ from typing import Any
 from cocoseg import paths
 from cocoseg.core.files import read_json
 from cocoseg.core.stage import run, say
+from cocoseg.core.work_tree import is_first_process
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import INFO, ModelInfo
 from cocoseg.scores.formats import SCORE_NAMES, number
+from cocoseg.train.class_weights import weights_line
 from cocoseg.train.loop import train
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import read_run_data
@@ -25,6 +27,8 @@ def main(params: TrainParams) -> Mapping[str, Any]:
         masks=paths.MASKS,
     )
     data = read_run_data(sides, paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE, params.class_weights)
+    if data.class_weights is not None and is_first_process():
+        say(weights_line(data.class_weights, data.mapping.classes))
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, but not the first, which writes
         sys.exit()

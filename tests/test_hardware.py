@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.devices import device_count, full_precision, node_count
+from cocoseg.train.devices import deterministic, device_count, full_precision, node_count
 from cocoseg.train.memory import free_memory_bytes
 from cocoseg.workers import worker_count
 
-VARIABLES = ("COCOSEG_WORKERS", "COCOSEG_DEVICES", "COCOSEG_NODES", "COCOSEG_PRECISION")
+VARIABLES = ("COCOSEG_WORKERS", "COCOSEG_DEVICES", "COCOSEG_NODES", "COCOSEG_PRECISION", "COCOSEG_DETERMINISTIC")
 
 
 @pytest.fixture(autouse=True)
@@ -19,19 +19,20 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unasked_it_takes_what_is_there() -> None:
     assert 1 <= worker_count() <= (os.cpu_count() or 1)
-    assert (device_count(), node_count(), full_precision()) == ("auto", 1, False)
+    assert (device_count(), node_count(), full_precision(), deterministic()) == ("auto", 1, False, False)
 
 
 def test_asked_it_takes_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in zip(VARIABLES, ("3", "2", "4", "32"), strict=True):
+    for variable, value in zip(VARIABLES, ("3", "2", "4", "32", "1"), strict=True):
         monkeypatch.setenv(variable, value)
-    assert (worker_count(), device_count(), node_count(), full_precision()) == (3, 2, 4, True)
+    assert (worker_count(), device_count(), node_count()) == (3, 2, 4)
+    assert (full_precision(), deterministic()) == (True, True)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "", "1.5"])
+@pytest.mark.parametrize("value", ["00", "-1", "two", "", "1.5"])
 @pytest.mark.parametrize(
     ("variable", "ask"),
-    list(zip(VARIABLES, (worker_count, device_count, node_count, full_precision), strict=True)),
+    list(zip(VARIABLES, (worker_count, device_count, node_count, full_precision, deterministic), strict=True)),
 )
 def test_anything_else_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, ask: object, value: str) -> None:
     monkeypatch.setenv(variable, value)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cocoseg.train.class_weights import class_weights
+from cocoseg.train.class_weights import class_weights, weights_line
 from cocoseg.train.params import ClassWeightsName
 
 RULES: tuple[ClassWeightsName, ...] = ("inverse", "effective")
@@ -44,7 +44,19 @@ def test_a_billion_images_beside_one_pixel_stay_finite_and_above_zero(rule: Clas
     assert weights[2] == 0
 
 
-def test_effective_weighs_the_rarest_class_at_most_a_thousand_times_the_commonest() -> None:
-    weights = class_weights([10**9, 1], [1, 1], "effective")
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rarest_class_weighs_at_most_a_thousand_times_the_commonest_and_the_limit_is_said(
+    rule: ClassWeightsName,
+) -> None:
+    weights = class_weights([10**9, 1, 10**9], [10**9, 1, 10**9], rule)
     assert weights is not None
     assert weights[1] / weights[0] == pytest.approx(1000)
+    line = "class weights from 0.00299 (background) to 2.99 (cat), the limit of 1,000 times"
+    assert weights_line(weights, ["background", "cat", "sky"]) == line
+
+
+def test_the_weights_are_said_without_classes_that_do_not_appear() -> None:
+    assert weights_line([0.5, 0, 1.5], ["background", "cat", "dog"]) == (
+        "class weights from 0.5 (background) to 1.5 (dog)"
+    )
+    assert "no pixel of any class" in weights_line([0, 0], ["background", "cat"])

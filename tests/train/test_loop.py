@@ -1,4 +1,5 @@
 import io
+import os
 import re
 import subprocess
 import sys
@@ -346,3 +347,21 @@ def test_a_smaller_last_batch_of_a_step_counts_by_its_images(repository: Path, m
     # 10 images in batches of 4, 4 and 2, of which three make a step
     run(msgspec.structs.replace(PARAMS, accumulate_batches=3, epochs=1), write_pairs(repository, 10))
     assert shares == pytest.approx([0.4, 0.4, 0.2])
+
+
+def test_asked_for_it_training_takes_deterministic_algorithms(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOSEG_DETERMINISTIC", "1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    pairs = write_pairs(repository, 4)
+    try:
+        folder = run(msgspec.structs.replace(PARAMS, epochs=1), pairs, name="deterministic")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    monkeypatch.delenv("COCOSEG_DETERMINISTIC")
+    other = run(msgspec.structs.replace(PARAMS, epochs=1), pairs, name="other")
+    assert curve(folder, "train/loss") == pytest.approx(curve(other, "train/loss"), rel=1e-4)

@@ -23,6 +23,9 @@ def launched_fabric(params: TrainParams) -> Fabric:
     """
     # Its messages on devices and precision would stand between ours; both are in the timing metrics.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    if deterministic():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, when it starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
     # In a SLURM batch script without srun, Fabric would wait for tasks that are never started.
     alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
     try:
@@ -83,6 +86,14 @@ def full_precision() -> bool:
     if asked not in ("16", "32"):
         raise CocosegError(f"COCOSEG_PRECISION is {asked!r}; expected 16 or 32")
     return asked == "32"
+
+
+def deterministic() -> bool:
+    """Return whether `COCOSEG_DETERMINISTIC=1` asks for the same numbers in each run on a GPU; 0 is the default."""
+    asked = os.environ.get("COCOSEG_DETERMINISTIC", "0")
+    if asked not in ("0", "1"):
+        raise CocosegError(f"COCOSEG_DETERMINISTIC is {asked!r}; expected 0 or 1")
+    return asked == "1"
 
 
 @contextmanager

@@ -44,8 +44,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     loss: LossName
     """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground."""
     class_weights: ClassWeightsName
-    """More weight for rare classes: `inverse` to their pixels, or by the `effective` number of their images. For `ce`,
-    `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other losses ignore it."""
+    """More weight for rare classes, up to 1,000 times that of the commonest: `inverse` to their pixels, or by the
+    `effective` number of their images. For `ce`, `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other
+    losses ignore it."""
     optimizer: OptimizerName
     """The optimizer."""
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
