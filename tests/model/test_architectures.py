@@ -99,7 +99,13 @@ def test_a_size_or_batch_that_the_architecture_cannot_take_is_one_line() -> None
 
 
 @pytest.mark.parametrize(
-    ("arch", "encoder"), [("upernet", SWIN), ("upernet", HIERA), ("dpt", "tu-vit_small_patch14_dinov2")]
+    ("arch", "encoder"),
+    [
+        ("upernet", SWIN),
+        ("upernet", HIERA),
+        ("dpt", "tu-vit_small_patch14_dinov2"),
+        ("dpt", "tu-deit_tiny_distilled_patch16_224"),
+    ],
 )
 def test_an_encoder_that_was_trained_at_one_size_takes_a_step_at_another(arch: str, encoder: str) -> None:
     # benchmarks/encoders.py tries all architectures.

@@ -45,10 +45,9 @@ def encoder_options(arch: str, encoder: str, square_px: int | None) -> dict[str,
         return {}
     with torch.device("meta"):  # without memory, and without a draw from the generator of the first weights
         plain: Any = timm.create_model(encoder[3:])
-    known = inspect.signature(type(plain)).parameters
-    if "dynamic_img_size" not in known and "img_size" not in known:
-        return {}
-    if "dynamic_img_size" not in known:
+    if not hasattr(plain, "dynamic_img_size"):
+        if "img_size" not in inspect.signature(type(plain)).parameters:
+            return {}
         if square_px is None:
             raise CocosegError(
                 f"encoder {encoder} takes images of one size, and with resize: short_side each has its own; expected "
