@@ -96,7 +96,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
             files.log.finish(model_folder)
             files.state.remove()
             for line in warnings(learner.primary_score, progress.best_score):
-                tqdm.write(f"train: {line}", file=sys.stderr)
+                bar.write(f"train: {line}", file=sys.stderr)
     return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None
 
 
