@@ -4,11 +4,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import out_of_memory
@@ -26,7 +27,11 @@ def launched_fabric(params: TrainParams) -> Fabric:
     # In a SLURM batch script without srun, Fabric would wait for tasks that are never started.
     alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
     try:
-        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=training_precision(), plugins=alone)
+        settings: dict[str, Any] = {"devices": device_count(), "num_nodes": node_count(), "plugins": alone}
+        fabric = Fabric(precision=training_precision(), **settings)
+        if params.freeze_encoder_epochs and isinstance(fabric.strategy, DDPStrategy):
+            # Else each process would wait for gradients that a frozen encoder never has.
+            fabric = Fabric(precision=training_precision(), strategy="ddp_find_unused_parameters_true", **settings)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise CocosegError(f"the training processes cannot be started: {' '.join(str(error).split())}") from None
