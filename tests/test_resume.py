@@ -28,7 +28,7 @@ PARAMS: dict[str, Any] = {
     "encoder": "resnet18",
     "pretrained": "none",
     "initial_weights": "weights",
-    "encoder_lr_factor": 1.0,
+    "encoder_lr_factor": 0.5,
     "freeze_encoder_epochs": 0,
     "image_size_px": 32,
     "resize": "squash",

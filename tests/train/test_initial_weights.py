@@ -1,7 +1,7 @@
 """A trained model as the start of another: what is taken, what starts anew, and what is refused."""
 
-import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import torch
 from model.test_weights import INFO
 from small_data import BINARY, MULTICLASS, write_pairs
 from torch import Tensor
-from train.test_loop import PARAMS, repository, run
+from train.test_loop import PARAMS, metrics, repository, run
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.commands.export.huggingface import write_huggingface
 from cocoseg.core.errors import CocosegError
+from cocoseg.images.pairs import Pair
 from cocoseg.model.architectures import build_model, encoder_of
 from cocoseg.model.weights import load_checkpoint, save_checkpoint
 from cocoseg.train.initial_weights import read_initial_model, start_from, start_line
+from cocoseg.train.params import TrainParams
 
 __all__ = ["repository"]
 
@@ -262,33 +264,75 @@ def test_training_starts_from_the_weights_records_them_and_another_start_is_anot
     assert "train: weights: gives " in capsys.readouterr().err
 
 
+def stop_after_an_epoch(params: TrainParams, pairs: Sequence[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+
+    def stop(*_: object) -> None:  # called when an epoch is over, before its state is saved
+        saved.append(1)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cocoseg.train.loop.refuse_replaced", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(params, pairs)
+
+
 def test_a_stopped_run_is_not_resumed_with_other_initial_weights(
     repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = write_pairs(repository, 6)
     params = msgspec.structs.replace(PARAMS, epochs=2)
-    stopped = {"left": 1}
-
-    def stop(*_: object) -> None:
-        stopped["left"] -= 1
-        if stopped["left"] < 0:
-            raise KeyboardInterrupt
-
     write_ours(Path("weights"), INFO)
-    with monkeypatch.context() as patch:
-        patch.setattr("cocoseg.train.loop.refuse_replaced", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(params, pairs)
-    states = list((repository / "cache/training").glob("*/state.pt"))
-    assert len(states) == 1
+    stop_after_an_epoch(params, pairs, monkeypatch)
     model = build_model("fastscnn", "none", "none", 3)
     save_checkpoint(Path("weights"), model, INFO)
-    os.utime("weights")
     run(params, pairs)
     assert "resuming" not in capsys.readouterr().err
     write_ours(Path("weights"), INFO)
     run(params, pairs)
     assert "resuming after epoch 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_a_frozen_encoder_keeps_its_weights_and_statistics_until_it_is_free_also_in_a_resumed_run(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, ema_decay: float | None
+) -> None:
+    pairs = write_pairs(repository, 6)
+    given = write_ours(Path("weights"), UNET)
+    frozen = msgspec.structs.replace(PARAMS, arch="unet", epochs=2, freeze_encoder_epochs=2, ema_decay=ema_decay)
+
+    def moved(folder: Path) -> set[bool]:
+        """Whether tensors of the encoder have changed, and whether others have."""
+        now = tensors(load_checkpoint(folder / "model")[0])
+        return {name.startswith("encoder.") for name, value in now.items() if not torch.equal(value, given[name])}
+
+    assert moved(run(frozen, pairs, name="frozen")) == {False}
+    if ema_decay is not None:
+        return
+    free = msgspec.structs.replace(frozen, epochs=3, freeze_encoder_epochs=1, encoder_lr_factor=0.5)
+    assert moved(run(free, pairs, name="free")) == {False, True}
+    stop_after_an_epoch(free, pairs, monkeypatch)
+    resumed = run(free, pairs)
+    assert metrics(resumed) == metrics(Path("free"))
+    name = "model/model.safetensors"
+    assert (resumed / name).read_bytes() == (Path("free") / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_lr_factor": 0.1}, "arch fastscnn has no encoder; expected encoder_lr_factor: 1"),
+        ({"freeze_encoder_epochs": 1}, "arch fastscnn has no encoder; expected encoder_lr_factor: 1"),
+        ({"arch": "unet", "freeze_encoder_epochs": 1}, "but the encoder starts from random weights; expected 0, or"),
+    ],
+)
+def test_an_encoder_that_is_none_or_random_is_not_treated_apart(
+    repository: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
+        run(msgspec.structs.replace(PARAMS, **changes), write_pairs(repository, 6))
+    assert message in str(caught.value)
 
 
 def test_an_encoder_is_that_of_smp_or_the_backbone_of_torchvision() -> None:

@@ -4,12 +4,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import out_of_memory
@@ -27,11 +26,7 @@ def launched_fabric(params: TrainParams) -> Fabric:
     # In a SLURM batch script without srun, Fabric would wait for tasks that are never started.
     alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
     try:
-        settings: dict[str, Any] = {"devices": device_count(), "num_nodes": node_count(), "plugins": alone}
-        fabric = Fabric(precision=training_precision(), **settings)
-        if params.freeze_encoder_epochs and isinstance(fabric.strategy, DDPStrategy):
-            # Else each process would wait for gradients that a frozen encoder never has.
-            fabric = Fabric(precision=training_precision(), strategy="ddp_find_unused_parameters_true", **settings)
+        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=training_precision(), plugins=alone)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise CocosegError(f"the training processes cannot be started: {' '.join(str(error).split())}") from None

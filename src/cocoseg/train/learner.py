@@ -87,7 +87,8 @@ class Learner:
             model = with_synchronized_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
         self._encoder = self._treated_encoder()
-        self._frozen_at_first = [one for one in self._encoder.parameters() if one.requires_grad]
+        self._trained_encoder = [one for one in self._encoder.parameters() if one.requires_grad]
+        self._frozen: list[nn.Parameter] = []
         self._optimizer = make_optimizer(
             model, params.optimizer, params.lr, params.weight_decay, self._encoder, params.encoder_lr_factor
         )
@@ -135,11 +136,15 @@ class Learner:
         frozen = epoch < self.params.freeze_encoder_epochs
         if frozen:
             self._encoder.eval()  # else BatchNorm's statistics would move on
-        for parameter in self._frozen_at_first:
-            parameter.requires_grad_(not frozen)
+        self._frozen = self._trained_encoder if frozen else []
+        if self.fabric.world_size == 1:  # saves time; with several, each would wait for gradients that never come
+            for parameter in self._trained_encoder:
+                parameter.requires_grad_(not frozen)
 
     def step(self) -> None:
         """Update the weights from their gradients, then clear the gradients."""
+        for parameter in self._frozen:
+            parameter.grad = None
         if self.params.clip_grad_norm is not None:
             norm = self.params.clip_grad_norm
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=norm, error_if_nonfinite=False)
