@@ -252,8 +252,8 @@ def test_training_starts_from_the_weights_records_them_and_another_start_is_anot
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs = write_pairs(repository, 6)
-    write_ours(Path("weights"), msgspec.structs.replace(INFO, params={"pretrained": "none"}))
-    params = msgspec.structs.replace(STILL, pretrained="imagenet")  # which fastscnn has not, so it is not asked for
+    write_ours(Path("weights"), msgspec.structs.replace(UNET, params={"pretrained": "none"}))
+    params = msgspec.structs.replace(STILL, arch="unet", pretrained="imagenet")  # which is not fetched
     model, info = load_checkpoint(run(params, pairs) / "model")
     given, source = load_checkpoint(Path("weights"))
     learned = dict(model.named_parameters())
