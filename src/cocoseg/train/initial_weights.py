@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_json
-from cocoseg.model.architectures import TORCHVISION_ARCHITECTURES, build_model
+from cocoseg.model.architectures import build_model
+from cocoseg.model.params import TORCHVISION_ARCHITECTURES
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
     INFO,
