@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_data import write_pairs
-from stage_runs import ROOT
+from stage_runs import ROOT, start_stage
 from test_resume import PARAMS, as_dvc_does, environment, outputs, work
+from train.test_initial_weights import ENCODER, tensors, write_ours
+
+from cocoseg.model.weights import load_checkpoint
 
 __all__ = ["work"]
 
@@ -84,3 +88,14 @@ def test_two_nodes_train_together_and_the_first_writes(work: Path, tmp_path: Pat
     assert "data/model/model.safetensors" in outputs(work)
     assert '"processes": 2' in (work / "metrics/timing/train.json").read_text()
     assert not list((tmp_path / "cache1").rglob("state.pt"))
+
+
+@pytest.mark.slow
+def test_two_processes_leave_a_frozen_encoder_as_it_came(work: Path, tmp_path: Path) -> None:
+    given = write_ours(work / "weights")
+    chosen = {"arch": "unet", "encoder": ENCODER, "epochs": 1, "freeze_encoder_epochs": 1}
+    with start_stage(work, "train", PARAMS | chosen, environment(tmp_path) | {"COCOSEG_DEVICES": "2"}) as process:
+        _, text = process.communicate(timeout=180)
+    assert process.returncode == 0, text
+    now = tensors(load_checkpoint(work / "data/model")[0])
+    assert {name.startswith("encoder.") for name in now if not torch.equal(now[name], given[name])} == {False}

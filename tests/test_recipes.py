@@ -90,6 +90,7 @@ def test_a_recipe_holds_known_parameters_in_their_ranges(params: dict[str, Any],
 def run_stages(stages: Sequence[str], folder: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(folder, params)
     shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "data/custom/weights", folder / "data/custom/weights", dirs_exist_ok=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COCOSEG_WORKERS", "1")
     for stage in stages:

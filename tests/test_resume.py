@@ -27,6 +27,9 @@ PARAMS: dict[str, Any] = {
     "arch": "deeplabv3_mobilenet",  # it has dropout, BatchNorm and a second head
     "encoder": "resnet18",
     "pretrained": "none",
+    "initial_weights": "weights",
+    "encoder_lr_factor": 0.5,
+    "freeze_encoder_epochs": 0,
     "image_size_px": 32,
     "resize": "squash",
     "exif": "auto",
@@ -64,6 +67,7 @@ def work(tmp_path: Path) -> Path:
     for side, chosen in (("train", names[:8]), ("val", names[8:]), ("test", [])):
         write_lines(folder / f"data/splits/{side}.txt", chosen)
     git_repository(folder)
+    write_bytes(folder / "weights/README.md", b"no model")
     return folder
 
 

@@ -8,7 +8,7 @@ from model.test_weights import INFO
 
 from cocoseg.evaluate.model_card import Cost, DatasetNotes, LicensedImage, Results, measured_cost, model_card
 from cocoseg.model.architectures import build_model
-from cocoseg.model.weights import BestThreshold, save_checkpoint
+from cocoseg.model.weights import BestThreshold, InitialWeights, save_checkpoint
 
 COST = Cost(parameters=1_250_000, multiply_adds=330_108_048)
 METRICS: dict[str, Any] = {
@@ -141,6 +141,17 @@ def test_the_limits_name_the_weakest_class_and_those_that_were_not_tested() -> N
     assert "- The scores are of the validation side, which chose the epoch, so they are too good." in model_card(
         INFO, COST, of_val
     )
+
+
+def test_the_limits_name_the_weights_that_training_started_from_and_what_these_may_have_seen() -> None:
+    first = InitialWeights(sha256="0123456789abcdef", tensors=12, pretrained="coco", data_fingerprint="f")
+    text = model_card(msgspec.structs.replace(INFO, initial=first), COST, RESULTS)
+    assert "- It starts from another model's weights (`0123456789ab`, 12 tensors), whose training" in text
+    assert "- It starts from coco weights, whose" in text
+    assert "may have been trained on images that are scored" not in text  # the same split
+    other = msgspec.structs.replace(first, pretrained="unknown", data_fingerprint="")
+    text = model_card(msgspec.structs.replace(INFO, initial=other), COST, RESULTS)
+    assert "- Those weights may have been trained on images that are scored here; then the scores are too good." in text
 
 
 @pytest.mark.parametrize("rule", ["auto", "follow", "ignore"])

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.files import read_json
+from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.train.loop import train
@@ -34,6 +34,9 @@ PARAMS = TrainParams(
     arch="fastscnn",
     encoder="tu-mobilenetv3_small_050",
     pretrained="none",
+    initial_weights="weights",
+    encoder_lr_factor=1.0,
+    freeze_encoder_epochs=0,
     image_size_px=32,
     resize="squash",
     exif="auto",
@@ -63,6 +66,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
     git_repository(tmp_path)
+    write_bytes(tmp_path / "weights/README.md", b"no model")
     return tmp_path
 
 
@@ -198,6 +202,7 @@ def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: p
     fresh = tmp_path / "fresh"
     (fresh / ".dvc").mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet", str(fresh)], check=True)
+    write_bytes(fresh / "weights/README.md", b"no model")
     monkeypatch.chdir(fresh)
     with pytest.raises(CocosegError, match="no commit yet"):
         run(PARAMS, write_pairs(fresh, 4))

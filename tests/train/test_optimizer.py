@@ -3,7 +3,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from cocoseg.model.architectures import build_model
-from cocoseg.train.optimizer import averaged, lr_factor, make_optimizer
+from cocoseg.train.optimizer import averaged, current_lr, lr_factor, make_optimizer, set_lr
 from cocoseg.train.params import ScheduleName
 
 
@@ -141,3 +141,20 @@ def test_after_its_warm_up_the_average_has_its_own_decay() -> None:
         torch.nn.init.constant_(model.weight, weight)
         average.update_parameters(model)
     assert averages["weight"].item() == pytest.approx(0.5)
+
+
+def test_the_encoder_keeps_its_factor_of_every_rate_that_a_schedule_sets() -> None:
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 1)})
+    optimizer = make_optimizer(model, "adamw", 0.1, 0.02, model["encoder"], 0.25)
+    fresh = make_optimizer(model, "adamw", 0.1, 0.02, model["encoder"], 0.25)
+    set_lr(optimizer, 0.4)
+    fresh.load_state_dict(optimizer.state_dict())  # as a resumed run does
+    for own in (optimizer, fresh):
+        set_lr(own, 0.2)
+        settings = {
+            id(one): (group["lr"], group["weight_decay"]) for group in own.param_groups for one in group["params"]
+        }
+        assert [settings[id(one)] for one in model.parameters()] == [(0.05, 0.02), (0.05, 0), (0.2, 0.02), (0.2, 0)]
+        assert current_lr(own) == 0.2
+    plain = make_optimizer(model, "adamw", 0.1, 0.02, model["encoder"], 1)
+    assert [len(group["params"]) for group in plain.param_groups] == [2, 2]

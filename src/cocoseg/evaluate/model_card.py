@@ -314,8 +314,13 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
         yield exif
     if str(info.encoder).startswith("mit_"):
         yield "Its encoder comes from weights or code for non-commercial use (NVIDIA's SegFormer)."
-    if info.params.get("pretrained") in ("imagenet", "coco"):
-        yield f"It starts from {info.params['pretrained']} weights, whose training images have their own terms of use."
+    if info.initial is not None:
+        first = f"`{_plain(info.initial.sha256)[:12]}`, {info.initial.tensors} tensors"
+        yield f"It starts from another model's weights ({first}), whose training images have their own terms of use."
+        if info.initial.data_fingerprint != info.data.fingerprint:
+            yield "Those weights may have been trained on images that are scored here; then the scores are too good."
+    if info.pretrained in ("imagenet", "coco"):
+        yield f"It starts from {info.pretrained} weights, whose training images have their own terms of use."
     if results is None:
         return
     metrics = results.metrics

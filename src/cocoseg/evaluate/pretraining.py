@@ -31,7 +31,7 @@ def seen_in_pretraining(info: ModelInfo, file_names: Sequence[str], images: Iter
     They are known by COCO's folder, the `origin` of an image: the weights come from train2017, which holds all of
     train2014 and 35,504 of val2014's 40,504 images.
     """
-    if info.params.get("pretrained") != "coco":
+    if info.pretrained != "coco":
         return None
     origin_of = {row.file_name: row.origin for row in images}
     counts = Counter(origin_of.get(file_name) for file_name in file_names)

@@ -134,6 +134,13 @@ def with_synchronized_norm(model: nn.Module) -> nn.Module:
     return converted
 
 
+def encoder_of(model: nn.Module) -> nn.Module | None:
+    """Return the part that ImageNet weights are for: smp's encoder, torchvision's backbone; `None` without one."""
+    network = model.network if isinstance(model, Padded | TwoHeads) else model
+    encoder: nn.Module | None = getattr(network, "encoder", getattr(network, "backbone", None))
+    return encoder
+
+
 def parameter_count(model: nn.Module) -> int:
     """Return the number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

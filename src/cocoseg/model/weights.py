@@ -47,6 +47,18 @@ class BestThreshold(msgspec.Struct, frozen=True, kw_only=True):
     val_score: float
 
 
+class InitialWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights of another model that training started from."""
+
+    sha256: str
+    tensors: int
+    """How many of the model's tensors they gave; the others started anew."""
+    pretrained: str
+    """What they were pretrained on in turn, `unknown` where nothing says it."""
+    data_fingerprint: str = ""
+    """Of the data that they were trained on; empty if it is not known."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `model.json`: what is needed to use the weights, and how they were made."""
 
@@ -69,6 +81,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     best_threshold: BestThreshold | None = None
     """Only of `binary` models whose validation side shows foreground."""
     params: dict[str, Any]
+    initial: InitialWeights | None = None
+    """The weights that the parameter `initial_weights` named; `None` if it named none."""
     data: TrainingData
     versions: dict[str, str]
     weights_sha256: str = ""
@@ -83,6 +97,11 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(
                     f"class_index of a category is {category.class_index}; expected 1 to {len(self.classes) - 1}"
                 )
+
+    @property
+    def pretrained(self) -> str:
+        """What the first weights were pretrained on: `none`, `imagenet`, `coco`, or `unknown`."""
+        return str(self.params.get("pretrained", "unknown")) if self.initial is None else self.initial.pretrained
 
 
 def output_channels(task: Task, classes: Sequence[str]) -> int:
@@ -136,16 +155,23 @@ def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Mo
         raise CocosegError(f"{path}: not the weights that {INFO} describes; {_WAY_OUT}")
     channels = output_channels(info.task, info.classes)
     model = build_model(info.arch, info.encoder, "none", channels, info.preprocessing.square_px)
+    way_out = f"{_WAY_OUT}, or train it again"
     try:
-        model.load_state_dict(safetensors.torch.load(data))
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        # The message contains names from the file, which may hold any characters.
-        reason = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
-        is_whole = not isinstance(error, safetensors.SafetensorError)
-        found = f"not the weights of a {info.arch}/{info.encoder} model" if is_whole else "corrupt"
-        raise CocosegError(f"{path}: {found} ({reason}); {_WAY_OUT}, or train it again") from None
+        model.load_state_dict(readable_tensors(data, path, way_out))
+    except RuntimeError as error:
+        what = f"not the weights of a {info.arch}/{info.encoder} model"
+        raise CocosegError(f"{path}: {what} ({_printable(error)}); {way_out}") from None
     refuse_impossible(model.state_dict(), path)
     return model.eval(), info
+
+
+def readable_tensors(data: bytes, path: str, way_out: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file from its bytes. Raises `CocosegError` if it is none, or corrupt."""
+    refuse_pickle(data[:9], path)
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise CocosegError(f"{path}: corrupt ({_printable(error)}); {way_out}") from None
 
 
 def refuse_impossible(tensors: Mapping[str, Tensor], place: str) -> None:
@@ -167,6 +193,11 @@ def refuse_pickle(start: bytes, place: Path | str) -> None:
             f"{place}: not a safetensors file; other formats are refused, since a pickle (.pt, .bin) could run any "
             f"code; expected the folder that dvc repro train writes, with {WEIGHTS} and {INFO}"
         )
+
+
+def _printable(error: Exception) -> str:
+    # The message contains names from the file, which may hold any characters.
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))[:200]
 
 
 def data_fingerprint(files: Sequence[Path]) -> str:

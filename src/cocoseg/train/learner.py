@@ -1,5 +1,6 @@
 """What changes during training: the model with its optimizer, and the progress of the run."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,12 +9,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
 
-from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
+from cocoseg.core.errors import CocosegError
+from cocoseg.model.architectures import build_model, check_model, encoder_of, with_synchronized_norm
 from cocoseg.model.encoders import normalization
 from cocoseg.model.preprocessing import Preprocessing
-from cocoseg.model.weights import ModelInfo, TrainingData, library_versions, output_channels
+from cocoseg.model.weights import InitialWeights, ModelInfo, TrainingData, library_versions, output_channels
 from cocoseg.scores.confusion import resolved_score
+from cocoseg.train.initial_weights import read_initial_model, start_from, start_line
 from cocoseg.train.losses import resolved_loss
 from cocoseg.train.optimizer import averaged, make_optimizer
 from cocoseg.train.params import TrainParams
@@ -76,24 +80,75 @@ class Learner:
         self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
-        place = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
-        model = build_model(params.arch, params.encoder, params.pretrained, channels, place.square_px)
-        mean, std = normalization(params.arch, params.encoder, params.pretrained)
-        self.preprocessing = msgspec.structs.replace(place, mean=mean, std=std)
+        model = self._first_model(params, channels)
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
         if synchronized:
             model = with_synchronized_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
-        self._optimizer = make_optimizer(model, params.optimizer, params.lr, params.weight_decay)
+        self._encoder = self._treated_encoder()
+        self._trained_encoder = [one for one in self._encoder.parameters() if one.requires_grad]
+        self._frozen: list[nn.Parameter] = []
+        self._optimizer = make_optimizer(
+            model, params.optimizer, params.lr, params.weight_decay, self._encoder, params.encoder_lr_factor
+        )
         trained: Any = torch.compile(self.model) if params.compile else self.model
         self.network, self.optimizer = fabric.setup(trained, self._optimizer)
         self.average: AveragedModel | None = None
         if params.ema_decay is not None:
             self.average = averaged(self.model, params.ema_decay)
 
+    def _first_model(self, params: TrainParams, channels: int) -> nn.Module:
+        """Return the model with its first weights; set `initial` to where they are from, and `preprocessing`."""
+        self.initial: InitialWeights | None = None
+        found = read_initial_model(params.initial_weights)
+        pretrained = "none" if found else params.pretrained
+        place = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
+        model = build_model(params.arch, params.encoder, pretrained, channels, place.square_px)
+        mean, std = normalization(params.arch, params.encoder, pretrained)
+        own = self.preprocessing = msgspec.structs.replace(place, mean=mean, std=std)
+        if found:
+            mapping = self._data.mapping
+            self.initial, anew = start_from(model, found, params.arch, params.encoder, mapping, place.square_px)
+            if found.normalization:
+                mean, std = found.normalization
+                self.preprocessing = msgspec.structs.replace(own, mean=mean, std=std)
+            if self.fabric.is_global_zero:
+                tqdm.write(f"train: {start_line(found, self.initial, anew, params.pretrained, own)}", file=sys.stderr)
+        return model
+
+    def _treated_encoder(self) -> nn.Module:
+        """Return the encoder, if the run treats it in a way of its own. Raises `CocosegError` if it cannot."""
+        params, encoder = self.params, encoder_of(self.model)
+        if params.encoder_lr_factor == 1 and not params.freeze_encoder_epochs:
+            return nn.Module()
+        if encoder is None:
+            raise CocosegError(
+                f"params.yaml: arch {params.arch} has no encoder; expected encoder_lr_factor: 1 and "
+                "freeze_encoder_epochs: 0, or another arch"
+            )
+        if params.freeze_encoder_epochs and self.initial is None and params.pretrained == "none":
+            raise CocosegError(
+                f"params.yaml: freeze_encoder_epochs is {params.freeze_encoder_epochs}, but the encoder starts from "
+                "random weights; expected 0, or pretrained or initial_weights"
+            )
+        return encoder
+
+    def start_epoch(self, epoch: int) -> None:
+        """Switch to training, but for an encoder that is frozen in `epoch`, counted from 0."""
+        self.network.train()
+        frozen = epoch < self.params.freeze_encoder_epochs
+        if frozen:
+            self._encoder.eval()  # else BatchNorm's statistics would move on
+        self._frozen = self._trained_encoder if frozen else []
+        if self.fabric.world_size == 1:  # saves time; with several, each would wait for gradients that never come
+            for parameter in self._trained_encoder:
+                parameter.requires_grad_(not frozen)
+
     def step(self) -> None:
         """Update the weights from their gradients, then clear the gradients."""
+        for parameter in self._frozen:
+            parameter.grad = None
         if self.params.clip_grad_norm is not None:
             norm = self.params.clip_grad_norm
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=norm, error_if_nonfinite=False)
@@ -141,6 +196,7 @@ class Learner:
             val_score=judged.value,
             best_threshold=judged.best_threshold,
             params=msgspec.to_builtins(self.params),
+            initial=self.initial,
             data=TrainingData(train_images=len(data.train), val_images=len(data.val), fingerprint=data.fingerprint),
             versions=library_versions(),
         )

@@ -59,7 +59,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
     train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric)
     val_side = validation_side(data.val, learner.preprocessing, learner.classes, params, fabric)
     batches = len(train_side.loader) + len(val_side.loader)
-    fingerprint = _fingerprint(params, data, fabric)
+    fingerprint = _fingerprint(params, data, learner)
     with (
         open_run_files(fingerprint, params, log_folder, fabric) as files,  # None in all processes but the first
         _bar(params.epochs * batches, fabric) as bar,
@@ -107,7 +107,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
     side.sampler.epoch = epoch
     # Dropout draws from this generator: an epoch must not depend on what was drawn before it.
     torch.manual_seed(sample_seed(params.seed, epoch, DROPOUT + fabric.global_rank))
-    network.train()
+    learner.start_epoch(epoch)
     accumulate = params.accumulate_batches
     steps = -(-len(batches) // accumulate)  # of the optimizer, in one epoch
     warmup_steps = round(params.warmup_epochs * steps)
@@ -150,17 +150,18 @@ def _log_epoch(
     files.log.log_epoch(metrics, {"epoch": best.epoch, f"val/{best.primary_score}": best.val_score})
 
 
-def _fingerprint(params: TrainParams, data: RunData, fabric: Fabric) -> str:
+def _fingerprint(params: TrainParams, data: RunData, learner: Learner) -> str:
     """Return the fingerprint of the run. Raises `CocosegError` in a process whose own is not that of the first."""
     facts = [
         msgspec.to_builtins(params),
         msgspec.to_builtins(data.mapping),
         data.class_weights,
         data.fingerprint,
+        msgspec.to_builtins(learner.initial),
         training_precision(),
     ]
     fingerprint = run_fingerprint(facts, library_versions())
-    if fabric.broadcast(fingerprint) != fingerprint:
+    if learner.fabric.broadcast(fingerprint) != fingerprint:
         raise CocosegError(
             "this node has different parameters, data or code from the first; check out the same commit on both, then: "
             "dvc pull"

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,11 +15,18 @@ from cocoseg.train.params import OptimizerName, ScheduleName
 _NO_DECAY = re.compile(r"pos_embed|position_bias|rel_pos|_token$|attention_bias|logit_scale|cpb_mlp")
 
 
-def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    name: OptimizerName,
+    lr: float,
+    weight_decay: float,
+    encoder: nn.Module | None = None,
+    encoder_lr_factor: float = 1.0,
+) -> torch.optim.Optimizer:
     """Return an optimizer of the model's parameters; SGD has a momentum of 0.9.
 
     Biases, scales of norms, tables of positions and what else an encoder lists get no weight decay: shrinking them does
-    not reduce overfitting.
+    not reduce overfitting. Those of `encoder`, a part of `model`, learn at `encoder_lr_factor` times the others' rate.
     """
     listed = {
         f"{path}.{own}".lstrip(".")
@@ -35,6 +43,8 @@ def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_deca
         {"params": decayed, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if encoder is not None and encoder_lr_factor != 1:
+        groups = _with_factor(groups, encoder, encoder_lr_factor)
     match name:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr)
@@ -44,15 +54,25 @@ def make_optimizer(model: nn.Module, name: OptimizerName, lr: float, weight_deca
             return torch.optim.SGD(groups, lr=lr, momentum=0.9)
 
 
+def _with_factor(groups: Sequence[dict[str, Any]], encoder: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """Return the groups cut in two: first what is outside the encoder, then the encoder's with an `lr_factor`."""
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    return [
+        {**group, "params": [one for one in group["params"] if (id(one) in inside) == is_encoder], "lr_factor": own}
+        for is_encoder, own in ((False, 1.0), (True, factor))
+        for group in groups
+    ]
+
+
 def current_lr(optimizer: torch.optim.Optimizer) -> float:
-    """Return the learning rate of the last step."""
+    """Return the learning rate of the last step, outside the encoder if that has another."""
     return float(optimizer.param_groups[0]["lr"])
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of the next step."""
+    """Set the learning rate of the next step, times the factor of each group that has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from cocoseg.coco.categories import Task
+from cocoseg.core.redaction import without_secrets
 from cocoseg.images.headers import ExifName
 from cocoseg.model.params import SMALLEST_WINDOW, ImageSize, PretrainedName, ResizeName, check_architecture
 from cocoseg.scores.formats import PrimaryScoreName
@@ -31,6 +32,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     pretrained: PretrainedName
     """The first weights: `imagenet` of the encoder, `coco` of torchvision's whole `deeplabv3_*`. With either, start at
     a smaller `lr`, such as 0.0003. Images are normalized as these weights expect; with `none`, by ImageNet's mean."""
+    initial_weights: str
+    """A folder with a trained model to [start from](experiments.md#start-from-a-trained-model). Overrides
+    `pretrained`."""
     image_size_px: ImageSize
     """The width and height of the network's input."""
     resize: ResizeName
@@ -51,6 +55,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """The optimizer."""
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
     """Its learning rate: 0.01 suits drawings and networks from scratch."""
+    encoder_lr_factor: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.1]})]
+    """The encoder's learning rate is `lr` times this factor."""
+    freeze_encoder_epochs: Annotated[int, Meta(ge=0, le=100_000, extra_json_schema={"examples": [2]})]
+    """So many first epochs leave the encoder as it came from `pretrained` or `initial_weights`: its weights, and the
+    statistics of its BatchNorm, which is in evaluation mode."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
     """Its weight decay; none for biases, norms and tables of positions."""
     schedule: ScheduleName
@@ -85,6 +94,15 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(
                 f"image_size_px is {self.image_size_px}; expected at least {SMALLEST_WINDOW} with resize: crop"
+            )
+        if "://" in self.initial_weights:
+            raise ValueError(
+                f"initial_weights is {without_secrets(self.initial_weights)}; expected a local folder, which dvc get, "
+                "dvc import or hf download fills"
+            )
+        if self.freeze_encoder_epochs > self.epochs:
+            raise ValueError(
+                f"freeze_encoder_epochs is {self.freeze_encoder_epochs}; expected at most epochs, {self.epochs}"
             )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")

@@ -19,8 +19,9 @@ from toy_pipeline import toy_pipeline
 
 from cocoseg.cli import main
 from cocoseg.commands.compare.compare import change_reason
+from cocoseg.commands.compare.differences import start_of
 from cocoseg.commands.compare.seeds import other_environments
-from cocoseg.commands.revisions import Revision
+from cocoseg.commands.revisions import LockedFile, LockedStage, Revision
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -238,6 +239,17 @@ def test_a_repository_below_the_root_of_git_is_compared_like_one_at_it(repositor
         assert found["checkpoint"]["primary"]["verdict"] == "better"
         assert found["differences"]["code"] == ["src/new.py"]
         assert found["differences"]["data"][0]["changed"] == 12
+
+
+def test_two_models_that_one_folder_of_initial_weights_held_are_a_difference() -> None:
+    started = []
+    for md5 in ("aa.dir", "bb.dir"):
+        revision = Revision("a run", None)
+        dep = LockedFile("data/custom/weights", md5)
+        params = {"params.yaml": {"initial_weights": "data/custom/weights", "seed": 0}}
+        revision.lock = {"train": LockedStage(deps=(LockedFile("data/masks", "cc"), dep), params=params)}
+        started.append(start_of(revision))
+    assert started == [{"initial_weights (content)": "aa.dir"}, {"initial_weights (content)": "bb.dir"}]
 
 
 def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.model.architectures import build_model
 from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import Preprocessing, predicted_labels
-from cocoseg.model.weights import ModelInfo, load_checkpoint, save_checkpoint
+from cocoseg.model.weights import InitialWeights, ModelInfo, load_checkpoint, save_checkpoint
 
 ENCODER = "tu-mobilenetv3_small_050"
 INFO = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
@@ -364,5 +364,8 @@ def test_the_front_matter_claims_no_scores_of_other_weights_and_no_license_that_
     of_nvidia = msgspec.structs.replace(drawn, encoder="mit_b0")
     for dataset in ("sample", "coco2017-val"):
         assert "\nlicense: unknown\n" in front_matter(of_nvidia, LOCK.format(dataset=dataset).encode(), None)
+    first = InitialWeights(sha256="0", tensors=1, pretrained="none")
+    started = msgspec.structs.replace(drawn, initial=first)
+    assert "\nlicense: unknown\n" in front_matter(started, LOCK.format(dataset="sample").encode(), None)
     Path("dvc.lock").unlink()
     assert "datasets:" not in exported_readme()

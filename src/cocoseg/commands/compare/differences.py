@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.runs import IMAGES, MASKS, SPLITS, params_of
-from cocoseg.commands.revisions import Revision, changed_files
+from cocoseg.commands.revisions import LockedStage, Revision, changed_files
 from cocoseg.core.errors import CocosegError
 
 _TRAINING = "metrics/timing/train.json"
@@ -43,7 +43,10 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
 def differences(base: Revision, new: Revision) -> Differences:
     """Return all differences that git, `dvc.lock` and the timing metrics show."""
     sides = (base, new)
-    params = ({key: value for entry in run.lock.values() for key, value in params_of(entry).items()} for run in sides)
+    params = (
+        {key: value for entry in run.lock.values() for key, value in params_of(entry).items()} | start_of(run)
+        for run in sides
+    )
     environments = (environment(run) for run in sides)
     costs = [{key: _timing(run, _EVALUATION).get(key) for key in _COST} for run in sides]
     return Differences(
@@ -53,6 +56,14 @@ def differences(base: Revision, new: Revision) -> Differences:
         environment=_changes(*environments),
         cost={key: (costs[0][key], costs[1][key]) for key in _COST if any(own[key] is not None for own in costs)},
     )
+
+
+def start_of(revision: Revision) -> dict[str, str | None]:
+    """Return the hash of what `initial_weights` named: one path may have held several models."""
+    stage = revision.lock.get("train", LockedStage())
+    named = params_of(stage).get("initial_weights")
+    contents = {dep.path: dep.md5 for dep in stage.deps}
+    return {"initial_weights (content)": contents[named]} if named in contents else {}
 
 
 def params_since(revision: Revision) -> list[str]:

@@ -78,5 +78,5 @@ def _license(info: ModelInfo, dataset: str) -> dict[str, Any]:
     if dataset.startswith("coco"):
         link = "https://cocodataset.org/#termsofuse"
         return {"license": "other", "license_name": "coco-terms-of-use", "license_link": link}
-    drawn = dataset == "sample" and info.params.get("pretrained") == "none"
+    drawn = dataset == "sample" and info.initial is None and info.pretrained == "none"
     return {"license": "mit" if drawn else "unknown"}
