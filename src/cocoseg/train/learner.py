@@ -11,12 +11,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from cocoseg.model.architectures import build_model, check_model, with_synchronized_norm
 from cocoseg.model.encoders import normalization
+from cocoseg.model.own_code import own_hashes, own_model
+from cocoseg.model.params import is_own
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import ModelInfo, TrainingData, library_versions, output_channels
 from cocoseg.scores.confusion import resolved_score
-from cocoseg.train.losses import resolved_loss
+from cocoseg.train.losses import OwnLoss, resolved_loss
 from cocoseg.train.optimizer import averaged, make_optimizer
-from cocoseg.train.params import TrainParams
+from cocoseg.train.own_parts import check_own_model, own_loss
+from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
 from cocoseg.train.selection import EpochScore
 
@@ -73,15 +76,19 @@ class Learner:
         self._data = data
         self.binary = mapping.task == "binary"
         self.primary_score = resolved_score(params.primary_score, mapping.task)
-        self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         place = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
-        model = build_model(params.arch, params.encoder, params.pretrained, channels, place.square_px)
+        model = self._built(channels, place.square_px)
+        self.loss = self._chosen_loss(channels)
         mean, std = normalization(params.arch, params.encoder, params.pretrained)
         self.preprocessing = msgspec.structs.replace(place, mean=mean, std=std)
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
-        check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
+        smallest_batch = params.batch_size // (1 if synchronized else fabric.world_size)
+        if is_own(params.arch):
+            check_own_model(model, params.arch, channels, params.image_size_px, smallest_batch, fabric.device)
+        else:
+            check_model(model, params.image_size_px, smallest_batch)
         if synchronized:
             model = with_synchronized_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
@@ -91,6 +98,18 @@ class Learner:
         self.average: AveragedModel | None = None
         if params.ema_decay is not None:
             self.average = averaged(self.model, params.ema_decay)
+
+    def _built(self, channels: int, square_px: int | None) -> nn.Module:
+        params = self.params
+        if is_own(params.arch):
+            return own_model(params.arch, channels, params.image_size_px)
+        return build_model(params.arch, params.encoder, params.pretrained, channels, square_px)
+
+    def _chosen_loss(self, channels: int) -> LossName | OwnLoss:
+        params = self.params
+        if is_own(params.loss):
+            return own_loss(params.loss, channels, params.image_size_px, self.fabric.device)
+        return resolved_loss(params.loss)
 
     def step(self) -> None:
         """Update the weights from their gradients, then clear the gradients."""
@@ -130,7 +149,7 @@ class Learner:
         data, mapping = self._data, self._data.mapping
         return ModelInfo(
             arch=self.params.arch,
-            encoder=self.params.encoder,
+            encoder="" if is_own(self.params.arch) else self.params.encoder,
             task=mapping.task,
             classes=mapping.classes,
             categories=mapping.categories,
@@ -143,4 +162,5 @@ class Learner:
             params=msgspec.to_builtins(self.params),
             data=TrainingData(train_images=len(data.train), val_images=len(data.val), fingerprint=data.fingerprint),
             versions=library_versions(),
+            own_code=own_hashes(),
         )
