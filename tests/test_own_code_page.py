@@ -59,7 +59,7 @@ def test_a_model_is_used_only_with_the_code_that_it_was_made_with(tried: tuple[C
         assert refused.returncode == 1
         assert re.fullmatch(
             rf"cocoseg predict: [^\n]*: made with another {FILE} \(SHA-256 \w{{12}}, here \w{{12}}\), and only code of "
-            rf"your own tree runs; bring that file here, as with: git checkout REVISION -- {FILE}\n",
+            rf"your own tree runs; bring that file here, as with: git checkout \w+ -- {FILE}\n",
             refused.stderr,
         )
     assert not (made.folder / "ran").exists()

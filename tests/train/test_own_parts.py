@@ -191,6 +191,11 @@ def test_a_mask_that_gets_a_class_it_had_not_is_reported(capsys: pytest.CaptureF
     )
 
 
+def test_an_augmentation_may_draw_from_torchs_generator_too() -> None:
+    write_own("augment = lambda image, mask, rng: (image + torch.randint(256, ()).byte().numpy(), mask)")
+    OwnAugmentation("custom/mine.py:augment", 3).check([(IMAGE, MASK)])
+
+
 def test_an_augmentation_may_write_into_what_it_gets_and_keep_what_it_returns() -> None:
     write_own(
         "kept = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)\n"

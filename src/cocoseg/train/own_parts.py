@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError, first_line
+from cocoseg.core.work_tree import is_first_process
 from cocoseg.model.own_code import own_errors_explained, own_function, own_place
 from cocoseg.train.losses import OwnLoss
 
@@ -141,7 +142,11 @@ class OwnAugmentation:
         Raises `CocosegError` if the two differ: a run could not be repeated.
         """
         for seed, (image, before) in enumerate(samples):
-            (first, mask), (second, mask_again) = self(image, before, seed), self(image, before, seed)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)  # as for each sample of a run
+                first, mask = self(image, before, seed)
+                torch.manual_seed(seed)
+                second, mask_again = self(image, before, seed)
             if not torch.equal(first, second) or not torch.equal(mask, mask_again):
                 raise CocosegError(
                     f"{own_place(self.name)} differs when called again with the same rng; draw all that is random from "
@@ -165,4 +170,5 @@ def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
 
 
 def _warn(line: str) -> None:
-    tqdm.write(f"train: {line}", file=sys.stderr)
+    if is_first_process():
+        tqdm.write(f"train: {line}", file=sys.stderr)
