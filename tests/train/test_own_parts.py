@@ -235,16 +235,24 @@ def test_what_an_augmentation_raises_in_a_worker_is_one_line(repository: Path) -
         list(loader(dataset, ValidationBatchSampler(2, 1), 1, pin_memory=False))
 
 
-def test_first_weights_of_a_users_network_are_its_own(repository: Path) -> None:
-    with pytest.raises(
-        CocosegError, match=r"^pretrained is imagenet, but custom/mine\.py:small_net loads its own weigh"
-    ):
-        run(msgspec.structs.replace(PARAMS, pretrained="imagenet", **OWN), write_pairs(repository, 4))
+@pytest.mark.parametrize(
+    ("key", "given", "line"),
+    [
+        ("loss", "lovas", "expected one of auto, ce, .*, custom/FILE.py:NAME; did you mean lovasz?"),
+        ("augment", "mine", "expected one of none, light, strong, custom/FILE.py:NAME"),
+        ("loss", "custom/../mine.py:f", "expected custom/FILE.py:NAME: a Python file below src/custom and the name of"),
+        ("augment", "custom/mine.py:A.f", "expected custom/FILE.py:NAME: a Python file below src/custom"),
+        ("arch", "src/custom/mine.py:f", "expected custom/FILE.py:NAME: a Python file below src/custom"),
+    ],
+)
+def test_a_name_of_another_form_is_refused_by_every_stage(repository: Path, key: str, given: str, line: str) -> None:
+    text = re.sub(rf"^{key}: \S+", f"{key}: {given}", (ROOT / "params.yaml").read_text(), flags=re.MULTILINE)
+    Path("params.yaml").write_text(text)
+    line = re.escape(line).replace(r"\.\*", ".*")
+    with pytest.raises(CocosegError, match=rf"^params\.yaml: {key} is '{re.escape(given)}'; {line}"):
+        load_params(TrainParams, Path("params.yaml"), ROOT / "dvc.yaml")
 
 
-def test_a_parameter_may_name_a_function_but_no_unknown_word(repository: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
-    for given, line in (("lovas", "did you mean lovasz"), ("mine", "custom/FILE.py:NAME")):
-        Path("params.yaml").write_text(re.sub(r"^loss: auto", f"loss: {given}", text, flags=re.MULTILINE))
-        with pytest.raises(CocosegError, match=rf"^params\.yaml: loss is '{given}'; expected one of auto, .*{line}"):
-            load_params(TrainParams, Path("params.yaml"), ROOT / "dvc.yaml")
+def test_first_weights_of_a_users_network_are_its_own() -> None:
+    with pytest.raises(msgspec.ValidationError, match="pretrained is imagenet, but custom/mine.py:small_net loads wei"):
+        msgspec.convert(msgspec.to_builtins(PARAMS) | OWN | {"pretrained": "imagenet"}, TrainParams)
