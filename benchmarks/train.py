@@ -136,7 +136,8 @@ def plain(params: TrainParams) -> dict[str, Any]:
     classes = len(mapping.classes)
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
     model, optimizer = _model(params, mapping)
-    train_dataset = SegmentationDataset(train_pairs, classes, preprocessing, params.augment, params.seed)
+    augment: Any = params.augment
+    train_dataset = SegmentationDataset(train_pairs, classes, preprocessing, augment, params.seed)
     val_dataset = SegmentationDataset(val_pairs, classes, preprocessing, None, params.seed)
     loss_name = resolved_loss(params.loss)
     started = time.perf_counter()

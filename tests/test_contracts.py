@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 import cocoseg.paths
 from cocoseg.core.params import PARAMS_OF_STAGE
+from cocoseg.model.own_code import FOLDER
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
@@ -50,9 +51,11 @@ def closure(stage: str) -> set[str]:
 
 
 def code(stage: str) -> set[str]:
-    """The source files among the `deps` of a stage, those in folders among them."""
+    """The source files among the `deps` of a stage, those in folders among them, without the user's own."""
     found: set[str] = set()
     for dep in STAGES[stage]["deps"]:
+        if dep == FOLDER.as_posix():
+            continue
         path = ROOT / dep
         if dep.startswith("src/") and path.is_dir():
             files = (inside.relative_to(ROOT) for inside in path.rglob("*.py"))
@@ -103,6 +106,11 @@ def test_a_line_of_a_module_is_a_line_of_the_stages_that_reach_it(module: str, s
     assert (ROOT / path).is_file()
     for files in (code, closure):
         assert [stage for stage in STAGES if path in files(stage)] == stages.split()
+
+
+def test_a_change_of_the_users_own_code_runs_training_and_evaluation_again() -> None:
+    own = FOLDER.as_posix()
+    assert [stage for stage, entry in STAGES.items() if own in entry["deps"]] == ["train", "evaluate"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

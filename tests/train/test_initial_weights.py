@@ -1,7 +1,7 @@
 """A trained model as the start of another: what is taken, what starts anew, and what is refused."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ STILL = msgspec.structs.replace(PARAMS, optimizer="sgd", lr=1e-30, epochs=1)
 HEAD = {"segmentation_head.0.weight", "segmentation_head.0.bias"}
 
 
+def building(arch: str, encoder: str) -> Callable[[int], torch.nn.Module]:
+    return lambda channels: build_model(arch, encoder, "none", channels)
+
+
+BUILD_UNET = building("unet", ENCODER)
+
+
 def tensors(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name.removeprefix("network."): value for name, value in model.state_dict().items()}
 
@@ -56,7 +63,7 @@ def started(mapping: CategoryMapping, classes: int, arch: str = "unet") -> tuple
     found = read_initial_model("weights")
     assert found is not None
     model = build_model(arch, ENCODER, "none", classes)
-    taken, anew = start_from(model, found, arch, ENCODER, mapping)
+    taken, anew = start_from(model, found, arch, ENCODER, mapping, building(arch, ENCODER))
     assert taken.tensors + len(anew) == len(model.state_dict())
     return set(anew), tensors(model)
 
@@ -116,7 +123,7 @@ def test_the_line_says_what_came_what_is_overridden_and_which_mean_and_std_are_u
     write_ours(Path("weights"), msgspec.structs.replace(UNET, preprocessing=half))
     found = read_initial_model("weights")
     assert found is not None
-    taken, anew = start_from(build_model("unet", ENCODER, "none", 3), found, "unet", ENCODER, OTHER_CLASSES)
+    taken, anew = start_from(build_model("unet", ENCODER, "none", 3), found, "unet", ENCODER, OTHER_CLASSES, BUILD_UNET)
     line = start_line(found, taken, anew, "imagenet", INFO.preprocessing)
     count = len(found.tensors)
     assert line == (
@@ -132,7 +139,7 @@ def test_what_the_files_of_a_hub_model_do_not_tell_is_said(repository: Path) -> 
         (Path("weights") / name).unlink()
     found = read_initial_model("weights")
     assert found is not None
-    taken, anew = start_from(build_model("unet", ENCODER, "none", 3), found, "unet", ENCODER, MULTICLASS)
+    taken, anew = start_from(build_model("unet", ENCODER, "none", 3), found, "unet", ENCODER, MULTICLASS, BUILD_UNET)
     line = start_line(found, taken, anew, "none", INFO.preprocessing)
     assert set(anew) == HEAD
     assert "its classes are not known, so the head is not taken; its mean and std are not known, so (0.485, " in line
@@ -226,12 +233,12 @@ def test_weights_of_another_architecture_or_of_no_common_tensor_are_one_line(rep
         ("fastscnn", ENCODER, "but params.yaml has arch: fastscnn; set the same, or other weights"),
     ):
         with pytest.raises(CocosegError, match="^[^\n]+$") as caught:
-            start_from(build_model(arch, encoder, "none", 3), found, arch, encoder, MULTICLASS)
+            start_from(build_model(arch, encoder, "none", 3), found, arch, encoder, MULTICLASS, building(arch, encoder))
         assert expected in str(caught.value)
     prefixed = {f"model.{name}": value for name, value in found.tensors.items()}
     with pytest.raises(CocosegError, match=r"none of its \d+ tensors fits; they have names such as 'model\."):
         start_from(build_model("unet", ENCODER, "none", 3), msgspec.structs.replace(found, tensors=prefixed), "unet",
-                   ENCODER, MULTICLASS)  # fmt: skip
+                   ENCODER, MULTICLASS, BUILD_UNET)  # fmt: skip
 
 
 def test_a_copy_of_dvc_that_lacks_the_weights_of_the_clone_does_not_start_without_them(

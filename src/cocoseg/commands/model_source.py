@@ -40,7 +40,8 @@ class ModelSource:
             raise CocosegError(f"{place}: model not found; expected a revision whose dvc.lock names it, such as a "
                                f"commit after dvc repro{below}")  # fmt: skip
         info_json, weights = (self._revision.cached(f"{self.folder}/{name}") for name in (INFO, WEIGHTS))
-        return decoded_checkpoint(info_json, weights, place)
+        commit = self._revision.commit if self.repo is None else None
+        return decoded_checkpoint(info_json, weights, place, (commit or "REVISION")[:12])
 
     def beside(self, path: str) -> bytes | None:
         """Return a file of the run that made the model, such as its card, or `None` if the run has none."""

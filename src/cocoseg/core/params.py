@@ -201,7 +201,7 @@ def _meant(text: str, type_: Any) -> str:
 
 def _words(info: inspect.Type) -> list[str]:
     if isinstance(info, inspect.Metadata):
-        return _words(info.type)
+        return (info.extra_json_schema or {}).get("enum") or _words(info.type)
     if isinstance(info, inspect.UnionType):
         return [word for part in info.types for word in _words(part)]
     return [str(value) for value in info.values] if isinstance(info, inspect.LiteralType) else []
@@ -209,6 +209,8 @@ def _words(info: inspect.Type) -> list[str]:
 
 def _describe(info: inspect.Type) -> str:
     match info:
+        case inspect.Metadata(extra_json_schema={"enum": values}):
+            return "one of " + ", ".join(values)
         case inspect.Metadata(type=inner, extra_json_schema=schema):
             examples = (schema or {}).get("examples", [])
             return _describe(inner) + (f", such as {examples[0]}" if examples else "")

@@ -36,10 +36,16 @@ def multiply_adds(model: nn.Module, image_size_px: int) -> int:
 
     Norms, activations and resizing are not counted.
     """
-    # On the meta device, which needs no memory; `FlopCounterMode` counts a multiply-add as two operations.
-    trial = copy.deepcopy(model).to("meta").eval()
+    try:
+        return _counted(copy.deepcopy(model).to("meta"), image_size_px, torch.device("meta"))  # which needs no memory
+    except (RuntimeError, NotImplementedError):  # a network of the user's own may look at values
+        return _counted(model, image_size_px, next(model.parameters()).device)
+
+
+def _counted(model: nn.Module, image_size_px: int, device: torch.device) -> int:
+    # `FlopCounterMode` counts a multiply-add as two operations.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trial(torch.zeros(1, 3, image_size_px, image_size_px, device="meta"))
+        model.eval()(torch.zeros(1, 3, image_size_px, image_size_px, device=device))
     return int(counter.get_total_flops()) // 2
 
 

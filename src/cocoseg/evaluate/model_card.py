@@ -257,6 +257,7 @@ def _licenses(results: Results) -> list[list[Any]]:
 
 def _training(info: ModelInfo) -> list[str]:
     rows = [[f"`{_plain(key)}`", _value(value)] for key, value in info.params.items()]
+    own = ", ".join(f"`{_plain(file)}` (SHA-256 `{_plain(sha256[:12])}`)" for file, sha256 in info.own_code.items())
     versions = ", ".join(_plain(f"{name} {number}") for name, number in info.versions.items())
     value = info.val_miou if info.val_score is None else info.val_score
     score = f"{SCORE_NAMES.get(info.primary_score, info.primary_score)} {value:.3f}"
@@ -266,6 +267,7 @@ def _training(info: ModelInfo) -> list[str]:
         f"These are the weights of epoch {info.epoch}, counted from 1: the best in validation ({score}).{lower}",
         _table(["parameter", "value"], rows),
         f"Made with {versions}.",
+        *([f"And with code of its own: {own}."] if own else []),
     ]
 
 

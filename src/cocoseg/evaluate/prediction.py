@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement, unresized
 from cocoseg.model.weights import ModelInfo
 from cocoseg.model.windows import windowed_logits
@@ -57,7 +58,7 @@ def predict_logits(
     turn = nullcontext() if device.type == "cpu" else Lock()
 
     def logits_of(stacked: Tensor) -> Tensor:
-        with turn, torch.inference_mode():
+        with turn, torch.inference_mode(), own_errors_explained():
             inputs = normalized(stacked.to(device), info.preprocessing)
             logits: Tensor = model(inputs).float()
             if flips:

@@ -22,6 +22,8 @@ from cocoseg.coco.file_names import is_plain
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_json, read_bytes, write_bytes, write_json
 from cocoseg.model.architectures import build_model
+from cocoseg.model.own_code import MadeWith, own_model
+from cocoseg.model.params import is_own
 from cocoseg.model.preprocessing import Preprocessing
 
 WEIGHTS = "model.safetensors"
@@ -85,11 +87,13 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The weights that the parameter `initial_weights` named; `None` if it named none."""
     data: TrainingData
     versions: dict[str, str]
+    own_code: dict[str, str] = {}
+    """SHA-256 of each file below `src/custom` that the model was made with, by path."""
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         texts = (self.arch, self.encoder or "none", self.primary_score, *self.classes, *self.params)
-        for text in (*texts, *self.versions, *self.versions.values()):
+        for text in (*texts, *self.versions, *self.versions.values(), *self.own_code, *self.own_code.values()):
             if not is_plain(text):
                 raise ValueError(f"{ascii(text)[:40]} is not a valid name or version; expected a short line of text")
         for category in self.categories:
@@ -115,7 +119,8 @@ def save_checkpoint(folder: Path, model: nn.Module, info: ModelInfo) -> str:
     Raises `CocosegError` for weights that are not finite.
     """
     # No metadata: safetensors writes several keys in a different order each time.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Clones: safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     refuse_impossible(tensors, str(folder / WEIGHTS))
     return write_checkpoint(folder, safetensors.torch.save(tensors), info)
 
@@ -146,15 +151,24 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, ModelInfo]:
     return decoded_checkpoint(read_bytes(folder / INFO), read_bytes(folder / WEIGHTS), folder.as_posix())
 
 
-def decoded_checkpoint(info_json: bytes, data: bytes, place: str) -> tuple[nn.Module, ModelInfo]:
-    """Return what `load_checkpoint` does, from the bytes of the two files; `place` is their folder in errors."""
+def decoded_checkpoint(
+    info_json: bytes, data: bytes, place: str, revision: str = "REVISION"
+) -> tuple[nn.Module, ModelInfo]:
+    """Return what `load_checkpoint` does, from the bytes of the two files.
+
+    In errors `place` is their folder, and `revision` names the commit that has code of the user's own.
+    """
     info = decoded_json(info_json, ModelInfo, f"{place}/{INFO}", f"{_WAY_OUT}, or train it again")
     path = f"{place}/{WEIGHTS}"
     refuse_pickle(data[:9], path)
     if hashlib.sha256(data).hexdigest() != info.weights_sha256:
         raise CocosegError(f"{path}: not the weights that {INFO} describes; {_WAY_OUT}")
     channels = output_channels(info.task, info.classes)
-    model = build_model(info.arch, info.encoder, "none", channels, info.preprocessing.square_px)
+    if is_own(info.arch):
+        made_with = MadeWith(info.own_code, place, revision)
+        model = own_model(info.arch, channels, info.preprocessing.image_size_px, made_with)
+    else:
+        model = build_model(info.arch, info.encoder, "none", channels, info.preprocessing.square_px)
     way_out = f"{_WAY_OUT}, or train it again"
     try:
         model.load_state_dict(readable_tensors(data, path, way_out))

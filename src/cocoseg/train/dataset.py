@@ -21,10 +21,12 @@ from cocoseg.core.interrupt import children_without_ctrl_c
 from cocoseg.core.lifetime import end_with_parent
 from cocoseg.core.work_tree import is_first_process
 from cocoseg.images.pairs import Pair, mask_pixels, mask_size, read_mask, read_reduced
+from cocoseg.model.params import is_own
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, augmentation, augmented
 from cocoseg.train.devices import node_count
 from cocoseg.train.memory import free_memory_bytes
+from cocoseg.train.own_parts import TRIED_SAMPLES, OwnAugmentation
 from cocoseg.train.params import AugmentName, TrainParams
 from cocoseg.train.sample_cache import SampleCache
 from cocoseg.user_cache import cache_folder
@@ -59,6 +61,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         # Without augmentation and at the right size already, the transforms would leave every image as it is.
         changed = augment and (augment != "none" or resize in ("short_side", "crop"))
         self.transforms = augmentation(augment, size, resize) if augment and changed else None
+        self.own: OwnAugmentation | None = None  # in addition
         self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
@@ -67,11 +70,14 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         image, mask = (self.cache and self.cache.get(index)) or self.decoded(index)
-        if self.transforms is None:
+        if self.transforms is None and self.own is None:
             return image, mask
+        seed = sample_seed(self.seed, epoch, index)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(sample_seed(self.seed, epoch, index))
-            return augmented(self.transforms, image, mask)
+            torch.default_generator.manual_seed(seed)
+            if self.transforms is not None:
+                image, mask = augmented(self.transforms, image, mask)
+            return (image, mask) if self.own is None else self.own(image, mask, seed)
 
     def decoded(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the sample as the cache keeps it: at its size, before augmentation."""
@@ -240,7 +246,12 @@ def training_side(
     """Return the training side: augmented, in a new order each epoch."""
     if params.resize == "crop":
         _check_crop(pairs, params.image_size_px)
-    dataset = SegmentationDataset(pairs, len(classes), preprocessing, params.augment, params.seed)
+    own = OwnAugmentation(params.augment, len(classes)) if is_own(params.augment) else None
+    augment: Any = "none" if own else params.augment
+    dataset = SegmentationDataset(pairs, len(classes), preprocessing, augment, params.seed)
+    if own is not None:
+        own.check([dataset[0, index] for index in range(min(TRIED_SAMPLES, len(dataset)))])
+        dataset.own = own
     sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, fabric.global_rank, fabric.world_size)
     return _loaded_side(dataset, sampler, "training images", fabric)
 

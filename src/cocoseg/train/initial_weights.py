@@ -4,7 +4,7 @@ It has the layout of `data/model`, or that of smp's `save_pretrained` and the Hu
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_json
-from cocoseg.model.architectures import build_model
 from cocoseg.model.params import TORCHVISION_ARCHITECTURES
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
@@ -99,12 +98,12 @@ def start_from(
     arch: str,
     encoder: str,
     mapping: CategoryMapping,
-    square_px: int | None = None,
+    build: Callable[[int], nn.Module],
 ) -> tuple[InitialWeights, list[str]]:
     """Give `model` every tensor of `initial` that fits; return how many those were, and the names of the others.
 
-    The head starts anew unless both models have the same classes. `square_px` as in `build_model`. Raises
-    `CocosegError` if the models have different architectures or no tensor in common.
+    The head starts anew unless both models have the same classes. `build` makes such a model of
+    other channels. Raises `CocosegError` if the models have different architectures or no tensor in common.
     """
     if (found := _named(initial.arch, initial.encoder)) != (expected := _named(arch, encoder)):
         raise CocosegError(
@@ -112,7 +111,7 @@ def start_from(
         )
     own, given = _plain_names(model.state_dict()), _plain_names(initial.tensors)
     channels = output_channels(mapping.task, mapping.classes)
-    head = set() if initial.classes == labels(mapping) else _head(own, arch, encoder, channels, square_px)
+    head = set() if initial.classes == labels(mapping) else _head(own, build, channels)
     taken = [name for name in own if name in given and name not in head and _fits(own[name], given[name])]
     if not taken:
         raise CocosegError(
@@ -250,10 +249,10 @@ def _fits(own: Tensor, given: Tensor) -> bool:
     return own.shape == given.shape and own.is_floating_point() == given.is_floating_point()
 
 
-def _head(own: Mapping[str, Tensor], arch: str, encoder: str, channels: int, square_px: int | None) -> set[str]:
+def _head(own: Mapping[str, Tensor], build: Callable[[int], nn.Module], channels: int) -> set[str]:
     """Return the names of the tensors whose shape depends on the number of classes."""
     with torch.random.fork_rng(devices=[]):  # what the run draws must not depend on it
-        other = _plain_names(build_model(arch, encoder, "none", channels + 1, square_px).state_dict())
+        other = _plain_names(build(channels + 1).state_dict())
     return {name for name, tensor in own.items() if tensor.shape != other[name].shape}
 
 

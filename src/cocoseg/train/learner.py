@@ -14,13 +14,16 @@ from tqdm import tqdm
 from cocoseg.core.errors import CocosegError
 from cocoseg.model.architectures import build_model, check_model, encoder_of, with_synchronized_norm
 from cocoseg.model.encoders import normalization
+from cocoseg.model.own_code import own_hashes, own_model
+from cocoseg.model.params import is_own
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import InitialWeights, ModelInfo, TrainingData, library_versions, output_channels
 from cocoseg.scores.confusion import resolved_score
 from cocoseg.train.initial_weights import read_initial_model, start_from, start_line
-from cocoseg.train.losses import resolved_loss
+from cocoseg.train.losses import OwnLoss, resolved_loss
 from cocoseg.train.optimizer import averaged, make_optimizer
-from cocoseg.train.params import TrainParams
+from cocoseg.train.own_parts import check_own_model, own_loss
+from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
 from cocoseg.train.selection import EpochScore
 
@@ -77,12 +80,16 @@ class Learner:
         self._data = data
         self.binary = mapping.task == "binary"
         self.primary_score = resolved_score(params.primary_score, mapping.task)
-        self.loss_name = resolved_loss(params.loss)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
         channels = output_channels(mapping.task, mapping.classes)
         model = self._first_model(params, channels)
+        self.loss = self._chosen_loss(channels)
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
-        check_model(model, params.image_size_px, params.batch_size // (1 if synchronized else fabric.world_size))
+        smallest_batch = params.batch_size // (1 if synchronized else fabric.world_size)
+        if is_own(params.arch):
+            check_own_model(model, params.arch, channels, params.image_size_px, smallest_batch, fabric.device)
+        else:
+            check_model(model, params.image_size_px, smallest_batch)
         if synchronized:
             model = with_synchronized_norm(model)
         self.model = model.to(memory_format=torch.channels_last)
@@ -104,12 +111,17 @@ class Learner:
         found = read_initial_model(params.initial_weights)
         pretrained = "none" if found else params.pretrained
         place = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
-        model = build_model(params.arch, params.encoder, pretrained, channels, place.square_px)
+
+        def build(channels: int) -> nn.Module:
+            if is_own(params.arch):
+                return own_model(params.arch, channels, params.image_size_px)
+            return build_model(params.arch, params.encoder, pretrained, channels, place.square_px)
+
+        model = build(channels)
         mean, std = normalization(params.arch, params.encoder, pretrained)
         own = self.preprocessing = msgspec.structs.replace(place, mean=mean, std=std)
         if found:
-            mapping = self._data.mapping
-            self.initial, anew = start_from(model, found, params.arch, params.encoder, mapping, place.square_px)
+            self.initial, anew = start_from(model, found, params.arch, params.encoder, self._data.mapping, build)
             if found.normalization:
                 mean, std = found.normalization
                 self.preprocessing = msgspec.structs.replace(own, mean=mean, std=std)
@@ -144,6 +156,12 @@ class Learner:
         if self.fabric.world_size == 1:  # saves time; with several, each would wait for gradients that never come
             for parameter in self._trained_encoder:
                 parameter.requires_grad_(not frozen)
+
+    def _chosen_loss(self, channels: int) -> LossName | OwnLoss:
+        params = self.params
+        if is_own(params.loss):
+            return own_loss(params.loss, channels, params.image_size_px, self.fabric.device)
+        return resolved_loss(params.loss)
 
     def step(self) -> None:
         """Update the weights from their gradients, then clear the gradients."""
@@ -185,7 +203,7 @@ class Learner:
         data, mapping = self._data, self._data.mapping
         return ModelInfo(
             arch=self.params.arch,
-            encoder=self.params.encoder,
+            encoder="" if is_own(self.params.arch) else self.params.encoder,
             task=mapping.task,
             classes=mapping.classes,
             categories=mapping.categories,
@@ -199,4 +217,5 @@ class Learner:
             initial=self.initial,
             data=TrainingData(train_images=len(data.train), val_images=len(data.val), fingerprint=data.fingerprint),
             versions=library_versions(),
+            own_code=own_hashes(),
         )

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import device_name, peak_memory_mb
 from cocoseg.model.architectures import parameter_count
+from cocoseg.model.own_code import own_errors_explained, own_hashes
 from cocoseg.model.preprocessing import normalized
 from cocoseg.model.weights import ModelInfo, library_versions, save_checkpoint
 from cocoseg.train.dataset import LoadedSide, sample_seed, training_side, validation_side
@@ -64,6 +65,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
         open_run_files(fingerprint, params, log_folder, fabric) as files,  # None in all processes but the first
         _bar(params.epochs * batches, fabric) as bar,
         memory_explained(params),
+        own_errors_explained(),
     ):
         progress = resume(learner, files, model_folder)
         bar.initial = bar.n = bar.last_print_n = progress.epochs * batches
@@ -121,7 +123,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
             output = network(normalized(images, learner.preprocessing))
             weights, shared = learner.class_weights, fabric.world_size > 1
-            loss = segmentation_loss(output, target, learner.loss_name, weights, shared)
+            loss = segmentation_loss(output, target, learner.loss, weights, shared)
             fabric.backward(loss * (sizes[batch] / sum(group)) if len(group) > 1 else loss)
         losses.append(loss.detach())
         if last_of_group:
@@ -159,6 +161,7 @@ def _fingerprint(params: TrainParams, data: RunData, learner: Learner) -> str:
         data.fingerprint,
         msgspec.to_builtins(learner.initial),
         training_precision(),
+        own_hashes(),
     ]
     fingerprint = run_fingerprint(facts, library_versions())
     if learner.fabric.broadcast(fingerprint) != fingerprint:

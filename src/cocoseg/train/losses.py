@@ -5,8 +5,11 @@ If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so t
 
 Processes that share a batch have different numbers of its images, and of pixels that count. So each takes the sums of
 all, and the mean of their gradients is that of one process with the whole batch. `lovasz` sorts pixels and has no such
-sums: it is the mean over processes, weighted by their pixels.
+sums, and those of a user's own are unknown: each is the mean over processes, weighted by their pixels.
 """
+
+from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,8 @@ from torch import Tensor, distributed
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.train.params import LossName
+
+OwnLoss = Callable[[Tensor, Tensor], Tensor]
 
 # The weight of the auxiliary head in torchvision's reference training.
 AUXILIARY_WEIGHT = 0.5
@@ -26,7 +31,7 @@ TVERSKY_ALPHA, TVERSKY_BETA = 0.3, 0.7
 def segmentation_loss(
     output: Tensor | tuple[Tensor, Tensor],
     target: Tensor,
-    loss: LossName,
+    loss: LossName | OwnLoss,
     class_weights: Tensor | None = None,
     shared: bool = False,
 ) -> Tensor:
@@ -36,7 +41,7 @@ def segmentation_loss(
 
     `class_weights: (C,)` float32, (2,) for `binary`: the weight of a pixel of each class in ce, bce, focal and the
     cross-entropy of ce_dice, whose sums are divided by the weights of the counted pixels. dice, lovasz and tversky
-    ignore them: they average over classes, so each class counts the same already.
+    ignore them: they average over classes, so each class counts the same already. A loss of the user's own does too.
     """
     if isinstance(output, tuple):
         logits, auxiliary = output
@@ -45,8 +50,13 @@ def segmentation_loss(
     return _loss(output, target, loss, class_weights, shared)
 
 
-def _loss(logits: Tensor, target: Tensor, loss: LossName, class_weights: Tensor | None, shared: bool) -> Tensor:
+def _loss(
+    logits: Tensor, target: Tensor, loss: LossName | OwnLoss, class_weights: Tensor | None, shared: bool
+) -> Tensor:
     logits = logits.float()  # sums over many pixels overflow in half precision
+    if not isinstance(loss, str):
+        own, pixels = loss(logits, target), (target != IGNORE).sum()
+        return _divided(own * pixels, pixels, shared) if shared else own
     if logits.shape[1] == 1:
         # The sigmoid of one logit is the softmax of it and a fixed 0, so ce and bce are the same here.
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
@@ -85,10 +95,10 @@ def _over_processes(sums: Tensor) -> Tensor:
     return total + (own - own.detach())
 
 
-def resolved_loss(loss: LossName) -> LossName:
+def resolved_loss(loss: str) -> LossName:
     """Return the loss that `auto` stands for, cross-entropy plus Dice; others as they are."""
     # Cross-entropy alone is lowest for long where nothing is found, if little of an image is foreground.
-    return "ce_dice" if loss == "auto" else loss
+    return "ce_dice" if loss == "auto" else cast("LossName", loss)
 
 
 def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None, shared: bool) -> Tensor:

@@ -8,11 +8,22 @@ from msgspec import Meta
 from cocoseg.coco.categories import Task
 from cocoseg.core.redaction import without_secrets
 from cocoseg.images.headers import ExifName
-from cocoseg.model.params import SMALLEST_WINDOW, ImageSize, PretrainedName, ResizeName, check_architecture
+from cocoseg.model.params import (
+    SMALLEST_WINDOW,
+    ImageSize,
+    PretrainedName,
+    ResizeName,
+    check_architecture,
+    is_own,
+    own_name,
+    own_or,
+)
 from cocoseg.scores.formats import PrimaryScoreName
 
 AugmentName = Literal["none", "light", "strong"]
+AugmentChoice = Annotated[str, own_or(AugmentName)]
 LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
+LossChoice = Annotated[str, own_or(LossName)]
 ClassWeightsName = Literal["none", "inverse", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["poly", "constant", "cosine", "onecycle"]
@@ -24,7 +35,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     arch: str
     """The network: `deeplabv3_mobilenet` or `deeplabv3_resnet50` of torchvision, `fastscnn`, or an architecture of
-    [smp](https://smp.readthedocs.io), such as `unet`, `fpn`, `segformer`."""
+    [smp](https://smp.readthedocs.io), such as `unet`, `fpn`, `segformer`; or [your own](your-own-code.md)."""
     encoder: str
     """The encoder of smp's architectures, any that smp knows, or `tu-` and a name of timm's, such as
     `tu-vit_small_patch16_dinov3`; [which work with what](recipes.md#an-encoder-of-today), and their licenses. smp's
@@ -43,10 +54,12 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     overlapping ones. Take it for small objects in large images."""
     exif: ExifName
     # Kept in `model.json` for `cocoseg predict`. Training reads from the table of images which were turned.
-    augment: AugmentName
-    """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too."""
-    loss: LossName
-    """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground."""
+    augment: AugmentChoice
+    """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too;
+    or [your own](your-own-code.md#an-augmentation)."""
+    loss: LossChoice
+    """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground. Or
+    [your own](your-own-code.md#a-loss)."""
     class_weights: ClassWeightsName
     """More weight for rare classes, up to 1,000 times that of the commonest: `inverse` to their pixels, or by the
     `effective` number of their images. For `ce`, `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other
@@ -91,6 +104,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         if self.loss == "bce" and self.task == "multiclass":
             raise ValueError("loss is bce, which is for two classes; expected another, such as ce, or task: binary")
         check_architecture(self.arch, self.pretrained)
+        for parameter, name in (("loss", self.loss), ("augment", self.augment)):
+            if is_own(name):
+                own_name(parameter, name)
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(
                 f"image_size_px is {self.image_size_px}; expected at least {SMALLEST_WINDOW} with resize: crop"

@@ -56,7 +56,7 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
         images, target = on_device(images, target, fabric)
         images_seen += len(images)
         for logits, truth in strips(learner, images, target):
-            loss = segmentation_loss(logits, truth, learner.loss_name, learner.class_weights)
+            loss = segmentation_loss(logits, truth, learner.loss, learner.class_weights)
             share = truth.numel() / target.numel()  # of a batch in one strip, 1
             losses.append(loss * len(images) * share)  # on the device: reading it would make the CPU wait for the GPU
             confusion += batch_confusion(truth, predicted_labels(logits), classes)

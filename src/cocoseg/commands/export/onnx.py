@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.evaluate.prediction import finite
+from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import BORDER_RGB, predicted_labels
 from cocoseg.model.threshold import EVEN, threshold_logit
 from cocoseg.model.weights import ModelInfo
@@ -103,7 +104,7 @@ def agreement(data: bytes, model: nn.Module, info: ModelInfo, threshold: float =
     difference, largest, equal, pixels = 0.0, 0.0, 0, 0
     for shape in ((1, 3, size, size), (3, 3, size + 33, size * 3 // 2 + 1)):
         images = _pictures(shape)
-        with torch.inference_mode():
+        with torch.inference_mode(), own_errors_explained():
             expected = finite(model.eval()(images), "a picture of noise")
         found = torch.from_numpy(session.run([_OUTPUT], {_INPUT: images.numpy()})[0])
         difference = max(float((found - expected).abs().max()), difference)  # in this order, NaN stays NaN
