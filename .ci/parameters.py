@@ -25,7 +25,9 @@ HEAD = """# Parameters
 Every choice is a line of `params.yaml`; `-S` sets one for a run, as in `-S lr=0.001`. A change runs the stages that
 read the key, and those after them whose input changes with it. Every stage checks all keys before it starts its work: a
 wrong type, a value out of range or an unknown key stops the first that runs, with a line for each. After `-S`, DVC
-itself refuses an unknown key. If `dvc repro` finds nothing changed, no stage runs, and a mistake goes unnoticed.
+itself refuses an unknown key: never take the `+` that it suggests, since no stage reads the new key. A comma starts a
+sweep: write `lr=0.003`, not `lr=0,003`. If a key is missing from `params.yaml`, DVC stops before our check; restore it
+with `git checkout HEAD params.yaml`. If `dvc repro` finds nothing changed, no stage runs, and a mistake goes unnoticed.
 
 `make parameters` writes this page from the code.
 """

@@ -99,6 +99,6 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
     if hidden or mostly:
         yield (
-            f"{counted(mostly, 'object')} mostly hidden by others, {hidden:,} of them wholly "
+            f"{counted(mostly, 'object')} mostly hidden by others{f', {hidden:,} of them wholly' if hidden else ''} "
             "(overlap says who owns a pixel that several claim)"
         )

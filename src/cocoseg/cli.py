@@ -11,6 +11,7 @@ from typing import Literal
 
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
+from cocoseg.core.threads import wait_briefly
 
 # Each command imports what it needs when it runs, so that --help answers at once.
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command. Exit with 0, with 1 after one line on standard error, or with 2 for a usage error."""
     if arguments is None:  # else a test calls it, in a process that is not ours to end
         end_silently_at_ctrl_c()
+        wait_briefly()
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # here, because argparse would print the usage of `cocoseg` itself
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

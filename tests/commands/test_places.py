@@ -10,6 +10,7 @@ from counting_pipeline import counting_pipeline
 from silent_faults import REPORT
 
 from cocoseg.commands.revisions import (
+    EXPERIMENTS,
     OtherRepository,
     Revision,
     changed_files,
@@ -123,3 +124,22 @@ def test_an_experiment_of_a_monorepo_is_read(made: Clone, tmp_path: Path, monkey
     [found] = experiments()
     assert Revision(found.name, found.commit).tracked("params.yaml") == b"count: 4\n"
     assert find_revision("ochre-wisp").cached("total.txt") == b"drawn 0"
+
+
+def test_a_name_of_a_branch_and_an_experiment_is_the_branch_and_is_said(
+    made: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = copied(made, tmp_path / "both")
+    head, before = both.git("rev-parse", "HEAD", "HEAD~1").split()
+    both.git("update-ref", f"{EXPERIMENTS}{head[:2]}/{head[2:]}/twice", head)
+    both.git("branch", "twice", before)
+    monkeypatch.chdir(both.folder)
+    assert find_revision("twice").commit == before
+    told = capsys.readouterr().err
+    assert told == (
+        "twice: is a branch or tag, and an experiment; this takes the first, as DVC does; the experiment is "
+        f"{head[:12]}\n"
+    )
+    both.git("branch", "--delete", "--force", "twice")
+    assert find_revision("twice").commit == head
+    assert capsys.readouterr().err == ""

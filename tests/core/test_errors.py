@@ -11,7 +11,7 @@ from cocoseg.core.errors import missing_extra
 ROOT = Path(__file__).parents[2]
 WAY_OUT = "it comes with the extra '{0}': pip install 'cocoseg[{0}]', or in a clone: uv sync --extra {0}"
 LINE = f"torch is not installed; {WAY_OUT.format('train')}"
-BACK = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
+BACK = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout --force)"
 # Runs a script in which a module cannot be imported.
 LACKING = """
 import runpy, sys

@@ -77,7 +77,7 @@ def test_a_users_mistake_is_one_line_and_exit_1(tmp_path: Path, lr: str, found: 
     line = f"toy: {found.format(folder=tmp_path)}"
     assert (finished.returncode, finished.stderr) == (1, f"{line}\n")
     (tmp_path / "data/model").mkdir(parents=True)
-    back = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
+    back = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout --force)"
     if "params.yaml" in found:  # which would leave those outputs changed
         back = back.replace("restore the last good outputs", "or go back to the last commit's parameters and outputs")
         back = back.replace("-- dvc.lock", "-- params.yaml dvc.lock")
@@ -136,3 +136,13 @@ def test_a_stage_of_dvc_that_had_to_wait_removes_what_the_other_wrote_meanwhile(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name in ("made", "kept.txt", "other.txt")) == [
         "other.txt"
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_threads_wait_briefly_unless_the_environment_says_how(said: dict[str, str], expected: str) -> None:
+    code = "import cocoseg.core.stage, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "", **said}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected}\n"

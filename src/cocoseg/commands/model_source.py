@@ -1,6 +1,7 @@
 """Where a model comes from: a folder, a git revision or experiment, or another repository through DVC."""
 
 import posixpath
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,13 @@ class ModelSource:
     def load(self) -> tuple[nn.Module, ModelInfo]:
         """Return the model and its `model.json`; raise `CocosegError` where there is none."""
         if self._revision is None:
-            return load_checkpoint(Path(self.folder))
+            model, info = load_checkpoint(Path(self.folder))
+            if self.beside(CARD) is not None and not self.describes(info):
+                sys.stderr.write(
+                    f"{self.folder}: is not the model that {CARD} describes, but of a run that was interrupted, or of "
+                    "another commit; get the committed one with: dvc checkout --force\n"
+                )
+            return model, info
         place = f"{self._revision.name}: {self.folder}"
         if not self._revision.has(self.folder):
             below = "" if self.repo is None else "; of a folder in that repository, name --model FOLDER/data/model"

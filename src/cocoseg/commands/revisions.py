@@ -6,6 +6,7 @@ or the remote, so a comparison needs no `dvc pull`.
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +165,9 @@ def find_revision(name: str | None) -> Revision:
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is None:
         commit = _experiment_of_name(name)
+    elif others := [one.commit[:12] for one in experiments() if one.name == name and one.commit != commit]:
+        sys.stderr.write(f"{name}: is a branch or tag, and an experiment; this takes the first, as DVC does; the "
+                         f"experiment is {' or '.join(others)}\n")  # fmt: skip
     if commit is None:
         shallow = _git("rev-parse", "--is-shallow-repository") == "true"
         way_out = "this clone is shallow: git fetch --unshallow" if shallow else _near_name(name)

@@ -16,16 +16,17 @@ from cocoseg.core.files import write_json
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
 from cocoseg.core.params import PARAMS, Params, declared_outs, load_params
+from cocoseg.core.threads import wait_briefly
 from cocoseg.core.work_tree import InUseError, is_first_process, work_tree_held
 from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
 
 # DVC removed the stage's outputs before it started; the last good ones are still in the cache and in git.
 # dvc.lock first: stages before this one may have changed it, and `dvc checkout` restores what it names.
-_WAY_BACK = " (restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout)"
+_WAY_BACK = " (restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout --force)"
 # The outputs of the last commit beside a wrong params.yaml would be changed ones again.
 _WAY_BACK_OF_PARAMS = (
     " (or go back to the last commit's parameters and outputs with: git checkout HEAD -- params.yaml dvc.lock metrics "
-    "plots; dvc checkout)"
+    "plots; dvc checkout --force)"
 )
 
 
@@ -49,6 +50,7 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 sys.excepthook = _end
 # So early for the imports of torch, which take seconds.
 end_with_dvc()
+wait_briefly()
 if Path(sys.argv[0]).parent.name == "stages":
     end_silently_at_ctrl_c()
 

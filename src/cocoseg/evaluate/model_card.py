@@ -23,7 +23,7 @@ _FORM = ".3f"
 _LEADING = 3  # reasons that are named
 _EXIF = {  # what the training images did with an EXIF orientation that their annotated sizes left open
     "auto": "An EXIF orientation was followed in training where the annotated size showed it (`exif: auto`); "
-            "`cocoseg predict` follows it always.",
+            "`cocoseg predict` follows it even where the size does not decide.",
     "follow": "An EXIF orientation was followed in training (`exif: follow`), as `cocoseg predict` does.",
     "ignore": "An EXIF orientation was ignored in training unless the annotated size showed it (`exif: ignore`); "
               "`cocoseg predict` ignores it too.",
@@ -290,7 +290,8 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"On the {metrics['images']} images of the side `{metrics['split']}`, at their own size, with 95 % intervals "
-        f"over images. mIoU and mean Dice count the background as a class; the foreground scores leave it out."
+        "over images alone; other seeds may differ by more. mIoU and mean Dice count the background as a class; the "
+        "foreground scores leave it out."
         f"{_threshold(metrics)}",
         _table(["score", "value", "95 % interval"], overall),
         _table(["class", "IoU", "95 % interval", "Dice"], by_class),

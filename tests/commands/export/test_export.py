@@ -264,6 +264,21 @@ def exported_readme() -> str:
     return Path("out/README.md").read_text()
 
 
+def test_a_model_that_the_card_beside_it_does_not_describe_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    trained("unet", ENCODER)
+    source = ModelSource("data/model")
+    _, info = source.load()
+    Path("metrics").mkdir()
+    for weights, said in (
+        (info.weights_sha256, ""),
+        ("0" * 64, "data/model: is not the model that metrics/model_card"),
+    ):
+        Path("metrics/model_card.md").write_text(f"Weights `{weights[:12]}`.\n")
+        assert capsys.readouterr().err == ""
+        source.load()
+        assert capsys.readouterr().err.startswith(said)
+
+
 def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -> None:
     trained("unet", ENCODER)
     _, info = load_checkpoint(Path("data/model"))
