@@ -36,6 +36,7 @@ PARAMS: dict[str, Any] = {
     "augment": "strong",
     "loss": "auto",
     "class_weights": "none",
+    "label_smoothing": 0,
     "optimizer": "adamw",
     "lr": 0.001,
     "weight_decay": 0.01,

@@ -43,6 +43,7 @@ PARAMS = TrainParams(
     augment="none",
     loss="auto",
     class_weights="none",
+    label_smoothing=0,
     optimizer="adamw",
     lr=0.01,
     weight_decay=0.01,
@@ -208,11 +209,24 @@ def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: p
         run(PARAMS, write_pairs(fresh, 4))
 
 
-def test_bce_for_several_classes_is_refused_with_the_alternatives() -> None:
-    with pytest.raises(
-        msgspec.ValidationError, match="loss is bce, which is for two classes; expected another, such as ce"
-    ):
-        msgspec.convert({**msgspec.to_builtins(PARAMS), "loss": "bce"}, TrainParams)
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"loss": "bce"}, "loss is bce, which is for two classes; expected another, such as ce"),
+        (
+            {"loss": "dice", "label_smoothing": 0.1},
+            "label_smoothing is 0.1, which has no effect on loss: dice; expected 0, or one of the losses auto, ce, ",
+        ),
+        ({"loss": "focal", "label_smoothing": 0.1}, "label_smoothing is 0.1, which has no effect on loss: focal; "),
+        (
+            {"loss": "lovasz", "class_weights": "inverse"},
+            "class_weights is inverse, which has no effect on loss: lovasz",
+        ),
+    ],
+)
+def test_what_cannot_work_or_has_no_effect_is_refused_with_the_alternatives(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=line):
+        msgspec.convert({**msgspec.to_builtins(PARAMS), **changes}, TrainParams)
 
 
 def test_the_confusion_matrix_of_a_batch_leaves_out_255() -> None:
@@ -277,7 +291,7 @@ def test_the_average_of_weights_is_what_is_kept(repository: Path) -> None:
     assert all(parameter.isfinite().all() for parameter in model.state_dict().values())
 
 
-@pytest.mark.parametrize("loss", ["ce", "dice", "ce_dice", "focal", "lovasz", "tversky"])
+@pytest.mark.parametrize("loss", ["ce", "ohem", "dice", "ce_dice", "ce_lovasz", "focal", "lovasz", "tversky"])
 @pytest.mark.parametrize("rule", [None, (0.5, 1.0, 1.5)])
 def test_every_loss_trains_with_and_without_class_weights(
     repository: Path, loss: LossName, rule: tuple[float, ...] | None

@@ -8,9 +8,9 @@ from torch import Tensor
 from cocoseg.train.losses import resolved_loss, segmentation_loss
 from cocoseg.train.params import LossName
 
-MULTICLASS: tuple[LossName, ...] = ("ce", "dice", "ce_dice", "focal", "lovasz", "tversky")
+MULTICLASS: tuple[LossName, ...] = ("ce", "ohem", "dice", "ce_dice", "ce_lovasz", "focal", "lovasz", "tversky")
 BINARY: tuple[LossName, ...] = ("bce", *MULTICLASS)
-WITH_WEIGHTS: tuple[LossName, ...] = ("ce", "bce", "ce_dice", "focal")
+WITH_WEIGHTS: tuple[LossName, ...] = ("ce", "bce", "ohem", "ce_dice", "ce_lovasz", "focal")
 EACH = [*((loss, 3) for loss in MULTICLASS), *((loss, 1) for loss in BINARY)]
 
 # Class 0 at 1/2, class 1 at 1/4, and an ignored pixel: cross-entropies log 2 and 2 log 2.
@@ -42,11 +42,13 @@ def test_dice_leaves_out_classes_that_are_not_in_the_batch() -> None:
     assert segmentation_loss(sure(target, 3), target, "dice").item() == pytest.approx(0, abs=1e-6)
 
 
-def test_ce_dice_is_the_sum_of_both() -> None:
+@pytest.mark.parametrize("other", ["dice", "lovasz"])
+def test_cross_entropy_with_another_loss_is_the_sum_of_both(other: LossName) -> None:
     logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     target = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(1))
-    both = segmentation_loss(logits, target, "ce") + segmentation_loss(logits, target, "dice")
-    assert segmentation_loss(logits, target, "ce_dice").item() == pytest.approx(both.item())
+    both = segmentation_loss(logits, target, "ce") + segmentation_loss(logits, target, other)
+    both_at_once: LossName = "ce_dice" if other == "dice" else "ce_lovasz"
+    assert segmentation_loss(logits, target, both_at_once).item() == pytest.approx(both.item())
 
 
 def test_focal_leaves_of_each_cross_entropy_the_square_of_what_is_missing_to_certainty() -> None:
@@ -113,7 +115,67 @@ def test_of_a_million_pixels_lovasz_gives_each_its_exact_gradient() -> None:
     torch.testing.assert_close(gradient[0, 1, 500:], expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("loss", ["ce", "bce"])
+def binary_pixels(*probabilities: float) -> Tensor:
+    """Logits (1, 1, 1, pixels) of foreground at these probabilities."""
+    return torch.logit(torch.tensor(probabilities)).view(1, 1, 1, -1)
+
+
+def test_ohem_is_the_mean_over_the_pixels_of_at_most_seven_tenths() -> None:
+    logits = binary_pixels(0.9, 0.5, 0.71, 0.69, 0.01)
+    target = torch.tensor([[[1, 1, 1, 1, 255]]])
+    value = segmentation_loss(logits, target, "ohem")
+    assert value.item() == pytest.approx((-math.log(0.5) - math.log(0.69)) / 2)
+    (gradient,) = torch.autograd.grad(segmentation_loss(logits.requires_grad_(), target, "ohem"), logits)
+    # Of a kept pixel (p - 1) / 2.
+    assert gradient.flatten().tolist() == pytest.approx([0, -0.25, 0, -0.155, 0])
+
+
+def test_of_easy_pixels_ohem_takes_the_hardest_one_in_sixteen_of_those_that_count() -> None:
+    # 32 count, so two are kept; 64 are ignored, or six would be kept, or the ignored ones as the hardest.
+    logits = binary_pixels(0.8, 0.75, *[0.9] * 30, *[0.01] * 64)
+    target = torch.tensor([[[1] * 32 + [255] * 64]])
+    expected = -(math.log(0.8) + math.log(0.75)) / 2
+    assert segmentation_loss(logits, target, "ohem").item() == pytest.approx(expected)
+    # One more that counts makes it three.
+    target[..., 32] = 0
+    logits[..., 32] = -torch.logit(torch.tensor(0.9))
+    expected = -(math.log(0.8) + math.log(0.75) + math.log(0.9) * 31) / 33
+    assert segmentation_loss(logits, target, "ohem").item() == pytest.approx(expected)  # with all that are as hard
+
+
+def test_a_smoothed_target_has_its_share_of_every_class() -> None:
+    # With 0.2 over two classes 0.9 and 0.1 are left of the target's 1 and 0: log 2, and 0.9 · log 4 + 0.1 · log 4/3.
+    expected = (math.log(2) + 0.9 * math.log(4) + 0.1 * math.log(4 / 3)) / 2
+    for loss in ("ce", "bce", "ohem"):
+        value = segmentation_loss(HALF_AND_QUARTER, ONE_EACH, loss, label_smoothing=0.2)
+        assert value.item() == pytest.approx(expected)
+    logits = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 5, (2, 4, 4), generator=torch.Generator().manual_seed(1))
+    target[0, 0] = 255
+    torchs = torch.nn.functional.cross_entropy(logits, target, ignore_index=255, label_smoothing=0.3)
+    assert segmentation_loss(logits, target, "ce", label_smoothing=0.3).item() == pytest.approx(torchs.item())
+
+
+def test_smoothing_touches_the_cross_entropy_alone() -> None:
+    losses: tuple[tuple[LossName, LossName], ...] = (("ce_dice", "dice"), ("ce_lovasz", "lovasz"))
+    for both, other in losses:
+        parts = segmentation_loss(HALF_AND_QUARTER, ONE_EACH, "ce", label_smoothing=0.2)
+        parts = parts + segmentation_loss(HALF_AND_QUARTER, ONE_EACH, other)
+        assert segmentation_loss(HALF_AND_QUARTER, ONE_EACH, both, label_smoothing=0.2).item() == pytest.approx(
+            parts.item()
+        )
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 100.0])])
+def test_whatever_the_weights_the_best_answer_to_a_smoothed_target_is_that_target(weights: Tensor | None) -> None:
+    # With torch's, a pixel of class 0 would best be called class 1: by 0.1 · 100 / (0.9 · 1 + 0.1 · 100) = 92 %.
+    logits = binary_pixels(0.1, 0.9).requires_grad_()
+    value = segmentation_loss(logits, torch.tensor([[[0, 1]]]), "ce", weights, label_smoothing=0.2)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert gradient.flatten().tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce", "ohem"])
 def test_cross_entropy_with_weights_is_the_weighted_mean(loss: LossName) -> None:
     value = segmentation_loss(HALF_AND_QUARTER, ONE_EACH, loss, torch.tensor([1.0, 3.0]))
     assert value.item() == pytest.approx((1 * 1 + 3 * 2) / (1 + 3) * math.log(2))
@@ -152,7 +214,7 @@ def test_weights_of_one_change_nothing(loss: LossName) -> None:
     assert with_weights.item() == pytest.approx(segmentation_loss(HALF_AND_QUARTER, ONE_EACH, loss).item())
 
 
-@pytest.mark.parametrize("loss", ["ce", "bce", "focal"])
+@pytest.mark.parametrize("loss", ["ce", "bce", "ohem", "focal"])
 def test_a_batch_of_classes_of_weight_zero_is_zero_with_a_gradient(loss: LossName) -> None:
     logits = torch.randn(1, 2, 2, 2, requires_grad=True)
     value = segmentation_loss(logits, torch.ones(1, 2, 2, dtype=torch.uint8), loss, torch.tensor([1.0, 0.0]))
@@ -202,7 +264,7 @@ def test_ignored_pixels_change_nothing(loss: LossName, weights: Tensor | None) -
 def test_an_all_ignored_batch_is_zero_with_a_gradient(loss: LossName, channels: int, weighted: bool) -> None:
     logits = torch.randn(1, channels, 2, 2, requires_grad=True)
     weights = torch.ones(max(2, channels)) if weighted else None
-    value = segmentation_loss(logits, torch.full((1, 2, 2), 255, dtype=torch.uint8), loss, weights)
+    value = segmentation_loss(logits, torch.full((1, 2, 2), 255, dtype=torch.uint8), loss, weights, label_smoothing=0.1)
     (gradient,) = torch.autograd.grad(value, logits)
     assert value.item() == 0
     assert not gradient.any()
@@ -231,7 +293,7 @@ def test_the_largest_half_precision_logits_right_or_wrong_have_finite_gradients(
 ) -> None:
     target = torch.tensor([[[0, 1, 1], [0, 0, 255]]], dtype=torch.uint8)
     logits = (sign * sure(target.clamp_max(1), channels) / 30 * 65504).half().requires_grad_()
-    value = segmentation_loss(logits, target, loss)
+    value = segmentation_loss(logits, target, loss, label_smoothing=0.1)
     (gradient,) = torch.autograd.grad(value, logits)
     assert value.isfinite()
     assert gradient.isfinite().all()
@@ -247,7 +309,7 @@ def test_auto_is_ce_dice() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.8])])
-@pytest.mark.parametrize("loss", ["bce", "ce", "dice", "ce_dice", "focal", "tversky"])
+@pytest.mark.parametrize("loss", ["bce", "ce", "ohem", "dice", "ce_dice", "focal", "tversky"])
 def test_processes_that_share_an_uneven_batch_step_as_one_that_has_it_whole(
     loss: LossName, weights: Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
             output = network(normalized(images, learner.preprocessing))
             weights, shared = learner.class_weights, fabric.world_size > 1
-            loss = segmentation_loss(output, target, learner.loss, weights, shared)
+            loss = segmentation_loss(output, target, learner.loss, weights, shared, params.label_smoothing)
             fabric.backward(loss * (sizes[batch] / sum(group)) if len(group) > 1 else loss)
         losses.append(loss.detach())
         if last_of_group:

@@ -5,10 +5,12 @@ If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so t
 
 Processes that share a batch have different numbers of its images, and of pixels that count. So each takes the sums of
 all, and the mean of their gradients is that of one process with the whole batch. `lovasz` sorts pixels and has no such
-sums, and those of a user's own are unknown: each is the mean over processes, weighted by their pixels.
+sums, and those of a user's own are unknown: each is the mean over processes, weighted by their pixels. In
+`ohem` each process has a least number of hard pixels of its own.
 """
 
 from collections.abc import Callable
+from math import log
 from typing import cast
 
 import torch
@@ -26,6 +28,9 @@ AUXILIARY_WEIGHT = 0.5
 FOCAL_GAMMA = 2
 # The cost of a false positive and of a false negative; the pair that Salehi et al. found best.
 TVERSKY_ALPHA, TVERSKY_BETA = 0.3, 0.7
+# Of ohem: a pixel is hard up to this probability of its class, and at least one in so many counts as hard. The values
+# that BiSeNet and its followers use.
+OHEM_PROBABILITY, OHEM_ONE_IN = 0.7, 16
 
 
 def segmentation_loss(
@@ -34,24 +39,35 @@ def segmentation_loss(
     loss: LossName | OwnLoss,
     class_weights: Tensor | None = None,
     shared: bool = False,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Return the loss of a model's output: logits, or in training the logits of the main and of an auxiliary head.
 
     `shared`: every process has a part of this batch, and all are here.
 
-    `class_weights: (C,)` float32, (2,) for `binary`: the weight of a pixel of each class in ce, bce, focal and the
-    cross-entropy of ce_dice, whose sums are divided by the weights of the counted pixels. dice, lovasz and tversky
-    ignore them: they average over classes, so each class counts the same already. A loss of the user's own does too.
+    `class_weights: (C,)` float32, (2,) for `binary`: the weight of a pixel of each class in ce, bce, ohem, focal and
+    the cross-entropy of ce_dice and ce_lovasz, whose sums are divided by the weights of the counted pixels. dice,
+    lovasz and tversky ignore them: they average over classes, so each class counts the same already. A loss of the
+    user's own does too.
+
+    `label_smoothing`: the share of the target that the cross-entropies, not focal, spread over all classes. Szegedy et
+    al. 2016, arXiv 1512.00567. A pixel keeps the weight of its own class; torch weights each term by the class of the
+    term, which pulls all predictions towards the classes of large weight.
     """
     if isinstance(output, tuple):
         logits, auxiliary = output
-        main = _loss(logits, target, loss, class_weights, shared)
-        return main + AUXILIARY_WEIGHT * _loss(auxiliary, target, loss, class_weights, shared)
-    return _loss(output, target, loss, class_weights, shared)
+        main = _loss(logits, target, loss, class_weights, shared, label_smoothing)
+        return main + AUXILIARY_WEIGHT * _loss(auxiliary, target, loss, class_weights, shared, label_smoothing)
+    return _loss(output, target, loss, class_weights, shared, label_smoothing)
 
 
 def _loss(
-    logits: Tensor, target: Tensor, loss: LossName | OwnLoss, class_weights: Tensor | None, shared: bool
+    logits: Tensor,
+    target: Tensor,
+    loss: LossName | OwnLoss,
+    class_weights: Tensor | None,
+    shared: bool,
+    label_smoothing: float,
 ) -> Tensor:
     logits = logits.float()  # sums over many pixels overflow in half precision
     if not isinstance(loss, str):
@@ -63,20 +79,27 @@ def _loss(
     if loss == "auto":
         raise ValueError("auto is not a loss; call resolved_loss first")
     log_probabilities = F.log_softmax(logits, dim=1)
+    # The cross-entropy with a smoothed target is that of the target, if every class has a share of all classes' logs.
+    smoothed = log_probabilities
+    if label_smoothing:
+        smoothed = torch.lerp(log_probabilities, log_probabilities.mean(dim=1, keepdim=True), label_smoothing)
     index = target.long()
     match loss:
         case "ce" | "bce":
-            return _cross_entropy(log_probabilities, index, class_weights, shared)
+            return _cross_entropy(smoothed, index, class_weights, shared)
+        case "ohem":
+            return _cross_entropy(smoothed, _hard_target(log_probabilities, index), class_weights, shared)
         case "dice":
             return _dice(log_probabilities, index, shared)
         case "ce_dice":
             dice = _dice(log_probabilities, index, shared)
-            return _cross_entropy(log_probabilities, index, class_weights, shared) + dice
+            return _cross_entropy(smoothed, index, class_weights, shared) + dice
+        case "ce_lovasz":
+            return _cross_entropy(smoothed, index, class_weights, shared) + _lovasz(log_probabilities, index, shared)
         case "focal":
             return _focal(log_probabilities, index, class_weights, shared)
         case "lovasz":
-            own, pixels = _lovasz(log_probabilities, index), (index != IGNORE).sum()
-            return _divided(own * pixels, pixels, shared) if shared else own
+            return _lovasz(log_probabilities, index, shared)
         case "tversky":
             return _tversky(log_probabilities, index, shared)
 
@@ -107,6 +130,22 @@ def _cross_entropy(log_probabilities: Tensor, target: Tensor, class_weights: Ten
     reduction = "none" if apart else "sum"
     total = F.nll_loss(log_probabilities, target, class_weights, ignore_index=IGNORE, reduction=reduction).sum()
     return _divided(total, _pixel_weights(target, class_weights).sum(), shared)
+
+
+def _hard_target(log_probabilities: Tensor, target: Tensor) -> Tensor:
+    """Return the target with 255 for all but the hard pixels of the batch: online hard example mining.
+
+    Hard are those with a probability of their class up to `OHEM_PROBABILITY`, and at least one in `OHEM_ONE_IN` of
+    those that count: ignored ones are neither hard nor counted. Shrivastava et al. 2016, arXiv 1604.03540; for pixels
+    Wu et al. 2016, arXiv 1605.06885.
+    """
+    hardness = F.nll_loss(log_probabilities.detach(), target, ignore_index=IGNORE, reduction="none")  # (N, H, W)
+    counted = target != IGNORE
+    # Counts stay on the device: reading them would make the CPU wait for the GPU.
+    hardest = hardness.masked_fill(~counted, -1).flatten().topk(-(-target.numel() // OHEM_ONE_IN)).values
+    fewest = (counted.sum() - 1).clamp_min(0) // OHEM_ONE_IN  # one less than the least number of hard pixels
+    limit = hardest[fewest].clamp_max(-log(OHEM_PROBABILITY))
+    return target.masked_fill(hardness < limit, IGNORE)
 
 
 def _focal(log_probabilities: Tensor, target: Tensor, class_weights: Tensor | None, shared: bool) -> Tensor:
@@ -177,7 +216,7 @@ def _mean_of_present(losses: Tensor, target_pixels: Tensor) -> Tensor:
     return (losses * present).sum() / present.sum().clamp_min(1)
 
 
-def _lovasz(log_probabilities: Tensor, target: Tensor) -> Tensor:
+def _lovasz(log_probabilities: Tensor, target: Tensor, shared: bool) -> Tensor:
     """Return the Lovász extension of one minus IoU of the batch, averaged over the classes in it.
 
     Berman et al. 2018, arXiv 1705.08790. smp's version has the same value, but no scalar for an all-ignored batch.
@@ -187,7 +226,8 @@ def _lovasz(log_probabilities: Tensor, target: Tensor) -> Tensor:
     index = target[counted]
     present = index.unique().tolist()  # type: ignore[no-untyped-call]
     losses = [_lovasz_of_class(probabilities[:, c], index == c) for c in present]
-    return torch.stack(losses).mean() if losses else probabilities.sum()  # of no pixels: 0
+    mean, pixels = torch.stack(losses).mean() if losses else probabilities.sum(), counted.sum()  # of no pixels: 0
+    return _divided(mean * pixels, pixels, shared) if shared else mean
 
 
 def _lovasz_of_class(probability: Tensor, own: Tensor) -> Tensor:

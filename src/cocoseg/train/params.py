@@ -22,7 +22,8 @@ from cocoseg.scores.formats import PrimaryScoreName
 
 AugmentName = Literal["none", "light", "strong"]
 AugmentChoice = Annotated[str, own_or(AugmentName)]
-LossName = Literal["auto", "ce", "bce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
+LossName = Literal["auto", "ce", "bce", "ohem", "dice", "ce_dice", "ce_lovasz", "focal", "lovasz", "tversky"]
+CROSS_ENTROPIES = ("auto", "ce", "bce", "ohem", "ce_dice", "ce_lovasz")  # with or without another part
 LossChoice = Annotated[str, own_or(LossName)]
 ClassWeightsName = Literal["none", "inverse", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -58,12 +59,15 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too;
     or [your own](your-own-code.md#an-augmentation)."""
     loss: LossChoice
-    """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground. Or
+    """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground.
+    `ohem` is the cross-entropy of the hard pixels alone, with a probability of at most 0.7, at least one in 16. Or
     [your own](your-own-code.md#a-loss)."""
     class_weights: ClassWeightsName
     """More weight for rare classes, up to 1,000 times that of the commonest: `inverse` to their pixels, or by the
-    `effective` number of their images. For `ce`, `bce`, `focal` and the cross-entropy in `auto` and `ce_dice`; other
-    losses ignore it."""
+    `effective` number of their images. For the losses with a cross-entropy, `auto`, `ce`, `bce`, `ohem`, `ce_dice`,
+    `ce_lovasz`, and for `focal`."""
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1, extra_json_schema={"examples": [0.1]})]
+    """The share of the target that the losses with a cross-entropy spread over all classes: for uncertain labels."""
     optimizer: OptimizerName
     """The optimizer."""
     lr: Annotated[float, Meta(gt=0, le=1000, extra_json_schema={"examples": [0.001]})]
@@ -107,6 +111,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         for parameter, name in (("loss", self.loss), ("augment", self.augment)):
             if is_own(name):
                 own_name(parameter, name)
+        self._check_loss()
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(
                 f"image_size_px is {self.image_size_px}; expected at least {SMALLEST_WINDOW} with resize: crop"
@@ -122,3 +127,15 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}; expected at most epochs, {self.epochs}")
+
+    def _check_loss(self) -> None:
+        """Raise `ValueError` for what would have no effect on the loss."""
+        for key, value, unset, losses in (
+            ("class_weights", self.class_weights, "none", (*CROSS_ENTROPIES, "focal")),
+            ("label_smoothing", self.label_smoothing, 0, CROSS_ENTROPIES),
+        ):
+            if value != unset and self.loss not in losses:
+                raise ValueError(
+                    f"{key} is {value}, which has no effect on loss: {self.loss}; expected {unset}, or one of the "
+                    f"losses {', '.join(losses)}"
+                )

@@ -56,7 +56,8 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
         images, target = on_device(images, target, fabric)
         images_seen += len(images)
         for logits, truth in strips(learner, images, target):
-            loss = segmentation_loss(logits, truth, learner.loss, learner.class_weights)
+            smoothing = learner.params.label_smoothing
+            loss = segmentation_loss(logits, truth, learner.loss, learner.class_weights, label_smoothing=smoothing)
             share = truth.numel() / target.numel()  # of a batch in one strip, 1
             losses.append(loss * len(images) * share)  # on the device: reading it would make the CPU wait for the GPU
             confusion += batch_confusion(truth, predicted_labels(logits), classes)
