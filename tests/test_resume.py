@@ -34,6 +34,7 @@ PARAMS: dict[str, Any] = {
     "resize": "squash",
     "exif": "auto",
     "augment": "strong",
+    "flips": "horizontal",
     "loss": "auto",
     "class_weights": "none",
     "label_smoothing": 0,

@@ -1,11 +1,24 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
+from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import BORDER_RGB
-from cocoseg.train.augment import augmentation, augmented
-from cocoseg.train.params import AugmentName
+from cocoseg.train.augment import DEGREES, augmentation, augmented
+from cocoseg.train.params import AugmentName, FlipsName
 
 NAMES: tuple[AugmentName, ...] = ("none", "light", "strong")
+TO_SQUARES: tuple[ResizeName, ...] = ("squash", "crop")
+
+
+def geometry(name: AugmentName, image_size_px: int, resize: ResizeName = "squash") -> v2.Compose:
+    """The transforms of that name that move pixels, without those of colors that come after."""
+    steps = list(augmentation(name, image_size_px, resize).transforms)
+    colors = [place for place, step in enumerate(steps) if isinstance(step, v2.ColorJitter)]
+    return v2.Compose(steps[: colors[0]] if colors else steps)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +58,7 @@ def test_a_crop_shows_the_image_and_its_mask_at_one_place_and_border_beyond_them
     mask = torch.zeros(height, width, dtype=torch.uint8)
     mask[height // 4 : height // 2, width // 3 : width // 2] = 1
     image = (mask * 255).expand(3, -1, -1).contiguous()
-    transforms = augmentation("none" if name == "strong" else name, 64, "crop")
+    transforms = geometry(name, 64, "crop")
     for seed in range(10):
         torch.manual_seed(seed)
         out_image, out_mask = augmented(transforms, image, mask)
@@ -55,10 +68,80 @@ def test_a_crop_shows_the_image_and_its_mask_at_one_place_and_border_beyond_them
         assert ((out_image[0] > 127) == (out_mask == 1))[inside].float().mean() > 0.93
 
 
-def test_half_of_the_crops_show_a_random_class_so_small_objects_are_seen() -> None:
+@pytest.mark.parametrize("resize", TO_SQUARES)
+def test_the_mask_of_a_turned_image_lies_where_the_image_does(resize: ResizeName) -> None:
+    mask = torch.zeros(96, 96, dtype=torch.uint8)
+    mask[30:70, 40:50] = 1
+    image = (mask * 255).expand(3, -1, -1).contiguous()
+    transforms, rows = geometry("strong", 96, resize), torch.arange(96.0)
+    torch.manual_seed(0)
+    off = []
+    for _ in range(100):
+        out_image, out_mask = augmented(transforms, image, mask)
+        bright, own = (out_image[0] > 127).float(), (out_mask == 1).float()
+        if own[1:-1, 1:-1].sum() == own.sum() > 50:  # else the edge of the square cuts it off
+            axes = [(part.sum(axis) @ rows / part.sum()) for axis in (0, 1) for part in (bright, own)]
+            off.append([axes[0] - axes[1], axes[2] - axes[3]])
+    assert len(off) > 30
+    # A mask that was resized or turned by rounding down would lie half a pixel off.
+    assert torch.tensor(off).mean(dim=0).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("resize", TO_SQUARES)
+def test_half_of_the_strong_ones_turn_by_up_to_ten_degrees(resize: ResizeName) -> None:
+    mask = torch.zeros(256, 256, dtype=torch.uint8)
+    mask[128:] = 1
+    torch.manual_seed(0)
+    angles = []
+    for _ in range(60):
+        _, out = augmented(geometry("strong", 128, resize), torch.zeros(3, 256, 256, dtype=torch.uint8), mask)
+        edge = (out[:-1] == 0) & (out[1:] == 1)
+        columns = edge.any(0).nonzero()[:, 0]
+        if len(columns) > 40:  # else the edge lies outside
+            slope = np.polyfit(columns.numpy(), edge.int().argmax(0)[columns].numpy(), 1)[0]
+            angles.append(abs(math.degrees(math.atan(slope))))
+    assert len(angles) > 25
+    assert 0.3 < np.mean(np.array(angles) < 0.1) < 0.7
+    assert DEGREES - 3 < max(angles) < DEGREES + 0.5
+
+
+def test_what_turns_into_a_square_is_ignored_where_the_image_ends_and_else_the_image() -> None:
+    # All is class 1, so a 0 would be a border that is labeled background.
+    torch.manual_seed(0)
+    for side, resize, least, most in ((96, "squash", 0.05, 1), (96, "crop", 0.05, 1), (2000, "crop", 0, 0.01)):
+        ignored = 0.0
+        for _ in range(30):
+            image, mask = torch.full((3, side, side), 9, dtype=torch.uint8), torch.ones(side, side, dtype=torch.uint8)
+            transforms = geometry("strong", 96, "crop" if resize == "crop" else "squash")
+            out_image, out_mask = augmented(transforms, image, mask)
+            assert set(out_mask.flatten().tolist()) <= {1, 255}
+            assert (out_image[0][out_mask == 1] < 100).all()  # at its edge a mix with the border's 124
+            ignored += (out_mask == 255).float().mean().item() / 30
+        assert least <= ignored <= most
+
+
+@pytest.mark.parametrize(("flips", "views"), [("none", 1), ("horizontal", 2), ("both", 4), ("all", 8)])
+@pytest.mark.parametrize("resize", TO_SQUARES)
+def test_flips_show_so_many_views_of_image_and_mask_alike(flips: FlipsName, views: int, resize: ResizeName) -> None:
+    mask = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).repeat_interleave(48, 0).repeat_interleave(48, 1)
+    image = (mask * 60).expand(3, -1, -1).contiguous()
+    transforms = augmentation("light", 96, resize, flips)
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(60):
+        out_image, out_mask = augmented(transforms, image, mask)
+        corners = out_mask[24::48, 24::48].flatten()
+        assert out_image[0, 24::48, 24::48].flatten().tolist() == (corners * 60).tolist()
+        seen.add(tuple(corners.tolist()))
+    assert len(seen) == views
+    assert (1, 2, 3, 4) in seen
+
+
+@pytest.mark.parametrize("name", ["none", "strong"])
+def test_half_of_the_crops_show_a_random_class_so_small_objects_are_seen(name: AugmentName) -> None:
     mask = torch.zeros(1000, 1000, dtype=torch.uint8)
     mask[500:508, 200:208] = 1  # 64 of a million pixels: a crop that lies anywhere shows one of them once in 180
-    transforms = augmentation("none", 64, "crop")
+    transforms = augmentation(name, 64, "crop")
     image = torch.zeros(3, 1000, 1000, dtype=torch.uint8)
     torch.manual_seed(0)
     shown = sum(bool((augmented(transforms, image, mask)[1] == 1).any()) for _ in range(200))

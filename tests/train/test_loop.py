@@ -41,6 +41,7 @@ PARAMS = TrainParams(
     resize="squash",
     exif="auto",
     augment="none",
+    flips="horizontal",
     loss="auto",
     class_weights="none",
     label_smoothing=0,
@@ -218,6 +219,10 @@ def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: p
             "label_smoothing is 0.1, which has no effect on loss: dice; expected 0, or one of the losses auto, ce, ",
         ),
         ({"loss": "focal", "label_smoothing": 0.1}, "label_smoothing is 0.1, which has no effect on loss: focal; "),
+        (
+            {"flips": "all"},
+            "flips is all, which has no effect on augment: none; expected none, horizontal, or augment: ",
+        ),
         (
             {"loss": "lovasz", "class_weights": "inverse"},
             "class_weights is inverse, which has no effect on loss: lovasz",

@@ -3,6 +3,7 @@
 They draw from torch's global generator, which the caller seeds.
 """
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from torchvision.transforms.v2 import functional as v2f
 from cocoseg.coco.categories import IGNORE
 from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import BORDER_RGB, bordered
-from cocoseg.train.params import AugmentName
+from cocoseg.train.params import AugmentName, FlipsName
 
 # The smallest and largest factor of a random scale. At 1.25 a crop shows four fifths of the image's shorter side.
 SCALES: dict[AugmentName, tuple[float, float]] = {"none": (1.0, 1.0), "light": (0.8, 1.25), "strong": (0.5, 2.0)}
+# The largest angle of a random rotation. At it, a square's corners lie 8 % of its side outside.
+DEGREES = 10.0
+_OUTSIDE = 0.08
 
 
 class RandomScale(v2.Transform):
@@ -52,10 +56,12 @@ class BalancedCrop(v2.Transform):
     the others lie anywhere. What lies outside the image is border.
     """
 
-    def __init__(self, image_size_px: int, scales: tuple[float, float]) -> None:
+    def __init__(self, image_size_px: int, scales: tuple[float, float], margin_px: int = 0) -> None:
+        """Cut with a margin of `margin_px` around the square, in pixels of the result."""
         super().__init__()
         self.image_size_px = image_size_px
         self.scales = scales
+        self.margin_px = margin_px
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the square: its side and its top left corner, in pixels of the image."""
@@ -69,19 +75,20 @@ class BalancedCrop(v2.Transform):
             if pixel is not None:
                 first, last = max(first, pixel[axis] - side + 1), min(last, pixel[axis])
             corner.append(int(torch.randint(first, last + 1, ())))
-        return {"side": side, "top": corner[0], "left": corner[1]}
+        margin = round(side * self.margin_px / self.image_size_px)
+        return {"side": side + 2 * margin, "top": corner[0] - margin, "left": corner[1] - margin}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Cut and resize images bilinearly with antialiasing, masks to the nearest pixel center."""
         side, top, left = params["side"], params["top"], params["left"]
         cut = inpt.as_subclass(Tensor)[..., max(0, top) : top + side, max(0, left) : left + side]
-        size = (self.image_size_px, self.image_size_px)
+        size = [self.image_size_px + 2 * self.margin_px] * 2
         if isinstance(inpt, tv_tensors.Mask):
             canvas = torch.full((side, side), IGNORE, dtype=torch.uint8)
             canvas[max(0, -top) :, max(0, -left) :][: cut.shape[0], : cut.shape[1]] = cut
             return tv_tensors.wrap(F.interpolate(canvas[None, None], size, mode="nearest-exact")[0, 0], like=inpt)
         square = bordered(cut, side, side, max(0, -top), max(0, -left))
-        if side != self.image_size_px:
+        if side != size[0]:
             square = F.interpolate(square[None], size, mode="bilinear", antialias=True)[0]
         return tv_tensors.wrap(square.contiguous(), like=inpt)
 
@@ -96,22 +103,57 @@ def _balanced_pixel(mask: Tensor) -> tuple[int, int] | None:
     return row, column
 
 
-def augmentation(augment: AugmentName, image_size_px: int, resize: ResizeName = "squash") -> v2.Compose:
+class QuarterTurn(v2.Transform):
+    """A transform that turns a square by 0, 90, 180 or 270 degrees, which moves pixels and changes none."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the number of quarter turns."""
+        return {"turns": int(torch.randint(4, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Turn images and masks alike."""
+        return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)).contiguous(), like=inpt)
+
+
+def augmentation(
+    augment: AugmentName, image_size_px: int, resize: ResizeName = "squash", flips: FlipsName = "horizontal"
+) -> v2.Compose:
     """Return the transforms of that name. They turn images of any size into squares of `image_size_px`."""
     fill = {tv_tensors.Image: list(BORDER_RGB), tv_tensors.Mask: IGNORE}
-    steps: list[v2.Transform] = [
-        RandomScale(image_size_px, SCALES[augment]),
-        v2.RandomCrop(image_size_px, pad_if_needed=True, fill=fill),
-    ]
+    # Bilinear for images; v2 takes the nearest pixel center for masks. Half of the images stay as sharp as they are.
+    bilinear = v2.InterpolationMode.BILINEAR
+    rotation = v2.RandomApply([v2.RandomRotation(DEGREES, interpolation=bilinear, fill=fill)])
+    steps: list[v2.Transform]
     if resize == "crop":
-        steps = [BalancedCrop(image_size_px, SCALES[augment])]
+        # What turns into the square is cut out with it: only what lies outside the image is border.
+        margin_px = ceil(_OUTSIDE * image_size_px) if augment == "strong" else 0
+        steps = [BalancedCrop(image_size_px, SCALES[augment], margin_px)]
+        if augment == "strong":
+            steps += [rotation, v2.CenterCrop(image_size_px)]
+    else:
+        steps = [RandomScale(image_size_px, SCALES[augment])]
+        if augment == "strong":
+            steps.append(rotation)
+        steps.append(v2.RandomCrop(image_size_px, pad_if_needed=True, fill=fill))
     if augment != "none":
-        steps.append(v2.RandomHorizontalFlip())
+        steps += _flips(flips)
     if augment == "strong":
         steps.append(v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05))
         steps.append(v2.RandomGrayscale(0.1))
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.2))
     return v2.Compose(steps)
+
+
+def _flips(flips: FlipsName) -> list[v2.Transform]:
+    match flips:
+        case "none":
+            return []
+        case "horizontal":
+            return [v2.RandomHorizontalFlip()]
+        case "both":
+            return [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
+        case "all":
+            return [v2.RandomHorizontalFlip(), QuarterTurn()]
 
 
 def augmented(transforms: v2.Compose, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

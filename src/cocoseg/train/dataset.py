@@ -27,7 +27,7 @@ from cocoseg.train.augment import SCALES, augmentation, augmented
 from cocoseg.train.devices import node_count
 from cocoseg.train.memory import free_memory_bytes
 from cocoseg.train.own_parts import TRIED_SAMPLES, OwnAugmentation
-from cocoseg.train.params import AugmentName, TrainParams
+from cocoseg.train.params import AugmentName, FlipsName, TrainParams
 from cocoseg.train.sample_cache import SampleCache
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, counted_in, worker_count
@@ -49,7 +49,13 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], classes: int, preprocessing: Preprocessing, augment: AugmentName | None, seed: int
+        self,
+        pairs: Sequence[Pair],
+        classes: int,
+        preprocessing: Preprocessing,
+        augment: AugmentName | None,
+        seed: int,
+        flips: FlipsName = "horizontal",
     ) -> None:
         """Prepare the samples of `pairs`. `augment` is `None` for validation: whole images, placed as in evaluation."""
         self.pairs = pairs
@@ -60,7 +66,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
         size, resize = preprocessing.image_size_px, preprocessing.resize
         # Without augmentation and at the right size already, the transforms would leave every image as it is.
         changed = augment and (augment != "none" or resize in ("short_side", "crop"))
-        self.transforms = augmentation(augment, size, resize) if augment and changed else None
+        self.transforms = augmentation(augment, size, resize, flips) if augment and changed else None
         self.own: OwnAugmentation | None = None  # in addition
         self.cache: SampleCache | None = None
 
@@ -248,7 +254,7 @@ def training_side(
         _check_crop(pairs, params.image_size_px)
     own = OwnAugmentation(params.augment, len(classes)) if is_own(params.augment) else None
     augment: Any = "none" if own else params.augment
-    dataset = SegmentationDataset(pairs, len(classes), preprocessing, augment, params.seed)
+    dataset = SegmentationDataset(pairs, len(classes), preprocessing, augment, params.seed, params.flips)
     if own is not None:
         own.check([dataset[0, index] for index in range(min(TRIED_SAMPLES, len(dataset)))])
         dataset.own = own

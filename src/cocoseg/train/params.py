@@ -21,6 +21,7 @@ from cocoseg.model.params import (
 from cocoseg.scores.formats import PrimaryScoreName
 
 AugmentName = Literal["none", "light", "strong"]
+FlipsName = Literal["none", "horizontal", "both", "all"]
 AugmentChoice = Annotated[str, own_or(AugmentName)]
 LossName = Literal["auto", "ce", "bce", "ohem", "dice", "ce_dice", "ce_lovasz", "focal", "lovasz", "tversky"]
 CROSS_ENTROPIES = ("auto", "ce", "bce", "ohem", "ce_dice", "ce_lovasz")  # with or without another part
@@ -56,8 +57,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     exif: ExifName
     # Kept in `model.json` for `cocoseg predict`. Training reads from the table of images which were turned.
     augment: AugmentChoice
-    """Random changes of training images: `light` flips, scales and crops, `strong` changes colors too;
-    or [your own](your-own-code.md#an-augmentation)."""
+    """Random changes of training images: `light` flips, scales by 0.8 to 1.25 and crops; `strong` scales by 0.5 to 2,
+    turns by up to 10 degrees, and changes colors and sharpness too; or [your own](your-own-code.md#an-augmentation)."""
+    flips: FlipsName
+    """How `light` and `strong` flip: `horizontal`, `both` ways, or `all`, which adds quarter turns, for images without
+    an up, as from satellites and microscopes. `none` for text, and for classes that tell left from right."""
     loss: LossChoice
     """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground.
     `ohem` is the cross-entropy of the hard pixels alone, with a probability of at most 0.7, at least one in 16. Or
@@ -111,6 +115,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         for parameter, name in (("loss", self.loss), ("augment", self.augment)):
             if is_own(name):
                 own_name(parameter, name)
+        if self.flips in ("both", "all") and self.augment not in ("light", "strong"):
+            raise ValueError(
+                f"flips is {self.flips}, which has no effect on augment: {self.augment}; expected none, horizontal, or "
+                "augment: light or strong"
+            )
         self._check_loss()
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(
