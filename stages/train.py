@@ -15,6 +15,7 @@ from cocoseg.train.class_weights import weights_line
 from cocoseg.train.loop import train
 from cocoseg.train.params import TrainParams
 from cocoseg.train.run_data import read_run_data
+from cocoseg.train.sampling import sampling_line
 
 
 def main(params: TrainParams) -> Mapping[str, Any]:
@@ -26,9 +27,12 @@ def main(params: TrainParams) -> Mapping[str, Any]:
         image_table=paths.IMAGE_TABLE,
         masks=paths.MASKS,
     )
-    data = read_run_data(sides, paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE, params.class_weights)
+    tables = paths.CATEGORY_MAPPING, paths.IMAGE_TABLE, paths.MASK_TABLE
+    data = read_run_data(sides, *tables, params.class_weights, params.sampling)
     if data.class_weights is not None and is_first_process():
         say(weights_line(data.class_weights, data.mapping.classes))
+    if data.repeat_factors is not None and is_first_process():
+        say(sampling_line(data.repeat_factors))
     cost = train(params, data, paths.MODEL, paths.TRAIN_METRICS)
     if cost is None:  # one of several processes, but not the first, which writes
         sys.exit()

@@ -35,6 +35,7 @@ PARAMS: dict[str, Any] = {
     "exif": "auto",
     "augment": "strong",
     "flips": "horizontal",
+    "sampling": "uniform",
     "loss": "auto",
     "class_weights": "none",
     "label_smoothing": 0,

@@ -42,6 +42,7 @@ PARAMS = TrainParams(
     exif="auto",
     augment="none",
     flips="horizontal",
+    sampling="uniform",
     loss="auto",
     class_weights="none",
     label_smoothing=0,

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from cocoseg.train.memory import free_memory_bytes
 from cocoseg.train.own_parts import TRIED_SAMPLES, OwnAugmentation
 from cocoseg.train.params import AugmentName, FlipsName, TrainParams
 from cocoseg.train.sample_cache import SampleCache
+from cocoseg.train.sampling import drawn
 from cocoseg.user_cache import cache_folder
 from cocoseg.workers import PixelBudget, counted_in, worker_count
 
@@ -39,13 +41,14 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 
 MEMORY_SHARE = 0.3
 """The share of the memory free at the start of training that decoded images may take."""
+_REPEAT = 2**17  # of an image within an epoch, in the key's place of the epoch: above the largest that params allow
 
 
 class SegmentationDataset(Dataset[tuple[Tensor, Tensor]]):
     """Images (3, h, w) and masks (h, w), uint8, at the size of the network's input.
 
-    A key is (epoch, index). All that is random in a sample comes from `seed`, epoch and index alone, so the number of
-    workers and processes changes nothing.
+    A key is (epoch, index), and (epoch + `_REPEAT` · n, index) where the epoch has had the index n times before. All
+    that is random in a sample comes from `seed` and key alone, so the number of workers and processes changes nothing.
     """
 
     def __init__(
@@ -146,12 +149,23 @@ def shrunk(image: Tensor, place: Placement, divisor: int) -> Tensor:
 class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
     """The keys of an epoch's batches: a permutation cut into global batches, of which each process takes its share.
 
+    With `factors`, an epoch has as many samples, but more of those with larger factors, each augmented differently.
     Set `epoch` before each epoch. A last batch that would leave a process fewer than two samples is dropped, since
     BatchNorm cannot learn from one.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        factors: Sequence[float] | None = None,
+    ) -> None:
+        """Prepare the batches. `factors`: how often to draw each sample, of `repeat_factors`; `None` for once."""
         self.samples = samples
+        self.factors = None if factors is None else torch.tensor(factors)
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -160,12 +174,19 @@ class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
-        order = torch.randperm(self.samples, generator=generator).tolist()
+        if self.factors is None:
+            order = torch.randperm(self.samples, generator=generator).tolist()
+        else:
+            order = drawn(self.factors, generator)
         if len(order) < self._smallest_batch():
             order = (order * self._smallest_batch())[: self._smallest_batch()]
+        seen = Counter[int]()
+        keys = []
+        for index in order:
+            keys.append((self.epoch + _REPEAT * seen[index], index))
+            seen[index] += 1
         for batch, size in enumerate(self.sizes()):
-            indices = order[batch * self.batch_size :][:size]
-            yield [(self.epoch, index) for index in indices[self.rank :: self.world_size]]
+            yield keys[batch * self.batch_size :][:size][self.rank :: self.world_size]
 
     def __len__(self) -> int:
         return len(self.sizes())
@@ -247,9 +268,14 @@ class LoadedSide(NamedTuple):
 
 
 def training_side(
-    pairs: Sequence[Pair], preprocessing: Preprocessing, classes: Sequence[str], params: TrainParams, fabric: Fabric
+    pairs: Sequence[Pair],
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    params: TrainParams,
+    fabric: Fabric,
+    factors: Sequence[float] | None = None,
 ) -> LoadedSide:
-    """Return the training side: augmented, in a new order each epoch."""
+    """Return the training side: augmented, in a new order each epoch, each image as often as its factor says."""
     if params.resize == "crop":
         _check_crop(pairs, params.image_size_px)
     own = OwnAugmentation(params.augment, len(classes)) if is_own(params.augment) else None
@@ -258,7 +284,8 @@ def training_side(
     if own is not None:
         own.check([dataset[0, index] for index in range(min(TRIED_SAMPLES, len(dataset)))])
         dataset.own = own
-    sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, fabric.global_rank, fabric.world_size)
+    processes = fabric.global_rank, fabric.world_size
+    sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, *processes, factors)
     return _loaded_side(dataset, sampler, "training images", fabric)
 
 

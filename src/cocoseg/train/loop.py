@@ -57,7 +57,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
     data.check_sides()
     fabric = launched_fabric(params)
     learner = Learner(params, data, fabric)
-    train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric)
+    train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric, data.repeat_factors)
     val_side = validation_side(data.val, learner.preprocessing, learner.classes, params, fabric)
     batches = len(train_side.loader) + len(val_side.loader)
     fingerprint = _fingerprint(params, data, learner)
@@ -158,6 +158,7 @@ def _fingerprint(params: TrainParams, data: RunData, learner: Learner) -> str:
         msgspec.to_builtins(params),
         msgspec.to_builtins(data.mapping),
         data.class_weights,
+        data.repeat_factors,
         data.fingerprint,
         msgspec.to_builtins(learner.initial),
         training_precision(),

@@ -26,6 +26,7 @@ AugmentChoice = Annotated[str, own_or(AugmentName)]
 LossName = Literal["auto", "ce", "bce", "ohem", "dice", "ce_dice", "ce_lovasz", "focal", "lovasz", "tversky"]
 CROSS_ENTROPIES = ("auto", "ce", "bce", "ohem", "ce_dice", "ce_lovasz")  # with or without another part
 LossChoice = Annotated[str, own_or(LossName)]
+SamplingName = Literal["uniform", "balanced"]
 ClassWeightsName = Literal["none", "inverse", "effective"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["poly", "constant", "cosine", "onecycle"]
@@ -62,6 +63,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     flips: FlipsName
     """How `light` and `strong` flip: `horizontal`, `both` ways, or `all`, which adds quarter turns, for images without
     an up, as from satellites and microscopes. `none` for text, and for classes that tell left from right."""
+    sampling: SamplingName
+    """How often an epoch of the same length shows a training image: each once, or `balanced`: the more often, the rarer
+    its rarest class, by the square root of one over the share of images with that class."""
     loss: LossChoice
     """What training minimizes. `auto` is `ce_dice`: cross-entropy alone takes epochs to find a small foreground.
     `ohem` is the cross-entropy of the hard pixels alone, with a probability of at most 0.7, at least one in 16. Or

@@ -12,13 +12,15 @@ from cocoseg.images.pairs import Pair, SplitFiles
 from cocoseg.model.weights import data_fingerprint
 from cocoseg.tables import MaskRow, class_counts
 from cocoseg.train.class_weights import class_weights
-from cocoseg.train.params import ClassWeightsName
+from cocoseg.train.params import ClassWeightsName, SamplingName
+from cocoseg.train.sampling import repeat_factors
 
 
 class RunData(msgspec.Struct, frozen=True, kw_only=True):
     """The data of one run.
 
     `class_weights`: of each class in the loss, background first, or `None` for equal weights.
+    `repeat_factors`: how often each image of `train` is drawn, relative to the others, or `None` for once an epoch.
     `fingerprint`: the SHA-256 of the split lists and of the tables of images and masks.
     """
 
@@ -26,6 +28,7 @@ class RunData(msgspec.Struct, frozen=True, kw_only=True):
     train: Sequence[Pair]
     val: Sequence[Pair]
     class_weights: Sequence[float] | None
+    repeat_factors: Sequence[float] | None = None
     fingerprint: str
 
     def check_sides(self) -> None:
@@ -39,17 +42,24 @@ class RunData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_run_data(
-    sides: SplitFiles, mapping: Path, image_table: Path, mask_table: Path, class_weights_rule: ClassWeightsName
+    sides: SplitFiles,
+    mapping: Path,
+    image_table: Path,
+    mask_table: Path,
+    class_weights_rule: ClassWeightsName,
+    sampling: SamplingName,
 ) -> RunData:
     """Read the outputs of the data stages. Raises `CocosegError` if a file is missing or not valid."""
     classes = read_json(mapping, CategoryMapping)
     train, val = sides.pairs("train"), sides.pairs("val")
-    counts = training_counts(read_table(mask_table, MaskRow), [pair.file_name for pair in train], classes.classes)
+    rows, names = read_table(mask_table, MaskRow), [pair.file_name for pair in train]
+    counts = training_counts(rows, names, classes.classes)
     return RunData(
         mapping=classes,
         train=train,
         val=val,
         class_weights=class_weights(*counts, class_weights_rule),
+        repeat_factors=repeat_factors(rows, names) if sampling == "balanced" else None,
         fingerprint=data_fingerprint([image_table, mask_table, sides.splits / "train.txt", sides.splits / "val.txt"]),
     )
 
