@@ -6,6 +6,7 @@ They draw from torch's global generator, which the caller seeds.
 from math import ceil
 from typing import Any
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -103,6 +104,31 @@ def _balanced_pixel(mask: Tensor) -> tuple[int, int] | None:
     return row, column
 
 
+class Turn(v2.Transform):
+    """A transform that turns half of the images about their center, by a random angle of up to `DEGREES`.
+
+    The corners that come in are border. OpenCV is several times as fast as v2.RandomRotation.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the angle; `None` for an image that stays as sharp as it is."""
+        angle = DEGREES * (2 * torch.rand(()).item() - 1)
+        return {"angle": angle if torch.rand(()) < 0.5 else None}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Turn images bilinearly, masks to the nearest pixel center."""
+        if params["angle"] is None:
+            return inpt
+        height, width = inpt.shape[-2:]
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), params["angle"], 1)
+        if isinstance(inpt, tv_tensors.Mask):
+            turned = cv2.warpAffine(inpt.numpy(), matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=IGNORE)
+            return tv_tensors.wrap(torch.from_numpy(turned), like=inpt)
+        pixels = inpt.permute(1, 2, 0).numpy()
+        turned = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=BORDER_RGB)
+        return tv_tensors.wrap(torch.from_numpy(turned).permute(2, 0, 1).contiguous(), like=inpt)
+
+
 class QuarterTurn(v2.Transform):
     """A transform that turns a square by 0, 90, 180 or 270 degrees, which moves pixels and changes none."""
 
@@ -120,20 +146,17 @@ def augmentation(
 ) -> v2.Compose:
     """Return the transforms of that name. They turn images of any size into squares of `image_size_px`."""
     fill = {tv_tensors.Image: list(BORDER_RGB), tv_tensors.Mask: IGNORE}
-    # Bilinear for images; v2 takes the nearest pixel center for masks. Half of the images stay as sharp as they are.
-    bilinear = v2.InterpolationMode.BILINEAR
-    rotation = v2.RandomApply([v2.RandomRotation(DEGREES, interpolation=bilinear, fill=fill)])
     steps: list[v2.Transform]
     if resize == "crop":
         # What turns into the square is cut out with it: only what lies outside the image is border.
         margin_px = ceil(_OUTSIDE * image_size_px) if augment == "strong" else 0
         steps = [BalancedCrop(image_size_px, SCALES[augment], margin_px)]
         if augment == "strong":
-            steps += [rotation, v2.CenterCrop(image_size_px)]
+            steps += [Turn(), v2.CenterCrop(image_size_px)]
     else:
         steps = [RandomScale(image_size_px, SCALES[augment])]
         if augment == "strong":
-            steps.append(rotation)
+            steps.append(Turn())
         steps.append(v2.RandomCrop(image_size_px, pad_if_needed=True, fill=fill))
     if augment != "none":
         steps += _flips(flips)
