@@ -30,12 +30,15 @@ def test_an_image_is_drawn_by_the_root_of_one_over_the_share_of_its_rarest_class
 @pytest.mark.parametrize("seed", range(5))
 def test_an_epoch_has_each_image_as_often_as_its_share_rounded_up_or_down(seed: int) -> None:
     # Of 8 draws the shares are 8 · 1 / 10 = 0.8 each of the first six, and 1.6 each of the last two.
-    indices = drawn(torch.tensor([1.0] * 6 + [2.0] * 2), torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    indices = drawn(torch.tensor([1.0] * 6 + [2.0] * 2), generator)
     counts = Counter(indices)
     assert len(indices) == 8
     assert all(counts[index] <= 1 for index in range(6))
     assert all(1 <= counts[index] <= 2 for index in (6, 7))
     assert indices != sorted(indices)
+    often = [place for place, index in enumerate(drawn(torch.tensor([1.0] * 90 + [90.0]), generator)) if index == 90]
+    assert max(often) - min(often) > len(often)  # not one after the other
 
 
 def test_over_many_epochs_every_image_has_its_share() -> None:
