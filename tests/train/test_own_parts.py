@@ -40,6 +40,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
     git_repository(tmp_path)
+    (tmp_path / "data/custom/weights").mkdir(parents=True)  # none
     write_own(EXAMPLES)
     return tmp_path
 
