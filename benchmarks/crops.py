@@ -73,9 +73,9 @@ def run(repository: Clone, *command: str) -> str:
 def main() -> None:
     """Print the seconds of each training, and the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=80)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--size", type=int, default=256, help="image_size_px of both")
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--size", type=int, default=128, help="image_size_px of both")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     dvc = (sys.executable, "-m", "dvc")
@@ -84,7 +84,7 @@ def main() -> None:
         repository = clone(Path(name) / "clone", params={})
         repository.set_params(
             dataset="custom", annotations=f"{name}/own/instances.json", images=f"{name}/own/images", classes=[],
-            max_instances=None, image_size_px=options.size, epochs=options.epochs, batch_size=8, split_rule="exact",
+            max_instances=None, image_size_px=options.size, epochs=options.epochs, batch_size=4, split_rule="exact",
             train_share=0.6, val_share=0.1, test_share=0.3, gallery_images=0, resize="squash",
         )  # fmt: skip
         repository.commit("the data")

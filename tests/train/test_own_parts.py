@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COCOSEG_CACHE", str(tmp_path / "cache"))
     git_repository(tmp_path)
-    (tmp_path / "data/custom/weights").mkdir(parents=True)  # none
+    shutil.copytree(ROOT / "data/custom/weights", tmp_path / "data/custom/weights")  # of none
     write_own(EXAMPLES)
     return tmp_path
 
