@@ -1,7 +1,8 @@
 """Check that the dvc.lock of this folder is up to date, and that the remote has the data that it names.
 
-Prints one line per finding, and exits 1 if any of them is red. No data is needed or fetched: dvc.lock is compared with
-itself, with the files in git, and with the default remote. Of a folder only the list of its files is read, into memory.
+Prints one line per finding, and exits 1 if any of them is red. A yellow one says that the data was not checked. No data
+is needed or fetched: dvc.lock is compared with itself, with the files in git, and with the default remote. Of a folder
+only the list of its files is read, into memory.
 
 `dvc repro --dry --allow-missing` of DVC 3.67 does not answer this:
 - it exits 0 although it names stages that would run;
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
@@ -32,6 +33,7 @@ from cocoseg.core.redaction import one_line
 
 REPRO = "run dvc repro and commit dvc.lock, metrics and plots"
 PUSH = "run dvc push where the data is"
+TAKE_OURS = f"git checkout HEAD -- dvc.lock metrics plots, then {REPRO}"
 NAMED = 6  # changes that a line lists
 
 
@@ -39,7 +41,7 @@ class Finding(NamedTuple):
     """One line of the report."""
 
     line: str
-    red: bool = True
+    color: Literal["green", "yellow", "red"] = "red"
 
 
 class Unreachable(Exception):
@@ -48,6 +50,10 @@ class Unreachable(Exception):
     def __init__(self, error: Exception, config: Any) -> None:
         super().__init__(one_line(error, config))
         self.no_credentials = type(error).__name__ == "NoCredentialsError"  # botocore's
+
+
+class _NothingThere(Exception):
+    """A remote that is a folder has no object at all: it was never pushed to, or its disk is not mounted."""
 
 
 class Remote:
@@ -61,7 +67,11 @@ class Remote:
     def store(self, out: Any) -> Any:
         """Return the store for the objects of an output."""
         with self._asking():
-            return self.repo.cloud.get_remote_odb(out.remote or self.name, "push", out.hash_name)
+            store = self.repo.cloud.get_remote_odb(out.remote or self.name, "push", out.hash_name)
+            if isinstance(store, LocalHashFileDB) and not any(Path(store.path).glob("??/*")):
+                # As `cocoseg verify` says.
+                raise _NothingThere(f"nothing found in {store.path}; if the disk is mounted, run: dvc push")
+            return store
 
     def files_in(self, out: Any) -> Tree:
         """Return the list of a folder's files. Raises `FileNotFoundError` or `ObjectFormatError` if there is none."""
@@ -138,7 +148,7 @@ def stale_stages(repo: Any, remote: Remote) -> Iterator[Finding]:
             named = ", ".join(changes[:NAMED]) + (f" and {len(changes) - NAMED} more" if changes[NAMED:] else "")
             yield Finding(f"dvc.lock: stage {stage.addressing} is out of date: {named}; {REPRO}")
     if not stale:
-        yield Finding(f"dvc.lock is up to date, {len(stages)} stages", red=False)
+        yield Finding(f"dvc.lock is up to date, {len(stages)} stages", "green")
 
 
 def changes_of(dep: Any, makers: dict[str, Any], remote: Remote) -> list[str] | Finding:
@@ -158,16 +168,16 @@ def changes_of(dep: Any, makers: dict[str, Any], remote: Remote) -> list[str] | 
             parts: Any = PurePath(dep.fs_path).relative_to(path).parts  # Any: get_obj is typed to take a single one
             inside = remote.files_in(maker).get_obj(maker.cache, parts)
         except (FileNotFoundError, ObjectFormatError, Unreachable):
-            return Finding(f"{dep} was not compared: the list of files in {maker} is not here", red=False)
+            return Finding(f"{dep} was not compared: the list of files in {maker} is not here", "green")
         return [] if inside and inside.hash_info.value == dep.hash_info.value else made_anew
     try:
         changes = _workspace_changes(dep)
     except Exception:  # a remote dependency may fail in many ways
         if dep.is_in_repo:
             raise
-        return Finding(f"{dep} was not compared: it cannot be reached from here", red=False)
+        return Finding(f"{dep} was not compared: it cannot be reached from here", "green")
     if changes and _is_data(dep, makers):
-        return Finding(f"{dep} was not compared: git does not have it", red=False)
+        return Finding(f"{dep} was not compared: git does not have it", "green")
     return changes
 
 
@@ -193,13 +203,15 @@ def _is_data(dep: Any, makers: dict[str, Any]) -> bool:
 def missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
     """Yield what dvc.lock names and the remote lacks: one red finding per output."""
     if remote.name is None:
-        yield Finding("no default remote is set: the data was not checked", red=False)
+        yield Finding("data not checked: no default remote is set", "yellow")
         return
     try:
         yield from _missing_objects(repo, remote)
     except Unreachable as error:
         if error.no_credentials:  # as in a pull request from a fork, which gets no secrets
-            yield Finding(f"remote {remote.name!r} was not checked: there are no credentials here", red=False)
+            yield Finding(f"data not checked: there are no credentials for remote {remote.name!r} here", "yellow")
+        elif isinstance(error.__cause__, _NothingThere):
+            yield Finding(f"remote {remote.name!r}: {error}")
         else:
             yield Finding(f"remote {remote.name!r} cannot be reached: {error}; check its address and credentials")
 
@@ -235,7 +247,16 @@ def _missing_objects(repo: Any, remote: Remote) -> Iterator[Finding]:
             yield Finding(f"{out}: {line}; {PUSH if name in gone else f'remove {path} from it, then {PUSH}'}")
     if complete:
         count = len({name for outs in stores.values() for names in outs.values() for name in names})
-        yield Finding(f"remote {remote.name!r} has all {count} objects that dvc.lock names", red=False)
+        yield Finding(f"remote {remote.name!r} has all {count} objects that dvc.lock names", "green")
+
+
+def _conflicts(folder: Path) -> Iterator[Finding]:
+    by_hand = "resolve it by hand"
+    for name, way_out in (("params.yaml", by_hand), ("dvc.yaml", by_hand), ("dvc.lock", TAKE_OURS)):
+        text = (folder / name).read_text(errors="replace") if (folder / name).is_file() else ""
+        if conflict := re.search("^<{7} ", text, re.MULTILINE):
+            line = text.count("\n", 0, conflict.start()) + 1
+            yield Finding(f"{name}: has the conflict markers of a merge, from line {line}; {way_out}")
 
 
 def findings(folder: Path) -> Iterator[Finding]:
@@ -244,9 +265,9 @@ def findings(folder: Path) -> Iterator[Finding]:
     if not lock.is_file():
         yield Finding(f"dvc.lock: not found; {REPRO}")
         return
-    if conflict := re.search("^<{7}", lock.read_text(errors="replace"), re.MULTILINE):
-        line = conflict.string.count("\n", 0, conflict.start()) + 1
-        yield Finding(f"dvc.lock has the markers of a merge conflict in line {line}; take either side, then {REPRO}")
+    conflicts = list(_conflicts(folder))
+    if conflicts:
+        yield from conflicts
         return
     try:
         with Repo(str(folder)) as repo:
@@ -263,8 +284,8 @@ def main() -> int:
     """Print the findings. Return 1 if any of them is red."""
     logging.disable()  # the findings replace DVC's warnings
     said = list(findings(Path.cwd()))
-    sys.stdout.writelines(f"{'red: ' if finding.red else ''}{finding.line}\n" for finding in said)
-    return int(any(finding.red for finding in said))
+    sys.stdout.writelines(f"{'' if color == 'green' else f'{color}: '}{line}\n" for line, color in said)
+    return int(any(finding.color == "red" for finding in said))
 
 
 if __name__ == "__main__":

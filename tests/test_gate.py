@@ -242,8 +242,8 @@ def test_the_way_out_of_two_branches_that_changed_modules_of_one_folder_runs_wha
         fresh.dvc_here("repro")
         fresh.commit(branch)
     assert "CONFLICT (content): Merge conflict in dvc.lock" in fresh.run("git", "merge", "unit", check=False).stdout
-    assert "take either side, then run dvc repro" in judged(fresh)
-    fresh.git("checkout", "--ours", "dvc.lock", "metrics")
+    assert "git checkout HEAD -- dvc.lock metrics plots, then run dvc repro" in judged(fresh)
+    fresh.git("checkout", "HEAD", "--", "dvc.lock", "metrics")
     assert fresh.stages_run(fresh.dvc("repro")) == ["count"]
     assert (fresh.folder / "metrics/total.json").read_text() == '{"total": 6}'
     fresh.commit("both")
@@ -291,8 +291,13 @@ def test_a_lock_that_is_not_there_is_one_line(fresh: Clone) -> None:
 
 def test_the_marks_of_a_merge_conflict_are_one_line_that_says_where(fresh: Clone) -> None:
     edit(fresh, "dvc.lock", "stages:\n", "stages:\n<<<<<<< HEAD\n")
-    says = f"red: dvc.lock has the markers of a merge conflict in line 3; take either side, then {REPRO}"
-    assert judged(fresh) == says
+    way_out = f"git checkout HEAD -- dvc.lock metrics plots, then {REPRO}"
+    in_lock = f"red: dvc.lock: has the conflict markers of a merge, from line 3; {way_out}"
+    assert judged(fresh) == in_lock
+    edit(fresh, "params.yaml", "count: 3\n", "<<<<<<< HEAD\ncount: 3\n=======\ncount: 4\n>>>>>>> other\n")
+    assert judged(fresh) == (
+        "red: params.yaml: has the conflict markers of a merge, from line 1; resolve it by hand\n" + in_lock
+    )
 
 
 @pytest.mark.parametrize("text", ["stages: [", "stages: 3\n"])
@@ -310,13 +315,24 @@ def test_another_file_that_cannot_be_read_is_one_line_too(fresh: Clone, name: st
     assert judged(fresh) == f"red: unable to read: '{name}', YAML file structure is corrupted\n"
 
 
-def test_without_a_remote_the_gate_says_so_and_is_green(fresh: Clone) -> None:
+def test_without_a_remote_the_gate_says_so_and_is_yellow(fresh: Clone) -> None:
     (fresh.folder / ".dvc/config.local").unlink()
     (fresh.folder / ".dvc/config").write_text("")
     assert judged(fresh) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "no default remote is set: the data was not checked\n"
+        "yellow: data not checked: no default remote is set\n"
     )
+
+
+def test_a_folder_that_was_never_pushed_to_or_is_not_mounted_is_one_line(fresh: Clone) -> None:
+    store = fresh.folder.parent / "store"
+    shutil.rmtree(store)
+    for _ in ("not there", "empty"):
+        assert judged(fresh) == (
+            f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}red: remote 'store': "
+            f"nothing found in {store}/files/md5; if the disk is mounted, run: dvc push\n"
+        )
+        store.mkdir(exist_ok=True)
 
 
 def test_a_file_that_the_remote_lacks_is_red_until_it_is_pushed(made: Clone, fresh: Clone) -> None:
@@ -415,7 +431,7 @@ def test_without_any_credentials_as_in_a_fork_the_gate_says_that_it_did_not_ask(
     fresh.set_remote("s3://bucket/store", endpointurl="http://127.0.0.1:9")
     assert judged_by_the_command(fresh, **NOBODY) == (
         f"raw/0.txt was not compared: the list of files in raw is not here\n{FRESH}"
-        "remote 'store' was not checked: there are no credentials here\n"
+        "yellow: data not checked: there are no credentials for remote 'store' here\n"
     )
 
 
@@ -426,7 +442,7 @@ def test_the_committed_dvc_lock_of_this_repository_is_up_to_date(tmp_path: Path)
     shutil.copytree(ROOT / ".ci", committed.folder / ".ci", dirs_exist_ok=True)
     (committed.folder / ".dvc/config").write_text("")  # whatever remote is set, a test leaves it alone
     assert judged(committed) == (
-        "dvc.lock is up to date, 7 stages\nno default remote is set: the data was not checked\n"
+        "dvc.lock is up to date, 7 stages\nyellow: data not checked: no default remote is set\n"
     )
 
 

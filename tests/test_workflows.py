@@ -242,8 +242,11 @@ def test_a_fork_without_secrets_is_reviewed_in_the_summary_which_says_why_nothin
     finished, _, comments = reviews["fork"]
     assert finished.failed == [], finished.output
     gate, _, said = finished.summary.partition("\n```\n\n")
-    assert gate.startswith("**Gate: green**\n\n```\n")
-    assert "remote 'store' was not checked: there are no credentials here" in gate
+    why = "data not checked: there are no credentials for remote 'store' here"
+    assert gate.startswith(f"**Gate: yellow, {why}**\n\n```\n")
+    assert f"\nyellow: {why}" in gate
+    assert f"::warning title=Gate::yellow, {why}\n" in finished.output
+    assert finished.output.endswith(f"\nGate: yellow, {why}\n")
     assert re.fullmatch(
         r"cocoseg compare: origin/main: data/evaluation/per_image\.csv is neither in the cache nor on the "
         r"remote \(\w+\); run dvc push where it was made, or dvc repro at that commit here\n",
