@@ -252,6 +252,14 @@ def test_data_that_is_nowhere_is_missed_though_dvc_repro_is_content(whole: Clone
     assert "up to date" in said_by_dvc
     status, said = verify()
     assert (status, said.count("no intact copy is left: dvc repro --force report")) == (1, 3)
+    for path in (whole.folder / "dvc.yaml", whole.folder / "dvc.lock"):
+        path.write_text(path.read_text().replace("\n  report:\n", "\n  train:\n"))
+    status, said = verify()
+    nowhere = (
+        "(no intact copy is here or on the remote: first run cocoseg verify --repair in the clone where it was made; "
+        "dvc repro --force train trains another model)"
+    )
+    assert (status, said.count(nowhere)) == (1, 3)
 
 
 def test_in_a_fresh_clone_repair_does_what_dvc_pull_does_and_trusts_nothing(

@@ -22,6 +22,7 @@ from cocoseg.paths import LOCK
 _MOST_NAMES = 4  # in a line
 _ENDS = {"corrupt": "repaired", "extra": "set aside"}  # where no copy is restored
 _NOTES = "DVC's notes"
+_TRAIN = "train"  # the one stage whose output another machine, or another run, makes otherwise
 _REPAIR = "cocoseg verify --repair"
 _NOTE_WAY_OUT = "left by a kill, a full disk or an edit, and dvc repro fails on it; cocoseg verify --repair repairs it"
 
@@ -236,4 +237,9 @@ def _way_out(found: Survey, fault: Fault, failed: dict[str, str]) -> str | None:
         return f"no intact copy is left here: dvc pull {out.stage} fetches it from its source"
     if out.source == "user":
         return "no intact copy is left: restore one from a backup; dvc add and dvc commit would accept it as it is"
+    if out.stage == _TRAIN:
+        return (
+            "no intact copy is here or on the remote: first run cocoseg verify --repair in the clone where it was "
+            "made; dvc repro --force train trains another model"
+        )
     return f"no intact copy is left: dvc repro --force {out.stage} makes it again"
