@@ -147,7 +147,7 @@ class PullRequest:
         author.git("remote", "add", "origin", str(folder / "origin"))
         author.git("push", "--quiet", "origin", "main", "better", "horses")
         author.dvc_here("push", "--all-branches")
-        author.dvc_here("exp", "push", "origin", "other-seed")
+        author.dvc_here("exp", "push", "-A", "origin")  # of a commit that is not checked out
         self.workspace = runner.checkout(folder / "origin", "review")
 
     def review(self, branch: str, **environment: str) -> Reviewed:
@@ -156,6 +156,7 @@ class PullRequest:
         self.workspace.git("checkout", "--quiet", "--detach", "origin/main")
         somebody = ("-c", "user.name=GitHub", "-c", "user.email=noreply@github.com")
         self.workspace.git(*somebody, "merge", "--quiet", "--no-ff", "--no-edit", f"origin/{branch}")
+        self.workspace.git("update-ref", "refs/remotes/pull/7/merge", "HEAD")  # as actions/checkout fetches it
         head = self.workspace.git("rev-parse", f"origin/{branch}").strip()
         finished = self.runner.run(
             self.workflow,
@@ -305,6 +306,13 @@ def test_plots_are_shown_from_a_commit_that_stays(reviews: dict[str, Reviewed]) 
     plots = re.findall(r"!\[.+\]\(https://github.com/team/cocoseg/raw/(.+?)/(.+)\)", finished.summary)
     assert {commit for commit, _ in plots} == {head}
     assert "plots/evaluate/gallery.png" in [path for _, path in plots]
+
+
+def test_more_seeds_are_trained_at_a_commit_that_stays(reviews: dict[str, Reviewed]) -> None:
+    finished, head, _ = reviews["first"]
+    assert f"git checkout -q {head[:12]} && dvc exp run --queue " in finished.summary
+    assert finished.summary.count("git checkout -q ") == 4  # there and back, on both sides
+    assert f"## HEAD (merge of {head[:7]}) against origin/main (" in finished.summary
 
 
 def test_a_later_push_changes_the_comment_and_is_red_where_nothing_was_run(reviews: dict[str, Reviewed]) -> None:

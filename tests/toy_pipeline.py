@@ -41,7 +41,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "evaluate": {
         "params": ["bootstrap_samples", "gallery_images", "min_effect", "primary_score", "threshold"],
         "deps": ["data/category_mapping.json", "data/images", "data/masks", "data/model", "data/splits"],
-        "outs": ["data/evaluation", {"metrics/evaluate.json": {"cache": False}}],
+        "outs": ["data/evaluation", *({f"metrics/{name}.json": {"cache": False}} for name in ("evaluate", "scores"))],
     },
 }
 
@@ -52,6 +52,7 @@ from pathlib import Path
 import cv2, msgspec, numpy as np
 from ruamel.yaml import YAML
 from cocoseg.scores.confusion import confusion_matrix, scores
+from cocoseg.evaluate.headline import headline_scores
 from cocoseg.core.files import write_json, write_lines, write_table
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.images.png import encode_png
@@ -107,6 +108,7 @@ match sys.argv[1]:
         declared = {key: params[key] for key in ("primary_score", "min_effect", "threshold")}
         found = msgspec.to_builtins(scores(total, classes))
         write_json(Path("metrics/evaluate.json"), {"split": "test", "images": len(names)} | declared | found)
+        write_json(Path("metrics/scores.json"), headline_scores(found))
 '''
 
 

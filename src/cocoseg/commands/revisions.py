@@ -232,6 +232,20 @@ def commits_of_lock() -> list[str]:
     return (listed or "").split()
 
 
+def kept_commit(commit: str) -> str:
+    """Return the commit itself, or of a merge that no branch has, as GitHub makes one for a review, the branch's head.
+
+    GitHub drops such a merge, so nobody could check it out.
+    """
+    if _git("rev-parse", "--verify", "--quiet", f"{commit}^2") is None:
+        return commit
+    places = ("refs/heads", "refs/remotes", "refs/tags")
+    branches = (_git("for-each-ref", f"--contains={commit}", "--format=%(refname)", *places) or "").split()
+    if any(not branch.startswith("refs/remotes/pull/") for branch in branches):  # of actions/checkout
+        return commit
+    return _git("rev-parse", f"{commit}^2") or commit
+
+
 def tracked_files_changed() -> bool:
     """Return whether files that git tracks have changed in the working tree."""
     return bool(_git("status", "--porcelain", "--untracked-files=no"))

@@ -372,6 +372,45 @@ def test_results_that_do_not_belong_together_are_refused(repository: Clone, tmp_
     assert told in error_of(stale, "better")
 
 
+def test_a_score_that_the_table_of_images_does_not_give_is_refused(repository: Clone, tmp_path: Path) -> None:
+    forged = copy_of(repository, tmp_path / "forged")
+    right = json.loads(forged.git("show", "HEAD:metrics/evaluate.json"))
+    for name, key, told in (("scores", "miou", 0.9), ("evaluate", "pixel_accuracy", None), ("evaluate", "recall", {})):
+        path = forged.folder / f"metrics/{name}.json"
+        values = json.loads(path.read_text())
+        values[key] = values[key] | {"cat": 0.9} if isinstance(told, dict) else told
+        path.unlink()
+        path.write_text(json.dumps(values))
+        forged.dvc_here("commit", "--force", "evaluate")
+        forged.commit("better than it is")
+        is_ = f"{key}.cat is 0.9" if isinstance(told, dict) else f"{key} is {told}"
+        gives = right[key]["cat"] if isinstance(told, dict) else right[key]
+        assert error_of(forged, "better").endswith(
+            f"): metrics/{name}.json: {is_}, but data/evaluation/per_image.csv gives {gives}; "
+            "run dvc repro -f evaluate there and commit the results"
+        )
+        forged.git("revert", "--no-edit", "HEAD")
+        forged.dvc_here("checkout", "--force")
+    assert compared(forged, "better")["checkpoint"]["primary"]["verdict"] == "worse"
+
+
+def test_a_model_below_the_baseline_is_said_before_it_is_called_better(repository: Clone, tmp_path: Path) -> None:
+    poor = copy_of(repository, tmp_path / "poor")
+    path = poor.folder / "metrics/evaluate.json"
+    values = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps(values | {"baselines": {"color_and_position": {"miou": 0.99}}}))
+    own = f"{values['miou']:.4f} against 0.9900"
+    assert compared(poor, "better")["remarks"] == [
+        f"the new side is below the color-and-position baseline, which knows no shapes: miou {own} in the new side"
+    ]
+    poor.commit("poor")
+    assert compared(poor, "HEAD")["remarks"][-1] == (
+        "both sides are below the color-and-position baseline, which knows no shapes: "
+        f"miou {own} in the base, {own} in the new side"
+    )
+
+
 def test_parameters_changed_since_the_results_are_said_first(repository: Clone, tmp_path: Path) -> None:
     edited = copy_of(repository, tmp_path / "edited")
     edited.set_params(wrong=0.1, noise=0.02)

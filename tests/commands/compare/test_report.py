@@ -52,6 +52,7 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
         "undetermined: one seed per side",
         "0.0900",
         "seed=1,2",
+        "(dvc queue status), share them, so that they count in a review too:\n\n    dvc exp push -A origin\n",
         "7 models",
         "Verdicts are on miou (the parameter primary_score) and on each class in at least 10 test images; – stands",
         "Time and memory were measured once a side",

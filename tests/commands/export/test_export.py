@@ -32,12 +32,13 @@ from cocoseg.commands.export.readme import huggingface_use, onnx_use
 from cocoseg.commands.model_source import ModelSource
 from cocoseg.commands.predict.photos import decode_photo, open_photo
 from cocoseg.core.errors import CocosegError
-from cocoseg.core.files import write_json
+from cocoseg.core.files import write_json, write_table
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.model.architectures import build_model
 from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import Preprocessing, predicted_labels
 from cocoseg.model.weights import InitialWeights, ModelInfo, load_checkpoint, save_checkpoint
+from cocoseg.tables import ClassPixels
 
 ENCODER = "tu-mobilenetv3_small_050"
 INFO = msgspec.structs.replace(TRAINED, categories=MULTICLASS.categories)
@@ -364,6 +365,10 @@ def test_the_hub_reads_license_dataset_and_scores_from_the_front_matter() -> Non
     assert result["dataset"] == {"name": "coco2017-val, 209 images", "type": "coco", "split": "test"}
     assert [(one["type"], one["value"]) for one in result["metrics"]] == [("mean_iou", 0.7), ("dice", 0.8)]
     assert ModelCard.load("out/README.md").data.eval_results is not None
+    row = ClassPixels(file_name="a.jpg", class_index=0, class_name="background", target=9, prediction=9, hit=9)
+    write_table(Path("data/evaluation/per_image.csv"), [row], ClassPixels)
+    with pytest.raises(CocosegError, match=r"^metrics/evaluate\.json: miou is 0\.7, but .+ gives 1\.0; run dvc repro"):
+        front_matter_of("coco2017-val", metrics)
 
 
 def test_the_front_matter_claims_no_scores_of_other_weights_and_no_license_that_is_not_known() -> None:

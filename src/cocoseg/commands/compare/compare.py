@@ -22,7 +22,7 @@ from cocoseg.commands.compare.runs import (
     seed_of,
 )
 from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_group
-from cocoseg.commands.revisions import Revision
+from cocoseg.commands.revisions import Revision, kept_commit
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
 from cocoseg.scores.confusion import class_totals, confusion_matrix, summary_scores
@@ -89,7 +89,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     old, fresh = scored(base), scored(new)
     common, replaced = _common_images(old, fresh)
     refused = _refusal(old, fresh, common)
-    remarks = _remarks(old, fresh, common, replaced, refused)
+    remarks = [*_remarks(old, fresh, common, replaced, refused), *_below_baseline(old, fresh)]
     # Without a change there is nothing to judge, and both sides would have the same group of seeds.
     changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
     groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
@@ -151,7 +151,10 @@ def _claims(
 
 
 def _title(revision: Revision) -> str:
-    return revision.name if revision.commit is None else f"{revision.name} ({revision.commit[:7]})"
+    if revision.commit is None:
+        return revision.name
+    kept = kept_commit(revision.commit)
+    return f"{revision.name} ({'' if kept == revision.commit else 'merge of '}{kept[:7]})"
 
 
 def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
@@ -206,6 +209,20 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
     elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
         remarks.append("the two differ in the seed only: there is no change to judge")
     return remarks
+
+
+def _below_baseline(old: Scored, fresh: Scored) -> list[str]:
+    """Return which sides score below the baseline that each was evaluated with, if any do."""
+    score, below = old.metrics.primary_score, {}
+    for side, run in (("the base", old), ("the new side", fresh)):
+        own = float(summary_scores(np.sum(list(run.own_totals.values()), axis=0))[score])
+        baseline = run.metrics.baselines.get("color_and_position", {}).get(score)
+        if baseline is not None and own < baseline:
+            below[side] = f"{own:.4f} against {baseline:.4f} in {side}"
+    if not below:
+        return []
+    who = f"{next(iter(below))} is" if len(below) == 1 else "both sides are"
+    return [f"{who} below the color-and-position baseline, which knows no shapes: {score} {', '.join(below.values())}"]
 
 
 def _without_object(old: Scored, fresh: Scored, common: Sequence[str]) -> list[str]:

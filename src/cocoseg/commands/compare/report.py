@@ -65,7 +65,12 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
         f'±{comparison.min_effect:g}. "Detectable" is the smallest difference that would be found four times in five.'
     )
     more = "".join(f"\n    {command}" for command in comparison.more_seeds)
-    asks = f"\n\nTo judge the change, train more seeds:\n{more}" if more else ""
+    asks = (
+        f"\n\nTo judge the change, train more seeds:\n{more}\n\nWhen they are done (dvc queue status), share them, so "
+        "that they count in a review too:\n\n    dvc exp push -A origin"
+        if more
+        else ""
+    )
     return f"{_table(rows, headers, markdown)}\n\n{notes}{asks}"
 
 

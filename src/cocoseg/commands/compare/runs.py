@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocoseg import paths
+from cocoseg.commands.recount import contradiction
 from cocoseg.commands.revisions import LockedStage, Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_table
@@ -18,6 +19,7 @@ from cocoseg.tables import ClassPixels
 
 # As git and DVC name them in a revision.
 METRICS = paths.EVALUATE_METRICS.as_posix()
+HEADLINE = paths.HEADLINE_SCORES.as_posix()
 PER_IMAGE = paths.PER_IMAGE.as_posix()
 PREDICTIONS = paths.PREDICTIONS.as_posix()
 CURVES = (paths.TRAIN_METRICS / "metrics.json").as_posix()
@@ -39,6 +41,8 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Of binary models; results of older versions do not name it."""
     iou: dict[str, float | None]
     """By class, background first."""
+    baselines: dict[str, dict[str, float | None]] = {}
+    """The scores of each baseline, by its name."""
 
 
 class Curves(msgspec.Struct, frozen=True):
@@ -74,7 +78,10 @@ class Scored(msgspec.Struct, kw_only=True):
 
 
 def scored(revision: Revision) -> Scored:
-    """Return the scores of a revision; raise `CocosegError` if it has none, or if table and metrics disagree."""
+    """Return the scores of a revision; raise `CocosegError` if it has none, or if table and metrics disagree.
+
+    `metrics/scores.json` is checked too, where a run has one: its numbers are those that people read first.
+    """
     metrics = revision.tracked_json(METRICS, RunMetrics)
     place = f"{revision.name}: {PER_IMAGE}"
     rows = decoded_table(revision.cached(PER_IMAGE), ClassPixels, place)
@@ -83,6 +90,15 @@ def scored(revision: Revision) -> Scored:
     told = np.array([np.nan if value is None else value for value in metrics.iou.values()])
     if len(totals) != metrics.images or not np.allclose(counted, told, atol=2e-6, equal_nan=True):
         raise CocosegError(f"{place} and {METRICS} are of different runs; run dvc checkout, or dvc repro")
+    for path in (METRICS, HEADLINE):
+        if path == METRICS or revision.output_hash("evaluate", path) is not None:
+            told_otherwise = contradiction(
+                totals.values(), tuple(metrics.iou), revision.tracked_json(path, dict[str, Any])
+            )
+            if told_otherwise:
+                raise CocosegError(
+                    f"{revision.name}: {path}: {told_otherwise}; run dvc repro -f evaluate there and commit the results"
+                )
     return Scored(revision=revision, metrics=metrics, totals=dict(totals), own_totals=totals)
 
 

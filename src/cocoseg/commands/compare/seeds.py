@@ -20,6 +20,7 @@ from cocoseg.commands.revisions import (
     commits_of_lock,
     experiments,
     hash_in_lock,
+    kept_commit,
     read_blobs,
     stages_of_lock,
     tracked_files_changed,
@@ -134,7 +135,7 @@ def _queued_at(revision: Revision, seeds: str) -> str:
     queue = f"dvc exp run --queue {'--allow-missing ' if elsewhere else ''}-S 'seed={seeds}'"
     if revision.commit is None:
         return queue
-    there = f"git checkout -q {revision.commit[:12]} && {queue} && git checkout -q -"
+    there = f"git checkout -q {kept_commit(revision.commit)[:12]} && {queue} && git checkout -q -"
     # Else the runs would take a changed params.yaml along, and belong to neither side.
     return f"git stash && {there} && git stash pop" if tracked_files_changed() else there
 

@@ -1,22 +1,27 @@
 """`cocoseg export`: write a model and its card for other runtimes and the Hugging Face Hub."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from torch import nn
 
+from cocoseg import paths
 from cocoseg.commands.export.hub_card import front_matter
 from cocoseg.commands.export.huggingface import stride_of, write_huggingface
 from cocoseg.commands.export.onnx import agreement, onnx_bytes
 from cocoseg.commands.export.readme import huggingface_use, onnx_use
 from cocoseg.commands.model_source import CARD, SCORES, ModelSource
-from cocoseg.core.files import write_bytes
+from cocoseg.commands.recount import contradiction
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import decoded_table, write_bytes
 from cocoseg.evaluate.cost import multiply_adds
 from cocoseg.evaluate.model_card import USE_HEADING, Cost, measured_cost, model_card
 from cocoseg.model.architectures import parameter_count
 from cocoseg.model.params import Threshold
 from cocoseg.model.weights import ModelInfo
+from cocoseg.scores.per_image import image_totals
+from cocoseg.tables import ClassPixels
 
 FormatName = Literal["onnx", "huggingface"]
 
@@ -43,11 +48,31 @@ def export(source: ModelSource, format_: FormatName, out: Path, threshold: Thres
             write_bytes(out / "README.md", _with_use(readme, onnx_use(info, chosen.value)).encode())
             return f"{remark}{out}/model.onnx: checked with onnxruntime against PyTorch: {checked}"
         case "huggingface":
-            front = front_matter(info, source.beside(LOCK), source.beside(SCORES) if source.describes(info) else None)
+            front = front_matter(info, source.beside(LOCK), _scores(source, info))
             readme = _with_use(readme, huggingface_use(info, stride_of(model), chosen.value))
             write_huggingface(out, model, info, front + readme)
             load = f"load it with smp.from_pretrained({str(out)!r})"
             return f"{remark}{out}: {load}, upload it with: hf upload USER/NAME {out}"
+
+
+def _scores(source: ModelSource, info: ModelInfo) -> bytes | None:
+    """Return `metrics/evaluate.json` if it is of these weights.
+
+    Raises `CocosegError` if its scores are not those of `per_image.csv`. Where that is not at hand, as after a `dvc
+    pull` of the model alone, they are taken as they are.
+    """
+    scores = source.beside(SCORES) if source.describes(info) else None
+    try:
+        told = msgspec.json.decode(scores or b"{}", type=dict[str, Any])
+        table = source.beside(paths.PER_IMAGE.as_posix()) if told else None
+    except (msgspec.DecodeError, CocosegError):  # such as with merge conflicts; neither in the cache nor on the remote
+        return scores
+    if table is not None:
+        place = paths.PER_IMAGE.as_posix()
+        totals = image_totals(decoded_table(table, ClassPixels, place), info.classes, place)
+        if wrong := contradiction(totals.values(), info.classes, told):
+            raise CocosegError(f"{SCORES}: {wrong}; run dvc repro -f evaluate")
+    return scores
 
 
 def _readme(source: ModelSource, model: nn.Module, info: ModelInfo) -> str:
