@@ -69,8 +69,8 @@ def write_params(folder: Path, params: dict[str, Any]) -> None:
         YAML(typ="safe", pure=True).dump(params, file)
 
 
-def test_there_is_a_line_for_each_of_the_six_projects() -> None:
-    assert len(RECIPES) == 6
+def test_there_is_a_line_for_each_of_the_eleven_projects() -> None:
+    assert len(RECIPES) == 11
     assert all(line.startswith("dvc exp run ") and line.count("\n") == 1 for line in RECIPES.values())
 
 

@@ -59,7 +59,10 @@ def test_of_two_epochs_that_find_nothing_the_one_that_would_at_a_lower_threshold
 @pytest.mark.parametrize(
     ("confusion", "said"),
     [
-        ([[8, 0], [2, 0]], ["the best epoch predicts nothing but background on the validation side; try more epochs"]),
+        (
+            [[8, 0], [2, 0]],
+            ["the best epoch predicts nothing but background on the validation side; try a tenth of the lr"],
+        ),
         ([[8, 1], [0, 0]], ["the validation side shows no foreground, so it has no foreground Dice: mIoU chose the"]),
         ([[8, 0], [1, 1]], []),
     ],

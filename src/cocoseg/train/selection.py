@@ -70,6 +70,6 @@ def warnings(score: ScoreName, best: EpochScore | None) -> Iterator[str]:
         )
     if not best.finds_foreground:
         yield (
-            "the best epoch predicts nothing but background on the validation side; try more epochs, another lr, "
-            "loss: ce_dice or class_weights: inverse"
+            "the best epoch predicts nothing but background on the validation side; try a tenth of the lr, more "
+            "epochs, loss: ce_dice or class_weights: inverse"
         )
