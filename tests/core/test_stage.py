@@ -139,7 +139,7 @@ def test_a_stage_of_dvc_that_had_to_wait_removes_what_the_other_wrote_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+    ("said", "expected"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
 )
 def test_threads_wait_briefly_unless_the_environment_says_how(said: dict[str, str], expected: str) -> None:
     code = "import cocoseg.core.stage, os; print(os.environ.get('GOMP_SPINCOUNT'))"
