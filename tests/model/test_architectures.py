@@ -116,6 +116,12 @@ def test_an_encoder_that_was_trained_at_one_size_takes_a_step_at_another(arch: s
             assert model(torch.zeros(2, 3, size, size)).shape == (2, 3, size, size)
 
 
+def test_an_encoder_that_cuts_patches_sees_an_image_of_any_size() -> None:
+    model = build_model("unet", SWIN, "none", 3, None).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 96, 129)).shape == (1, 3, 96, 129)
+
+
 def test_dinov2_sees_an_image_of_any_size() -> None:
     model = build_model("dpt", "tu-vit_small_patch14_dinov2", "none", 3).eval()
     with torch.inference_mode():

@@ -8,7 +8,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.model.encoders import normalization
+from cocoseg.model.encoders import check_encoder, normalization
 from cocoseg.model.preprocessing import MEAN, STD
 
 
@@ -64,3 +64,13 @@ def test_without_an_encoders_weights_and_for_torchvisions_it_is_imagenets(
     assert normalization(arch, encoder, pretrained) == (MEAN, STD)
     for weights in (ResNet50_Weights.IMAGENET1K_V1, DeepLabV3_ResNet50_Weights.DEFAULT):
         assert (tuple(weights.transforms().mean), tuple(weights.transforms().std)) == (MEAN, STD)
+
+
+@pytest.mark.parametrize("tag", ["a1_in1K", "foo"])
+def test_a_misspelled_tag_of_weights_is_one_line(tag: str) -> None:
+    check_encoder("tu-resnet18.a1_in1k")
+    with pytest.raises(
+        CocosegError, match=rf"^encoder is 'tu-resnet18\.{tag}'; did you mean tu-resnet18\.\w+_in1k\?$"
+    ) as caught:
+        check_encoder(f"tu-resnet18.{tag}")
+    assert "\n" not in str(caught.value)

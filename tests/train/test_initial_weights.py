@@ -20,7 +20,7 @@ from cocoseg.commands.export.huggingface import write_huggingface
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import Pair
 from cocoseg.model.architectures import build_model, encoder_of
-from cocoseg.model.weights import load_checkpoint, save_checkpoint
+from cocoseg.model.weights import InitialWeights, load_checkpoint, save_checkpoint
 from cocoseg.train.initial_weights import read_initial_model, start_from, start_line
 from cocoseg.train.params import TrainParams
 
@@ -78,6 +78,16 @@ def test_a_model_of_the_same_classes_is_taken_whole_whichever_layout_it_has(repo
             file.unlink()
         if folder.name == "model":
             folder.rmdir()
+
+
+def test_a_model_that_started_from_other_data_is_not_said_to_have_seen_its_own_alone(repository: Path) -> None:
+    data = UNET.data.fingerprint
+    for earlier, passed_on in ((None, data), (data, data), ("of other data", "")):
+        start = earlier and InitialWeights(sha256="0", tensors=1, pretrained="none", data_fingerprint=earlier)
+        write_ours(Path("weights"), msgspec.structs.replace(UNET, initial=start))
+        found = read_initial_model("weights")
+        assert found is not None
+        assert found.origin.data_fingerprint == passed_on
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,19 @@ def test_crops_train_and_validate_images_of_any_size_at_their_own_size(repositor
     assert (info.preprocessing.resize, info.preprocessing.image_size_px) == ("crop", 64)
 
 
-def test_a_crop_larger_than_every_image_is_refused(repository: Path) -> None:
+def test_a_crop_larger_than_every_image_is_refused_and_than_most_is_said(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     params = msgspec.structs.replace(PARAMS, resize="crop", image_size_px=64)
     with pytest.raises(CocosegError, match=r"image_size_px 64 is larger than every training image; .* side is 32: "):
         run(params, write_pairs(repository, 6))
+    for large, said in ((1, True), (3, False)):  # of four
+        pairs = write_pairs(repository / f"large{large}", large, size=64) + write_pairs(repository / "small", 4 - large)
+        run(msgspec.structs.replace(params, epochs=1), pairs, name=f"large{large}")
+        told = (
+            "train: 3 of 4 training images are smaller than a crop of 64 pixels, and what lies outside them is ignored"
+        )
+        assert (told in capsys.readouterr().err) == said
     with pytest.raises(ValueError, match="image_size_px is 32; expected at least 64 with resize: crop"):
         msgspec.structs.replace(params, image_size_px=32)
 

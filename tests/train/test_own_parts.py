@@ -2,13 +2,16 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import safetensors.torch
 import torch
 from clones import git_repository
 from small_data import BINARY, MULTICLASS, write_pairs
 from stage_runs import ROOT
+from torch import nn
 from torch.utils.data import DataLoader
 
 from cocoseg.coco.categories import CategoryMapping
@@ -16,6 +19,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.params import load_params
 from cocoseg.evaluate.cost import multiply_adds
 from cocoseg.images.pairs import Pair
+from cocoseg.model.architectures import encoder_of
 from cocoseg.model.own_code import own_model
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import load_checkpoint
@@ -156,7 +160,7 @@ def test_a_loss_that_learns_from_ignored_pixels_is_reported(capsys: pytest.Captu
 def test_a_batch_without_a_pixel_that_counts_has_no_loss_and_changes_nothing() -> None:
     logits, target = torch.randn(2, 3, 4, 4, requires_grad=True), torch.full((2, 4, 4), 255, dtype=torch.uint8)
     loss = segmentation_loss(logits, target, own_loss(OWN["loss"], 3, 32, CPU))
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     assert loss == 0
     assert logits.grad is not None
     assert not logits.grad.any()
@@ -258,3 +262,31 @@ def test_a_name_of_another_form_is_refused_by_every_stage(repository: Path, key:
 def test_first_weights_of_a_users_network_are_its_own() -> None:
     with pytest.raises(msgspec.ValidationError, match="pretrained is imagenet, but custom/mine.py:small_net loads wei"):
         msgspec.convert(msgspec.to_builtins(PARAMS) | OWN | {"pretrained": "imagenet"}, TrainParams)
+
+
+def test_a_users_network_starts_from_its_own_weights_and_its_encoder_may_be_frozen(repository: Path) -> None:
+    write_own(
+        "class Net(nn.Module):\n    def __init__(self, classes):\n        super().__init__()\n"
+        "        self.encoder = nn.Conv2d(3, 4, 3, padding=1)\n"
+        "        self.head = nn.ModuleDict({f'of_{classes}': nn.Conv2d(4, classes, 1)})\n"
+        "    def forward(self, x):\n        return next(iter(self.head.values()))(self.encoder(x))\n"
+        "def net(classes, size):\n    return Net(classes)\n"
+    )
+    params = msgspec.structs.replace(PARAMS, arch="custom/mine.py:net", epochs=1)
+    pairs = write_pairs(repository, 4)
+    run(params, pairs)
+    Path("model").rename("start")
+    frozen = msgspec.structs.replace(params, initial_weights="start", freeze_encoder_epochs=1)
+    run(frozen, pairs)
+    first, second = (safetensors.torch.load_file(f"{name}/model.safetensors") for name in ("start", "model"))
+    assert torch.equal(first["encoder.weight"], second["encoder.weight"])
+    assert not torch.equal(first["head.of_3.weight"], second["head.of_3.weight"])
+    binary = msgspec.structs.replace(frozen, task="binary")
+    run(binary, write_pairs(repository / "binary", 4, BINARY), BINARY)
+    assert "head.of_1.weight" in safetensors.torch.load_file("model/model.safetensors")
+
+
+def test_a_network_whose_encoder_is_a_name_has_none() -> None:
+    named: Any = nn.Conv2d(3, 3, 1)
+    named.encoder = "resnet18"
+    assert encoder_of(named) is None

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cocoseg.coco.categories import IGNORE
 from cocoseg.scores.confusion import class_totals, confusion_matrix, reported, summary_scores
+from cocoseg.scores.formats import SCORE_NAMES
 
 DecodedPair: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """An RGB image (H, W, 3) and its mask (H, W)."""
@@ -89,6 +90,6 @@ def cells(image: npt.NDArray[np.uint8], step: int = 1, rows: slice = slice(None)
 
 
 def _scores(confusion: npt.NDArray[np.int64]) -> dict[str, float | None]:
-    """Return the scores that `primary_score: auto` may stand for."""
+    """Return each score that `primary_score` may name."""
     found = summary_scores(class_totals(confusion))
-    return {name: reported(float(found[name])) for name in ("miou", "foreground_dice")}
+    return {name: reported(float(found[name])) for name in SCORE_NAMES}

@@ -137,8 +137,8 @@ def with_synchronized_norm(model: nn.Module) -> nn.Module:
 def encoder_of(model: nn.Module) -> nn.Module | None:
     """Return the part that ImageNet weights are for: smp's encoder, torchvision's backbone; `None` without one."""
     network = model.network if isinstance(model, Padded | TwoHeads) else model
-    encoder: nn.Module | None = getattr(network, "encoder", getattr(network, "backbone", None))
-    return encoder
+    encoder = getattr(network, "encoder", getattr(network, "backbone", None))
+    return encoder if isinstance(encoder, nn.Module) else None
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -177,9 +177,11 @@ def _smp_model(arch: str, encoder: str, pretrained: PretrainedName, classes: int
         raise CocosegError(
             f"encoder {encoder} does not work with arch {arch}: {reason}; expected {_takes(arch)}"
         ) from None
-    if not architectures[arch].requires_divisible_input_shape:
-        return network
     encoder_module: Any = network.encoder
+    # Encoders that cut an image into patches refuse other sides, also where smp asks for nothing.
+    patches = any(name.endswith("patch_embed") for name, _ in encoder_module.named_modules())
+    if not (patches or architectures[arch].requires_divisible_input_shape):
+        return network
     stride = encoder_module.output_stride
     return Padded(network, max(STRIDE, int(stride)) if isinstance(stride, int) else STRIDE)
 

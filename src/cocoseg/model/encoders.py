@@ -27,7 +27,16 @@ def check_encoder(encoder: str) -> None:
     import timm
 
     own = smp.encoders.get_encoder_names()
-    if encoder in own or (encoder.startswith("tu-") and timm.is_model(encoder[3:].split(".")[0])):
+    if encoder in own:
+        return
+    name = encoder.removeprefix("tu-")
+    if name != encoder and timm.is_model(name.partition(".")[0]):
+        try:
+            timm.get_pretrained_cfg(name)
+        except RuntimeError:
+            known = [f"tu-{one}" for one in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
+            otherwise = f"expected one of {', '.join(known)}"
+            raise CocosegError(f"encoder is {encoder!r}; {did_you_mean(encoder, known, otherwise)}") from None
         return
     known = [*own, *(f"tu-{name}" for name in timm.list_models())]
     raise CocosegError(f"encoder is {encoder!r}; {did_you_mean(encoder, known, 'see the encoders of smp and timm')}")

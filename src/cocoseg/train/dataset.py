@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -290,16 +291,20 @@ def training_side(
 
 
 def _check_crop(pairs: Sequence[Pair], image_size_px: int) -> None:
-    """Raise `CocosegError` if a crop is larger than every image: each would be mostly border."""
-    largest = 0
-    for pair in pairs:
-        largest = max(largest, *mask_size(pair))
-        if largest >= image_size_px:
-            return
-    raise CocosegError(
-        f"resize is crop, and image_size_px {image_size_px} is larger than every training image; their longest side is "
-        f"{largest}: expected at most that, or another resize, such as squash"
-    )
+    """Say if most crops are larger than their image. Raises `CocosegError` if all are: they would be mostly border."""
+    sides = [max(mask_size(pair)) for pair in pairs]
+    if (largest := max(sides)) < image_size_px:
+        raise CocosegError(
+            f"resize is crop, and image_size_px {image_size_px} is larger than every training image; their longest "
+            f"side is {largest}: expected at most that, or another resize, such as squash"
+        )
+    small = sum(side < image_size_px for side in sides)
+    if 2 * small > len(sides) and is_first_process():
+        tqdm.write(
+            f"train: {small:,} of {len(sides):,} training images are smaller than a crop of {image_size_px} pixels, "
+            "and what lies outside them is ignored; a smaller image_size_px or another resize would learn more",
+            file=sys.stderr,
+        )
 
 
 def validation_side(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_json
-from cocoseg.model.params import TORCHVISION_ARCHITECTURES
+from cocoseg.model.params import TORCHVISION_ARCHITECTURES, is_own
 from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import (
     INFO,
@@ -203,11 +203,15 @@ def _ours(folder: Path, tensors: dict[str, Tensor], sha256: str) -> InitialModel
         encoder=info.encoder,
         classes=labels(info),
         normalization=(info.preprocessing.mean, info.preprocessing.std),
-        origin=InitialWeights(
-            sha256=sha256, tensors=0, pretrained=info.pretrained, data_fingerprint=info.data.fingerprint
-        ),
+        origin=InitialWeights(sha256=sha256, tensors=0, pretrained=info.pretrained, data_fingerprint=_only_data(info)),
         tensors=tensors,
     )
+
+
+def _only_data(info: ModelInfo) -> str:
+    """Return the fingerprint of the data that a model has seen, or nothing if its own start had seen other data."""
+    own = info.data.fingerprint
+    return own if info.initial is None or info.initial.data_fingerprint == own else ""
 
 
 def _of_smp(folder: Path, tensors: dict[str, Tensor], sha256: str) -> InitialModel:
@@ -237,7 +241,7 @@ def _decoded_if_there(path: Path, type_: type[_Struct]) -> _Struct | None:
 
 
 def _named(arch: str, encoder: str) -> str:
-    return f"arch: {arch}" + (f" and encoder: {encoder}" if arch not in _WITHOUT_ENCODER else "")
+    return f"arch: {arch}" + (f" and encoder: {encoder}" if arch not in _WITHOUT_ENCODER and not is_own(arch) else "")
 
 
 def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,7 +257,7 @@ def _head(own: Mapping[str, Tensor], build: Callable[[int], nn.Module], channels
     """Return the names of the tensors whose shape depends on the number of classes."""
     with torch.random.fork_rng(devices=[]):  # what the run draws must not depend on it
         other = _plain_names(build(channels + 1).state_dict())
-    return {name for name, tensor in own.items() if tensor.shape != other[name].shape}
+    return {name for name, tensor in own.items() if name not in other or tensor.shape != other[name].shape}
 
 
 def _some(names: Iterable[str]) -> str:

@@ -139,7 +139,8 @@ class Learner:
                 f"params.yaml: arch {params.arch} has no encoder; expected encoder_lr_factor: 1 and "
                 "freeze_encoder_epochs: 0, or another arch"
             )
-        if params.freeze_encoder_epochs and self.initial is None and params.pretrained == "none":
+        random = self.initial is None and params.pretrained == "none" and not is_own(params.arch)
+        if params.freeze_encoder_epochs and random:
             raise CocosegError(
                 f"params.yaml: freeze_encoder_epochs is {params.freeze_encoder_epochs}, but the encoder starts from "
                 "random weights; expected 0, or pretrained or initial_weights"

@@ -85,7 +85,8 @@ def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
     def update(averages: Any, current: Any, steps: Any) -> None:
         # `average` counts on the CPU; reading `steps` would make the CPU wait for the GPU.
         decay = min(ema_decay, 1 - (1 + int(average.n_averaged)) ** (-2 / 3))
-        get_ema_multi_avg_fn(decay)(averages, current, steps)  # type: ignore[no-untyped-call]
+        mixed: Any = get_ema_multi_avg_fn  # which has no types
+        mixed(decay)(averages, current, steps)
 
     average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return average

@@ -36,7 +36,7 @@ from cocoseg.core.files import write_json, write_table
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.model.architectures import build_model
 from cocoseg.model.params import ResizeName
-from cocoseg.model.preprocessing import Preprocessing, predicted_labels
+from cocoseg.model.preprocessing import MEAN, Preprocessing, predicted_labels
 from cocoseg.model.weights import InitialWeights, ModelInfo, load_checkpoint, save_checkpoint
 from cocoseg.tables import ClassPixels
 
@@ -145,7 +145,8 @@ def typed(code: str) -> NDArray[np.int64]:
 def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
     exported: Exported, resize: ResizeName
 ) -> None:
-    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=96, resize=resize))
+    mean = (0.7, 0.5, 0.3) if resize == "crop" else MEAN  # then 0 is not the color of the border
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=96, resize=resize, mean=mean))
     expected = photo_and_its_labels(exported.model, info)
     Path("model.onnx").write_bytes(exported.data)
     assert len(np.unique(expected)) > 1

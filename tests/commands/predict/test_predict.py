@@ -249,6 +249,19 @@ def test_what_an_earlier_run_has_left_is_not_taken_for_the_results_of_one_that_f
     assert [path.name for path in OUT.rglob("*.*")] == ["legend.png"]
 
 
+def test_masks_that_predict_did_not_write_are_never_touched(capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(Path("data/model"), build_model("fastscnn", "", "none", 3), REAL)
+    photo("mine/images/a.png")
+    photo("mine/masks/a.png")  # drawn by hand
+    before = Path("mine/masks/a.png").read_bytes()
+    assert command("mine/images", "--out", "mine") == 1
+    told = (
+        "cocoseg predict: mine: holds masks that predict did not write, such as a.png; name another folder for --out\n"
+    )
+    assert capsys.readouterr().out == told
+    assert Path("mine/masks/a.png").read_bytes() == before
+
+
 def test_masks_of_other_images_and_a_model_that_is_not_there_leave_an_earlier_run_as_it_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

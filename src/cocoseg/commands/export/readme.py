@@ -21,7 +21,9 @@ spans = [-(-max(0, side - size) // 32) for side in images.shape[2:]]
 gaps = [-(-span * 32 // step) for span in spans]
 starts = [[span * i // max(1, n) * 32 for i in range(n + 1)] for span, n in zip(spans, gaps)]
 sides = [own[-1] + size for own in starts]
-padded = np.pad(images, ((0, 0), (0, 0), *((0, side - own) for side, own in zip(sides, images.shape[2:]))))
+border = (np.array({border}) / 255 - {mean}) / {std}
+padded = np.broadcast_to(border[:, None, None], (1, 3, *sides)).astype(np.float32)
+padded[:, :, : images.shape[2], : images.shape[3]] = images
 rising = np.clip(((np.arange(size) + 0.5) / (size - step) - 0.25) * 2, 0, 1)
 
 def along(start, own):  # a window's weight along one side: 0 near its ends, but not at the photograph's border
@@ -114,7 +116,9 @@ def _prepared(preprocessing: Preprocessing) -> str:
 
 
 def _applied(preprocessing: Preprocessing) -> str:
-    return _WINDOWED.strip() if preprocessing.resize == "crop" else "logits = network(images)  # (N, C, H, W)"
+    if preprocessing.resize != "crop":
+        return "logits = network(images)  # (N, C, H, W)"
+    return _WINDOWED.strip().format(border=BORDER_RGB, mean=preprocessing.mean, std=preprocessing.std)
 
 
 def _labels(info: ModelInfo, threshold: float) -> str:

@@ -130,6 +130,10 @@ def _replaces(out: Path, photos: Sequence[Photo]) -> bool:
     Raises `CocosegError` if it has predicted others: their masks, perhaps of another model, would lie among the new.
     """
     earlier = {path.relative_to(out / "masks").as_posix() for path in (out / "masks").rglob("*.png")}
+    if photos and earlier and not (out / "overlays").is_dir():
+        raise CocosegError(
+            f"{out}: holds masks that predict did not write, such as {min(earlier)}; name another folder for --out"
+        )
     others = sorted(earlier - {mask_name(photo.name) for photo in photos})
     if photos and others:
         raise CocosegError(
