@@ -19,7 +19,8 @@ def test_classes_that_differ_in_color_are_told_apart_by_it() -> None:
     sides = [flat((200, 30, 30), 0), flat((30, 200, 30), 1), flat((30, 30, 200), 2)]
     scores = baseline_scores(sides, sides, 3)
     assert scores["commonest_class"] == {
-        "miou": pytest.approx(1 / 9), "mean_dice": pytest.approx(1 / 6, abs=1e-6), "foreground_miou": 0.0, "foreground_dice": 0.0,
+        "miou": pytest.approx(1 / 9), "mean_dice": pytest.approx(1 / 6, abs=1e-6), "foreground_miou": 0.0,
+        "foreground_dice": 0.0,
         "frequency_weighted_iou": pytest.approx(1 / 9), "pixel_accuracy": pytest.approx(1 / 3),
     }  # fmt: skip
     assert set(scores["color_and_position"].values()) == {1.0}
