@@ -73,8 +73,11 @@ def _become(run: Callable[[], None], place: Path, said: Path) -> None:
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0
             if isinstance(end.code, str):
-                sys.stderr.write(f"{end.code}\n" if end.code.isprintable() else f"AssertionError: {end.code!r}\n")
-                status = _REFUSED if end.code.isprintable() else _RAISED
+                clean = all(
+                    line.isprintable() for line in end.code.split("\n")
+                )  # mistakes in parameters have a line each
+                sys.stderr.write(f"{end.code}\n" if clean else f"AssertionError: {end.code!r}\n")
+                status = _REFUSED if clean else _RAISED
         except BaseException:
             traceback.print_exc()
         sys.stdout.flush()

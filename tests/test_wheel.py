@@ -72,5 +72,5 @@ def test_the_data_stages_need_no_extra_and_training_says_that_it_does(installed:
     assert (installed.folder / "plots/mask/preview.png").exists()
     finished = run(installed, "dvc", "repro", "train")
     assert finished.returncode != 0
-    assert f"train: {LINE.replace('torch', 'dvclive')}" in finished.stderr  # which the stage imports first
+    assert f"train: {LINE.replace('torch', 'safetensors')}" in finished.stderr  # which the stage imports first
     assert "Traceback" not in finished.stderr

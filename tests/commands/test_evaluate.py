@@ -166,7 +166,7 @@ FOLDER = "model.json not found; expected a folder that dvc repro train wrote, or
         (["--model", "data/model/model.safetensors"], f"data/model/model.safetensors: {FOLDER}"),
         (["--model", "data/model/model.json"], f"data/model/model.json: {NOT_OPENED}"),
         (["--split", "nonexist.txt"], f"nonexist.txt: not found; {LIST}"),
-        (["--split", "data"], "data: Is a directory"),
+        (["--split", "data"], f"data: is a folder; {LIST}"),
         (["--split", "data/images/000.png"], f"data/images/000.png: not UTF-8 text; {LIST}"),
         (["--split", "data/masks.csv"], f"data/masks.csv: 'header' is not an image with a mask; {LIST}"),
         (["--predictions", "params.yaml"], "params.yaml/002.png: Not a directory"),

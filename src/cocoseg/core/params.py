@@ -30,6 +30,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 
 # By name, and not a dep of the others: the type of another stage may refuse a value, but changes no output. It imports
 # neither numpy nor torch.
+_MOST_MISTAKES = 10  # that are told at a time
 PARAMS_OF_STAGE = {
     "download": "cocoseg.download.params:DownloadParams",
     "filter": "cocoseg.filter.params:FilterParams",
@@ -61,8 +62,9 @@ def load_params(params_type: type[Params], path: Path = PARAMS, pipeline: Path =
         found += _mistakes(values, checked, " ".join(unknown.values()))
     for checked in () if found else types:
         found += getattr(checked, "beside", lambda _: ())(values)
-    if found:
-        raise CocosegError("\n".join(f"{path}: {mistake}" for mistake in dict.fromkeys(found)))
+    if found := list(dict.fromkeys(found)):
+        more = [f"{len(found) - _MOST_MISTAKES} more mistakes"] if len(found) > _MOST_MISTAKES else []
+        raise CocosegError("\n".join(f"{path}: {line}" for line in [*found[:_MOST_MISTAKES], *more]))
     return msgspec.convert({name: values[name] for name in params_type.__struct_fields__}, params_type)
 
 

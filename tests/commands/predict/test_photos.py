@@ -86,7 +86,7 @@ def test_a_stray_path_is_one_line_and_leaves_the_names_of_the_others_alone(here:
     found = find_photos(["b", "nowhere.png", "a/notes.txt"], [OUT])
     assert [photo.name for photo in found.photos] == ["1.png"]
     assert found.problems == [
-        "nowhere.png: cannot be read (No such file or directory)",
+        "nowhere.png: not found; expected a file, a folder or a glob such as 'photos/*.jpg'",
         "a/notes.txt: not an image; expected a still JPEG, PNG, WebP, BMP or TIFF",
     ]
 
@@ -270,7 +270,7 @@ def test_one_pixel_is_no_image_and_neither_is_a_folder_or_nothing(tmp_path: Path
         read_photo(save(tmp_path / "one.png", LEFT_WHITE[:1, :1]))
     with pytest.raises(CocosegError, match="cannot be read \\(Is a directory\\)"):
         read_photo(tmp_path)
-    with pytest.raises(CocosegError, match="cannot be read \\(No such file or directory\\)"):
+    with pytest.raises(CocosegError, match="not found; expected a file, a folder or a glob"):
         read_photo(tmp_path / "gone.jpg")
 
 
