@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-from train import DATA, run_data, sides
+from train import DATA, need_run, run_data, sides
 
 from cocoseg.coco.categories import IGNORE, CategoryMapping, Task
 from cocoseg.core.files import read_json, read_lines, write_bytes
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=ARCHITECTURES, help="only these architectures")
     only = parser.parse_args().only
+    need_run("images", "masks", "splits")
     base = load_params(TrainParams)
     mapping, train_pairs, val_pairs = sides()
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])

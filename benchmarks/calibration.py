@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-from train import DATA, run_data, sides
+from train import DATA, need_run, run_data, sides
 
 from cocoseg.commands.compare.claims import change_claim, checkpoint_claim
 from cocoseg.core.files import read_json, read_lines
@@ -49,6 +49,7 @@ SIZES = (24, 100, 500, 5000)
 
 def retrained(seeds: int, images: int, epochs: int, kept: Path) -> tuple[list[Counts], tuple[str, ...]]:
     """Return the totals per test image of models that differ in the seed; read from `kept` what is already there."""
+    need_run("images", "masks", "splits")
     mapping, train_pairs, val_pairs = sides()
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     test_pairs = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")

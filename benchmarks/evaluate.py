@@ -7,6 +7,7 @@
 - 10,000 paired resamples over 5,000 images and 81 classes: seconds and memory
 """
 
+import importlib.util
 import resource
 import sys
 import tempfile
@@ -17,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
-from train import DATA
+from train import DATA, need_run
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json, read_lines
@@ -101,6 +101,8 @@ def side() -> None:
 
 def confusion() -> None:
     """Print the milliseconds for the confusion matrix of sixteen label maps."""
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
     chance = np.random.default_rng(0)
     for classes in (6, 81):
         target = chance.integers(0, classes, (16, 480, 640)).astype(np.uint8)
@@ -129,6 +131,9 @@ def resamples() -> None:
 
 
 if __name__ == "__main__":
+    need_run("images", "masks", "splits", "model")
+    if importlib.util.find_spec("torchmetrics") is None:
+        sys.exit("torchmetrics, the peer, is missing; run: uv run --with torchmetrics benchmarks/evaluate.py")
     resamples()  # first: memory taken by the others would count as its own
     confusion()
     side()

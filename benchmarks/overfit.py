@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src")]
-from train import run_data
+from train import need_run, run_data
 
 from cocoseg.coco.categories import CategoryMapping
 from cocoseg.core.files import read_json
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=SETTINGS["epochs"])
     parser.add_argument("--size", type=int, default=SETTINGS["image_size_px"], help="pixels")
     arguments = parser.parse_args()
+    need_run("images", "masks")
     mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
     chosen = pairs(sorted(mask_map)[: arguments.images], mask_map, DATA / "images", DATA / "masks")

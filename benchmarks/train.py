@@ -47,6 +47,13 @@ from cocoseg.train.validation import batch_confusion
 DATA = Path("data")
 
 
+def need_run(*outputs: str) -> None:
+    """End in one line unless the last `dvc repro` left these outputs in `data/`."""
+    for output in outputs:
+        if not (DATA / output).exists():
+            sys.exit(f"{DATA / output} is missing: this measures what a run left; make one with: uv run dvc repro")
+
+
 def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
     """Return the classes of the masks, and the pairs of training and validation."""
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
@@ -194,6 +201,7 @@ def main() -> None:
     parser.add_argument("--arch", help="default: that of params.yaml")
     parser.add_argument("--contender", nargs=2, metavar=("NAME", "PARAMS"), help="for internal use")
     arguments = parser.parse_args()
+    need_run("images", "masks", "splits")
     if arguments.contender:
         name, text = arguments.contender
         print(json.dumps(CONTENDERS[name](msgspec.json.decode(text, type=TrainParams))))
