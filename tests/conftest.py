@@ -1,6 +1,7 @@
 """Fixtures and options for all tests."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from tabulate import tabulate
 
 # Two tests run at a time and start processes: with several threads each they would compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Shells make background jobs, such as these tests, ignore Ctrl-C. Processes that tests start would ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import termios
 import time
@@ -27,7 +26,6 @@ def press_ctrl_c(
     """Run a command in a terminal, and press Ctrl-C `then_s` after it has written `at`."""
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells make background jobs, such as these tests, ignore it
         os.chdir(folder)
         os.execvpe(command[0], list(command), environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # else there are no progress bars

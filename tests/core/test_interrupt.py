@@ -1,6 +1,7 @@
 """Ctrl-C in a terminal: the prompt is back within 2 s, after one line at most, whatever is under way."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ PHASES = {
     "code that swallows it": "exec('while True:\\n try: time.sleep(300)\\n except BaseException: pass')",
     "code that takes it for a fault": "exec('try: time.sleep(300)\\nexcept BaseException: raise RuntimeError')",
     "code that goes on": "exec('try: time.sleep(300)\\nexcept BaseException: pass')",
+    "an import": "Path('slow.py').write_text('try: open(0).read()\\nfinally: open(\"cleaned\", \"w\")'); import slow",
+    "an end that hangs": "sys.hangs = Hangs(); time.sleep(300)",
     "cleaning up": "exec('try: time.sleep(300)\\nfinally: Path(\"cleaned\").touch()')",
 }
 SCRIPT = """\
@@ -30,6 +33,10 @@ from cocoseg.workers import process_pool
 
 class Params(msgspec.Struct, frozen=True, kw_only=True):
     lr: float
+
+class Hangs:
+    def __del__(self, sleep=time.sleep):
+        sleep(300)
 
 def main(params):
     print("begins", flush=True)
@@ -58,6 +65,17 @@ def test_ctrl_c_ends_a_stage_while_it_imports(stage: str, tmp_path: Path) -> Non
     ended = press_ctrl_c([sys.executable, str(ROOT / f"stages/{stage}.py")], tmp_path, environment, then_s=0.8)
     assert (ended.status, ended.lines) == (-2, [])  # which shells show as 130
     assert ended.seconds < 2
+
+
+def test_ctrl_c_ends_a_stage_before_it_imports_modules_in_c_which_can_clear_its_exception() -> None:
+    code = (
+        "import sys, signal; sys.argv = ['stages/a.py']; import cocoseg; print(signal.getsignal(2).name, *sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    handler, *imported = ended.stdout.split()
+    assert handler == "SIG_DFL"
+    assert "msgspec" not in imported
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict x --out y", "export --format onnx --out y"])

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 STATUS = 128 + signal.SIGINT
+_IMPORTING = "<frozen importlib._bootstrap>"
 _GRACE_S = 1.0  # to remove temporary files; threads and C code that take longer are cut off
 
 
@@ -38,7 +39,7 @@ def one_line_at_ctrl_c(line: str) -> Iterator[None]:
         yield
     finally:
         if ending.has_begun:
-            sys.exit(STATUS)
+            os._exit(STATUS)  # an interpreter that shuts down can hang, or abort where a library is half imported
         signal.set_wakeup_fd(descriptor_before)
         signal.signal(signal.SIGINT, handler_before)
         writer.close()
@@ -67,6 +68,11 @@ class _Ending:
 
     def begin_in_main_thread(self, number: int, frame: FrameType | None) -> NoReturn:
         self._begin()
+        # C++ code that imports modules, as in torch, does not expect an exception: it aborts, or clears it and goes on.
+        while frame is not None:
+            if frame.f_code.co_filename == _IMPORTING:
+                os._exit(STATUS)
+            frame = frame.f_back
         raise KeyboardInterrupt
 
     def cut_off(self, reader: socket.socket) -> None:
@@ -93,6 +99,6 @@ class _Ending:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in (1, 2):
                 os.dup2(nowhere, stream)
-            if multiprocessing := sys.modules.get("multiprocessing"):
-                for child in multiprocessing.active_children():
+            with suppress(Exception):  # such as where multiprocessing is half imported
+                for child in sys.modules["multiprocessing"].active_children():
                     child.kill()

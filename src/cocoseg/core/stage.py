@@ -13,7 +13,7 @@ from typing import Any
 
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.files import write_json
-from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
+from cocoseg.core.interrupt import one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
 from cocoseg.core.params import PARAMS, Params, declared_outs, load_params
 from cocoseg.core.threads import wait_briefly
@@ -51,8 +51,6 @@ sys.excepthook = _end
 # So early for the imports of torch, which take seconds.
 end_with_dvc()
 wait_briefly()
-if Path(sys.argv[0]).parent.name == "stages":
-    end_silently_at_ctrl_c()
 
 
 def say(line: str) -> None:
