@@ -1,6 +1,7 @@
 """The command line of `cocoseg`, for what is not a stage of the pipeline."""
 
 import argparse
+import math
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -209,6 +210,10 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
                          "in place of earlier ones of the same images")  # fmt: skip
     _add_model_source(command)
     command.add_argument("--tta", action="store_true", help="average with the prediction of the mirror image")
+    command.add_argument("--scales", metavar="S,S", type=_scales, default=(1.0,), help="average the logits of the "
+                         "image at these scales, such as 0.75,1,1.25; default: 1")  # fmt: skip
+    command.add_argument("--border", choices=("none", "reflect"), default="none", help="of a model with resize: crop: "
+                         "windows end at the image's edge, or see it mirrored beyond; default: none")  # fmt: skip
     command.add_argument("--batch-size", metavar="N", type=_positive_count,
                          help="images per batch; default: as in training, at most 16")  # fmt: skip
     command.set_defaults(run=_predict, parser=command)
@@ -244,6 +249,8 @@ def _predict(options: argparse.Namespace) -> None:
             options.batch_size,
             flips=options.tta,
             threshold=lambda info: source.threshold(options.threshold, info),
+            scales=options.scales,
+            border=options.border,
         )
     if summary.predicted:
         if summary.threshold_remark:
@@ -298,6 +305,14 @@ def _threshold(text: str) -> float | Literal["auto"]:
         if 0 < float(text) < 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a valid threshold; expected a number between 0 and 1, or auto")
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    with suppress(ValueError):
+        scales = tuple(map(float, text.split(",")))
+        if all(0 < scale < math.inf for scale in scales) and len(set(scales)) == len(scales):
+            return scales
+    raise argparse.ArgumentTypeError(f"{text!r} is not valid; expected different numbers above 0, such as 0.75,1,1.25")
 
 
 def _positive_count(text: str) -> int:

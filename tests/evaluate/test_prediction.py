@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from cocoseg.evaluate import prediction, restore
 from cocoseg.evaluate.prediction import predict_logits
 from cocoseg.evaluate.restore import _labels_in_parts, original_labels, original_logits
+from cocoseg.evaluate.scales import averaged_strips
+from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.workers import ahead
 
@@ -119,6 +121,67 @@ def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
     ((plain_logits, _),), ((flipped_logits, _),) = plain.strips, flipped.strips
     assert plain_logits[1, 0, [0, -1]].tolist() == [-1, 1]
     assert flipped_logits[1].abs().max() < 1e-6
+
+
+class Wide(nn.Module):
+    """The logit of class 1 is the width of the input."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([torch.zeros_like(images[:, 0]), torch.full_like(images[:, 0], images.shape[-1])], dim=1)
+
+
+@pytest.mark.parametrize(("resize", "size"), [("squash", (96, 96)), ("letterbox", (48, 96)), ("short_side", (96, 192))])
+def test_scales_average_the_logits_of_inputs_of_several_sizes_at_the_size_of_the_largest(
+    resize: ResizeName, size: tuple[int, int]
+) -> None:
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=64, resize=resize))
+    first, second = predict_logits(Wide(), info, zeros((32, 64), (32, 64)), batch_size=2, scales=(1, 1.5))
+    for predicted in (first, second):
+        ((logits, place),) = predicted.strips
+        assert logits.shape == (2, *size)  # without the border of letterbox
+        assert (logits[1] == (160 if resize == "short_side" else 80)).all()  # between 64 and 96
+        assert original_logits(logits, place).shape == (2, 32, 64)
+
+
+def test_flips_are_averaged_at_every_scale() -> None:
+    (predicted,) = predict_logits(Leaning(), INFO, zeros((64, 64)), flips=True, scales=(0.5, 2))
+    ((logits, _),) = predicted.strips
+    assert logits[1].abs().max() < 1e-6
+
+
+def test_scales_of_a_model_with_windows_scale_the_image_and_not_the_windows() -> None:
+    model = Recording()
+    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=64, resize="crop"))
+    (predicted,) = predict_logits(model, info, zeros((96, 128)), batch_size=1, scales=(1, 0.5))
+    assert torch.cat([logits for logits, _ in predicted.strips], dim=1).shape == (2, 96, 128)
+    assert set(model.batches) == {(1, 3, 64, 64)}
+    assert len(model.batches) == 2 * 3 + 1
+
+
+def in_strips(image: Tensor) -> Iterator[Tensor]:
+    rows = image.float()
+    for strip in (rows[:, :1], rows[:, 1:3], rows[:, 3:]):
+        if strip.shape[1]:
+            yield strip
+
+
+def test_rows_at_two_scales_by_hand() -> None:
+    image = torch.tensor([0, 100], dtype=torch.uint8).reshape(1, 2, 1).expand(3, 2, 1)
+    found = torch.cat(list(averaged_strips(in_strips, image, (1, 2))), dim=1)
+    # Twice as large it is 0, 25, 75, 100, of which each row is the mean of two: 12.5, 87.5.
+    assert found[0, :, 0].tolist() == [6.25, 93.75]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (33, 20), (64, 50)])
+def test_strips_at_several_scales_are_those_of_the_whole_image_resized_there_and_back(height: int, width: int) -> None:
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    whole = []
+    for scale in (0.3, 1, 1.7):
+        size = [max(1, round(pixels * scale)) for pixels in (height, width)]
+        there = nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True).float()
+        whole.append(nn.functional.interpolate(there, (height, width), mode="bilinear")[0])
+    found = torch.cat(list(averaged_strips(in_strips, image, (0.3, 1, 1.7))), dim=1)
+    assert torch.allclose(found, torch.stack(whole).mean(dim=0), atol=1e-3)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])

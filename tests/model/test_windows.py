@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cocoseg.model.windows import window_starts, window_step, window_weights, windowed_logits
+from cocoseg.model.windows import reflected, window_starts, window_step, window_weights, windowed_logits
 
 
 @pytest.mark.parametrize("window", [64, 96, 100, 256])
@@ -53,3 +53,34 @@ def test_the_logits_are_those_of_the_whole_image_where_the_network_sees_no_farth
     assert found.shape == (3, height, width)
     inner = (slice(None), slice(0, height - 8), slice(0, width - 8))  # beyond lies a border of another color
     assert (found[inner] - whole[:, :height, :width][inner]).abs().max() < 1e-5
+
+
+def test_reflected_pixels_by_hand() -> None:
+    assert reflected(3, before=2, total=8).tolist() == [2, 1, 0, 1, 2, 1, 0, 1]
+    assert reflected(1, before=2, total=4).tolist() == [0, 0, 0, 0]
+
+
+def sum_of_neighbors(images: Tensor) -> Tensor:
+    return torch.nn.functional.conv2d(images[:, :1].float(), torch.ones(1, 1, 3, 3), padding=1)
+
+
+def test_at_the_left_edge_of_a_row_a_network_sees_its_own_zeros_or_the_image_mirrored() -> None:
+    image = torch.tensor([1, 2, 3], dtype=torch.uint8).expand(3, 1, 3)
+    (plain,), (mirrored,) = (
+        list(windowed_logits(sum_of_neighbors, image, 64, 1, name)) for name in ("none", "reflect")
+    )
+    assert plain[0, 0, 0].item() == 1 + 2 + 2 * 124  # below an image that is smaller than a window lies a mean color
+    assert mirrored[0, 0].tolist() == [3 * (2 + 1 + 2), 3 * (1 + 2 + 3), 3 * (2 + 3 + 2)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 200), (64, 400), (40, 50), (1, 1), (2, 129)])
+@pytest.mark.parametrize("window", [64, 100])
+def test_with_a_reflected_border_every_logit_is_that_of_the_whole_mirrored_image(
+    height: int, width: int, window: int
+) -> None:
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    rows, columns = reflected(height, 1, height + 2), reflected(width, 1, width + 2)
+    expected = sum_of_neighbors(image[:, rows][:, :, columns][None])[0, :, 1:-1, 1:-1]
+    strips = list(windowed_logits(sum_of_neighbors, image, window, 3, "reflect"))
+    assert torch.allclose(torch.cat(strips, dim=1), expected)
+    assert all(strip.shape[1] for strip in strips)

@@ -1,8 +1,9 @@
 """Predict images with a trained model, in batches, on the accelerator if there is one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.evaluate.scales import ONE_SCALE, averaged_logits, averaged_strips, scaled_px
 from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement, unresized
 from cocoseg.model.weights import ModelInfo
-from cocoseg.model.windows import windowed_logits
+from cocoseg.model.windows import BorderName, windowed_logits
 from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: a model that was trained with smaller batches predicts in those
@@ -23,7 +25,7 @@ _WINDOW_PIXELS = 2**20  # at most at a time on a CPU, which gains nothing from m
 _BATCH_PIXELS = 2**26  # at most, before resizing, 200 MB: photographs from a phone come in smaller batches
 
 Key = TypeVar("Key")
-_Batch = list[tuple[Key, NDArray[np.uint8], Placement]]
+_Batch = list[tuple[Key, NDArray[np.uint8], Sequence[Placement]]]
 
 
 class Predicted(NamedTuple, Generic[Key]):
@@ -44,22 +46,42 @@ def predict_logits(
     *,
     batch_size: int | None = None,
     flips: bool = False,
+    scales: Sequence[float] = ONE_SCALE,
+    border: BorderName = "none",
 ) -> Iterator[Predicted[Key]]:
     """Yield the logits of each image, in order; `flips` averages them with those of the mirrored image.
 
-    A key comes back with its image and is not used otherwise.
+    `scales`: the logits are averaged over images that are as much larger. `border`: as in `windowed_logits`, for
+    `resize: crop` alone. A key comes back with its image and is not used otherwise.
     """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     trained = info.params.get("batch_size")  # of any type: model.json may come from anywhere
     most = batch_size or (min(BATCH_SIZE, trained) if isinstance(trained, int) and trained > 0 else BATCH_SIZE)
+    logits_of = _forward(model, info.preprocessing, device, flips)
+    if info.preprocessing.resize != "crop":
+        # Several passes at once, one core each: cores that share a pass wait for the one that also reads or writes a
+        # file.
+        passes = min(worker_count(), most) if device.type == "cpu" else 1
+        yield from _by_batches(logits_of, _batches(images, info.preprocessing, most // passes, scales), passes)
+        return
+    window = info.preprocessing.image_size_px
+    windows = max(1, min(most, _WINDOW_PIXELS // window**2)) if device.type == "cpu" else most
+    strips_of = partial(windowed_logits, logits_of, window=window, batch_size=windows, border=border)
+    for key, image in images:
+        yield Predicted(key, image, _strips(strips_of, image, scales), unresized(*image.shape[:2]))
 
+
+def _forward(
+    model: nn.Module, preprocessing: Preprocessing, device: torch.device, flips: bool
+) -> Callable[[Tensor], Tensor]:
+    """Return what returns the float32 logits of uint8 images of one size."""
     # One thread at a time uses an accelerator; on MPS two would crash the process: pytorch/pytorch#197805
     turn = nullcontext() if device.type == "cpu" else Lock()
 
     def logits_of(stacked: Tensor) -> Tensor:
         with turn, torch.inference_mode(), own_errors_explained():
-            inputs = normalized(stacked.to(device), info.preprocessing)
+            inputs = normalized(stacked.to(device), preprocessing)
             logits: Tensor = model(inputs).float()
             if flips:
                 logits = (logits + model(inputs.flip(-1)).float().flip(-1)) / 2
@@ -67,44 +89,41 @@ def predict_logits(
                 logits = logits.cpu()
             return logits.contiguous()  # channels first, which is resized in half the time of channels last
 
-    if info.preprocessing.resize == "crop":
-        window = info.preprocessing.image_size_px
-        windows = max(1, min(most, _WINDOW_PIXELS // window**2)) if device.type == "cpu" else most
-        for key, image in images:
-            yield Predicted(key, image, _strips(logits_of, image, window, windows), unresized(*image.shape[:2]))
-        return
-    # Several passes at once, one core each: cores that share a pass wait for the one that also reads or writes a file.
-    passes = min(worker_count(), most) if device.type == "cpu" else 1
+    return logits_of
 
-    def forward(batch: _Batch[Key]) -> tuple[_Batch[Key], Tensor]:
-        stacked = torch.stack(
-            [placed_image(torch.from_numpy(image).permute(2, 0, 1), place) for _, image, place in batch]
-        )
-        return batch, logits_of(stacked)
+
+def _by_batches(
+    logits_of: Callable[[Tensor], Tensor], batches: Iterable[_Batch[Key]], passes: int
+) -> Iterator[Predicted[Key]]:
+    def forward(batch: _Batch[Key]) -> tuple[_Batch[Key], list[Tensor]]:
+        planes = [(torch.from_numpy(image).permute(2, 0, 1), places) for _, image, places in batch]
+        scales = range(len(batch[0][2]))
+        stacked = (torch.stack([placed_image(image, places[scale]) for image, places in planes]) for scale in scales)
+        return batch, [logits_of(images) for images in stacked]
 
     with sharing_cores(passes) as pool:
-        for batch, logits in ahead(
-            pool, forward, _batches(images, info.preprocessing, most // passes), passes, _pixels
-        ):
-            for own in logits:
+        for batch, by_scale in ahead(pool, forward, batches, passes, _pixels):
+            for own in zip(*by_scale, strict=True):
                 yield _predicted(batch.pop(0), own)  # so that nothing here holds an image that its user let go
 
 
-def _predicted(entry: tuple[Key, NDArray[np.uint8], Placement], logits: Tensor) -> Predicted[Key]:
-    key, image, place = entry
-    return Predicted(key, image, [(logits, place)], place)
+def _predicted(entry: tuple[Key, NDArray[np.uint8], Sequence[Placement]], logits: Sequence[Tensor]) -> Predicted[Key]:
+    key, image, places = entry
+    mean, place = averaged_logits(logits, places)
+    return Predicted(key, image, [(mean, place)], place)
 
 
 def _strips(
-    logits_of: Callable[[Tensor], Tensor], image: NDArray[np.uint8], window: int, batch_size: int
+    strips_of: Callable[[Tensor], Iterator[Tensor]], image: NDArray[np.uint8], scales: Sequence[float]
 ) -> Iterator[tuple[Tensor, Placement]]:
     """Yield the strips of an image by windows, each when it is asked for: all at once would not fit into memory."""
-    for logits in windowed_logits(logits_of, torch.from_numpy(image).permute(2, 0, 1), window, batch_size):
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    for logits in strips_of(pixels) if scales == ONE_SCALE else averaged_strips(strips_of, pixels, scales):
         yield logits, unresized(*logits.shape[1:])
 
 
 def _pixels(batch: _Batch[Key]) -> int:
-    return sum(place.height * place.width for _, _, place in batch)
+    return sum(places[0].height * places[0].width for _, _, places in batch)
 
 
 def finite(logits: Tensor, place: str) -> Tensor:
@@ -129,20 +148,22 @@ def sharing_cores(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _batches(
-    images: Iterable[tuple[Key, NDArray[np.uint8]]], preprocessing: Preprocessing, most: int
+    images: Iterable[tuple[Key, NDArray[np.uint8]]], preprocessing: Preprocessing, most: int, scales: Sequence[float]
 ) -> Iterator[_Batch[Key]]:
-    """Yield batches of at most `most` images that have the same input size."""
+    """Yield batches of at most `most` images that have the same input size, at every scale."""
     batch: _Batch[Key] = []
     pixels = 0
     for key, image in images:
         height, width = image.shape[:2]
-        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        size = (place.input_height, place.input_width)
+        places = [
+            placement(height, width, scaled_px(preprocessing.image_size_px, scale), preprocessing.resize)
+            for scale in scales
+        ]
         full = len(batch) == most or pixels + height * width > _BATCH_PIXELS
-        if batch and (full or size != (batch[0][2].input_height, batch[0][2].input_width)):
+        if batch and (full or _sizes(places) != _sizes(batch[0][2])):
             yield batch
             batch, pixels = [], 0
-        batch.append((key, image, place))
+        batch.append((key, image, places))
         pixels += height * width
         del image
         if pixels + height * width > _BATCH_PIXELS:  # not to hold a gigantic one while the next is decoded
@@ -150,3 +171,7 @@ def _batches(
             batch, pixels = [], 0
     if batch:
         yield batch
+
+
+def _sizes(places: Sequence[Placement]) -> list[tuple[int, int]]:
+    return [(place.input_height, place.input_width) for place in places]

@@ -1,6 +1,7 @@
 """The logits of an image of any size, by overlapping windows whose logits are blended: nothing is resized."""
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from cocoseg.model.preprocessing import bordered
 
 # Windows start at multiples of it, so that a network with a stride sees a window on the same grid as the whole image.
 _GRID = 32
+
+BorderName = Literal["none", "reflect"]
 
 
 def window_step(window: int) -> int:
@@ -40,17 +43,40 @@ def window_weights(window: int, first: bool, last: bool) -> Tensor:
     return (ones if first else rising) * (ones if last else rising.flip(0))
 
 
+def reflected(length: int, before: int, total: int) -> Tensor:
+    """Return which of `length` pixels lie in a row of `total`, (total,) int64: mirrored at both ends, `before` first.
+
+    The pixel at the end is not repeated, and a row of one pixel is that pixel alone.
+    """
+    period = max(1, 2 * (length - 1))
+    place = (torch.arange(total) - before).abs() % period
+    return torch.where(place < length, place, period - place)
+
+
+def _reach(window: int) -> int:
+    """Return how far windows reach beyond the image's edge: half an overlap, or more to stay on the grid."""
+    return -(-(window - window_step(window)) // (2 * _GRID)) * _GRID
+
+
 def windowed_logits(
-    forward: Callable[[Tensor], Tensor], image: Tensor, window: int, batch_size: int
+    forward: Callable[[Tensor], Tensor], image: Tensor, window: int, batch_size: int, border: BorderName = "none"
 ) -> Iterator[Tensor]:
     """Yield the logits of an image from top to bottom, in strips (C, rows, W) that are final: no strip needs another.
 
     `forward` returns the logits (N, C, window, window) of uint8 images; `image` is (3, H, W) uint8. Where what the
     network sees around a pixel fits a quarter of the overlap, the logits are those of the whole image.
+
+    `border`: windows end at the edge of the image (`none`), or reach half an overlap beyond it and see the image
+    mirrored there (`reflect`), as in U-Net's overlap-tile strategy, Ronneberger et al. 2015, arXiv 1505.04597.
     """
     height, width = image.shape[1:]
-    tops, lefts = window_starts(height, window), window_starts(width, window)
-    image = bordered(image, tops[-1] + window, lefts[-1] + window)
+    around = _reach(window) if border == "reflect" else 0
+    tops, lefts = window_starts(height + 2 * around, window), window_starts(width + 2 * around, window)
+    full_height, full_width = tops[-1] + window, lefts[-1] + window
+    if border == "reflect":
+        image = image[:, reflected(height, around, full_height)][:, :, reflected(width, around, full_width)]
+    else:
+        image = bordered(image, full_height, full_width)
     sums = weights = torch.empty(0)
     for row, top in enumerate(tops):
         vertical = window_weights(window, row == 0, row == len(tops) - 1)
@@ -65,6 +91,8 @@ def windowed_logits(
                 weight = (vertical[:, None] * horizontal).to(part.device)
                 sums[:, :, left : left + window].addcmul_(part, weight)
                 weights[:, left : left + window] += weight
-        done = (tops[row + 1] if row + 1 < len(tops) else height) - top
-        yield sums[:, :done, :width] / weights[:done, :width]
+        done = (tops[row + 1] if row + 1 < len(tops) else around + height) - top
+        rows = slice(max(0, around - top), min(done, around + height - top))
+        if rows.start < rows.stop:  # else above the image
+            yield sums[:, rows, around : around + width] / weights[rows, around : around + width]
         sums, weights = F.pad(sums[:, done:], (0, 0, 0, done)), F.pad(weights[done:], (0, 0, 0, done))

@@ -26,10 +26,14 @@ from cocoseg.commands.model_source import ModelSource
 from cocoseg.commands.output_folder import prepared_folder
 from cocoseg.commands.predict.photos import READABLE
 from cocoseg.commands.predict.predict import Summary, _letters, predict
+from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, write_json
 from cocoseg.evaluate.evaluation import evaluate
 from cocoseg.model.architectures import build_model
+from cocoseg.model.params import ResizeName
+from cocoseg.model.preprocessing import Preprocessing
 from cocoseg.model.weights import BestThreshold, save_checkpoint
+from cocoseg.model.windows import BorderName
 from cocoseg.pictures.overlay import palette
 
 OUT = Path("out")
@@ -206,6 +210,59 @@ def test_what_evaluate_predicts_is_what_predict_predicts() -> None:
         assert Path("evaluated", pair.file_name).read_bytes() == (OUT / "masks" / pair.file_name).read_bytes()
 
 
+class OneSize(nn.Module):
+    """Takes images of 64 pixels alone, as some encoders do."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] == 64, "expected 64 pixels"
+        return images
+
+
+@pytest.mark.parametrize(
+    ("scales", "border", "said"),
+    [
+        ((1.0,), "reflect", "--border reflect is for models with resize: crop"),
+        ((1, 0.2), "none", "--scales 0.2 makes the network's input 13 pixels wide; expected 16 to 8000"),
+        ((1, 2), "none", r"--scales 2 makes the .* 128 pixels wide, .* not take \(expected 64 pixels\); leave it out"),
+    ],
+)  # fmt: skip
+def test_what_a_model_cannot_be_asked_for_is_said_before_anything_is_written(
+    scales: tuple[float, ...], border: BorderName, said: str
+) -> None:
+    photo("photo.png")
+    with pytest.raises(CocosegError, match=said):
+        predict(lambda: (OneSize(), BRIGHT), ["photo.png"], OUT, None, False, scales=scales, border=border)
+    assert not OUT.exists()
+
+
+@pytest.mark.parametrize("scales", ["0", "-1", "nan", "inf", "", "1,", "1,1", "a"])
+def test_scales_that_mean_nothing_are_a_usage_error(scales: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("photo.png", "--out", "out", f"--scales={scales}") == 2
+    assert "expected different numbers above 0, such as 0.75,1,1.25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox", "crop"])
+def test_the_smallest_image_has_scales_and_a_border_too(resize: ResizeName) -> None:
+    Image.new("RGB", (2, 2), "white").save("smallest.png")
+    info = msgspec.structs.replace(BRIGHT, preprocessing=Preprocessing(image_size_px=64, resize=resize))
+    border: BorderName = "reflect" if resize == "crop" else "none"
+    predict(lambda: (Bright(), info), ["smallest.png"], OUT, None, True, scales=(0.3, 1, 2), border=border)
+    assert mask("smallest.png").tolist() == [[2, 2], [2, 2]]
+
+
+def test_an_image_that_grows_too_large_at_a_scale_is_named_and_the_others_are_predicted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photo("photo.png", 48, 48)
+    Image.new("RGB", (5000, 4000), "white").save("large.png")
+    info = msgspec.structs.replace(BRIGHT, preprocessing=Preprocessing(image_size_px=64, resize="crop"))
+    summary = predict(lambda: (Bright(), info), ["photo.png", "large.png"], OUT, None, False, scales=(1, 20))
+    assert "large.png: 5000×4000 pixels would become 100000×80000 in the network; expected at most 200 megapixels" in (
+        capsys.readouterr().err
+    )
+    assert (summary.predicted, summary.failed) == (1, 1)
+
+
 def test_in_a_batch_each_bad_image_is_a_line_the_rest_goes_through_and_the_summary_counts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -328,18 +385,19 @@ def test_where_all_is_background_the_summary_says_that_pycocotools_loads_no_empt
     assert "no class was found, and pycocotools cannot load empty results" in capsys.readouterr().out
 
 
-def test_the_command_line_hands_on_flips_and_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, bool]] = []
+def test_the_command_line_hands_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
 
-    def ask(*arguments: Any, flips: bool, threshold: object) -> Summary:
-        asked.append((arguments[-1], flips))
+    def ask(*arguments: Any, flips: bool, threshold: object, scales: tuple[float, ...], border: str) -> Summary:
+        asked.append((arguments[-1], flips, scales, border))
         return Summary(predicted=1, failed=0)
 
     monkeypatch.setattr("cocoseg.commands.model_source.load_checkpoint", lambda _: (Bright(), BRIGHT))
     monkeypatch.setattr("cocoseg.commands.predict.predict.predict", ask)
-    assert command("photo.png", "--out", "out", "--batch-size", "3", "--tta") == 0
+    options = ("--batch-size", "3", "--tta", "--scales", "0.5,1", "--border", "reflect")
+    assert command("photo.png", "--out", "out", *options) == 0
     assert command("photo.png", "--out", "out") == 0
-    assert asked == [(3, True), (None, False)]
+    assert asked == [(3, True, (0.5, 1), "reflect"), (None, False, (1,), "none")]
 
 
 @pytest.mark.parametrize("bad", ["notes.jpg", "empty", "one.png", "gone.jpg", "no*.png"])

@@ -1,5 +1,6 @@
 """`cocoseg predict`: masks, overlays and COCO results of a user's own images."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
@@ -27,15 +29,19 @@ from cocoseg.commands.predict.coco_results import (
     image_ids,
 )
 from cocoseg.commands.predict.photos import Opened, Photo, decode_photo, find_photos, open_photo, overlay_name
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.core.files import write_bytes, write_json
 from cocoseg.evaluate.prediction import Predicted, finite, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
+from cocoseg.evaluate.scales import ONE_SCALE, scaled_px
 from cocoseg.hardware import out_of_memory
+from cocoseg.images.decode import MOST_PIXELS
 from cocoseg.images.png import encode_png
+from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import Preprocessing, placement
 from cocoseg.model.threshold import EVEN, ChosenThreshold
 from cocoseg.model.weights import ModelInfo
+from cocoseg.model.windows import BorderName
 from cocoseg.pictures.gallery import legend
 from cocoseg.pictures.overlay import overlay
 from cocoseg.workers import ahead, worker_count
@@ -47,6 +53,7 @@ _LETTERS = 1.3  # of 18 pixels in an overlay of 500 to 840, to be read where it 
 _SMALLEST_LETTERS = 0.65  # of 9 pixels
 _LETTERS_SIDE = 500  # the longer side of an overlay; in a smaller one the letters are smaller too
 _MOST_INPUT_PIXELS = 64_000_000  # of the network
+_SMALLEST_INPUT = 16  # in pixels, as in training
 _MOST_WORKERS = 8  # each may hold several photographs of 48 megapixels
 _PICTURES = ("masks", "overlays", "legend.png")
 _LISTS = ("results.json", "images.json")
@@ -76,13 +83,16 @@ def predict(
     batch_size: int | None,
     flips: bool,
     threshold: Callable[[ModelInfo], ChosenThreshold] = lambda _: ChosenThreshold(EVEN),
+    *,
+    scales: Sequence[float] = ONE_SCALE,
+    border: BorderName = "none",
 ) -> Summary:
     """Predict every image that `arguments` name, at its own size, with the model that `load` returns.
 
     `load` is called when the first image has been read, then `threshold`. Writes `masks/`, `overlays/`, `legend.png`,
     `results.json` and `images.json`, which `results.json` is loaded with, below `out`. An image that cannot be
     predicted is a line on standard error, and the others go on. Raises `CocosegError` if `out` cannot be written or
-    holds predictions of other images, memory runs out or logits are not finite.
+    holds predictions of other images, memory runs out, logits are not finite, or the model does not work as asked for.
     """
     found = find_photos(arguments, leave_out=[out / name for name in _PICTURES])
     written: list[_Written] = []
@@ -101,12 +111,15 @@ def predict(
             return Summary(predicted=0, failed=problems.count)
         model, info = load()
         chosen = threshold(info)
+        _check(model, info.preprocessing, scales, border)
         _clear(out, found.photos)
         # As in training, but for what its annotated sizes did not decide.
         decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
-        fitting = problems.without(_fitting(decoded, info.preprocessing))
-        predicted = predict_logits(model, info, fitting, batch_size=batch_size, flips=flips)
+        fitting = problems.without(_fitting(decoded, info.preprocessing, max(scales)))
+        predicted = predict_logits(
+            model, info, fitting, batch_size=batch_size, flips=flips, scales=scales, border=border
+        )
         write = partial(
             _write_image, out=out, ids=category_ids(info), class_names=info.classes, threshold_logit=chosen.logit
         )
@@ -122,6 +135,28 @@ def predict(
         replaced=replaced,
         threshold_remark=chosen.remark,
     )
+
+
+def _check(model: nn.Module, preprocessing: Preprocessing, scales: Sequence[float], border: BorderName) -> None:
+    """Raise `CocosegError` if the model cannot be given images at these scales, or with this border."""
+    if preprocessing.resize == "crop":
+        return
+    if border != "none":
+        raise CocosegError(
+            f"--border {border} is for models with resize: crop, which predict in windows; this one has resize: "
+            f"{preprocessing.resize}; leave it out"
+        )
+    for scale in scales if scales != ONE_SCALE else ():
+        pixels = scaled_px(preprocessing.image_size_px, scale)
+        wide = f"--scales {scale:g} makes the network's input {pixels} pixels wide"
+        if not _SMALLEST_INPUT <= pixels <= math.isqrt(_MOST_INPUT_PIXELS):
+            raise CocosegError(f"{wide}; expected {_SMALLEST_INPUT} to {math.isqrt(_MOST_INPUT_PIXELS)}")
+        try:
+            with torch.inference_mode(), own_errors_explained():
+                model.eval()(torch.zeros(1, 3, pixels, pixels))
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # an encoder built for one size
+            reason = first_line(error).rstrip(".")
+            raise CocosegError(f"{wide}, which this model does not take ({reason}); leave it out") from None
 
 
 def _replaces(out: Path, photos: Sequence[Photo]) -> bool:
@@ -253,20 +288,26 @@ def _decoded(entry: tuple[Photo, Opened], *, upright: bool) -> tuple[Photo, NDAr
 
 
 def _fitting(
-    images: Iterable[tuple[Photo, NDArray[np.uint8]]], preprocessing: Preprocessing
+    images: Iterable[tuple[Photo, NDArray[np.uint8]]], preprocessing: Preprocessing, scale: float
 ) -> Iterator[tuple[Photo, NDArray[np.uint8] | str]]:
-    """Yield the pixels of each photo, or why the network cannot take them."""
+    """Yield the pixels of each photo, or why the network cannot take them at the largest scale."""
+    most = MOST_PIXELS if preprocessing.resize == "crop" else _MOST_INPUT_PIXELS
     for photo, image in images:
         height, width = image.shape[:2]
-        place = placement(height, width, preprocessing.image_size_px, preprocessing.resize)
-        if preprocessing.resize == "crop" or place.input_height * place.input_width <= _MOST_INPUT_PIXELS:
+        if preprocessing.resize == "crop":
+            input_height, input_width = scaled_px(height, scale), scaled_px(width, scale)
+        else:
+            size = scaled_px(preprocessing.image_size_px, scale)
+            place = placement(height, width, size, preprocessing.resize)
+            input_height, input_width = place.input_height, place.input_width
+        if input_height * input_width <= most:
             yield photo, image
         else:
             yield (
                 photo,
                 (
-                    f"{photo.path}: {width}×{height} pixels would become {place.input_width}×{place.input_height} in "
-                    f"the network; expected at most {_MOST_INPUT_PIXELS // 10**6} megapixels"
+                    f"{photo.path}: {width}×{height} pixels would become {input_width}×{input_height} in the network; "
+                    f"expected at most {most // 10**6} megapixels"
                 ),
             )
 
