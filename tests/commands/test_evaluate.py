@@ -20,7 +20,14 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json, write_lines, write_table
 from cocoseg.model.architectures import build_model
 from cocoseg.model.preprocessing import Preprocessing
-from cocoseg.model.weights import ModelInfo, TrainingData, data_fingerprint, library_versions, save_checkpoint
+from cocoseg.model.weights import (
+    InitialWeights,
+    ModelInfo,
+    TrainingData,
+    data_fingerprint,
+    library_versions,
+    save_checkpoint,
+)
 from cocoseg.tables import ImageRow
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +80,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         data=TrainingData(train_images=1, val_images=1, fingerprint=data_fingerprint(sides)),
         versions=library_versions(),
     )
+    start = InitialWeights(sha256="0", tensors=1, pretrained="none", data_fingerprint="f" * 64)
     for name, changed in (
         ("model", info),
         ("other_classes", msgspec.structs.replace(info, classes=("background", "person", "dog"))),
@@ -81,6 +89,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             msgspec.structs.replace(info, data=TrainingData(train_images=9, val_images=9, fingerprint="f" * 64)),
         ),
         ("pretrained", msgspec.structs.replace(info, params={"pretrained": "coco"})),
+        ("started", msgspec.structs.replace(info, initial=start)),
         ("other_torch", msgspec.structs.replace(info, versions=library_versions() | {"torch": "1.0"})),
     ):
         save_checkpoint(Path("data") / name, build_model("fastscnn", "", "none", 3), changed)
@@ -140,6 +149,17 @@ def test_a_model_that_has_seen_the_images_in_pretraining_says_so_as_the_stage_do
     warned = capsys.readouterr().err
     assert "data/pretrained: 1 of the 2 scored images were used to train the COCO weights" in warned
     assert "seen_in_pretraining" not in json.loads(score_model("data/model", None, None, None))
+
+
+def test_a_model_whose_initial_weights_come_from_other_data_says_what_they_may_have_seen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = [json.loads(score_model(f"data/{name}", None, None, None)) for name in ("started", "model")]
+    assert [one.get("initial_weights_may_have_seen") for one in scores] == [True, None]
+    assert capsys.readouterr().err.splitlines() == [
+        "cocoseg evaluate: data/started: the initial weights may have been trained on images that are scored here; "
+        "then the scores are too good"
+    ]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -18,7 +18,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.prediction import BATCH_SIZE, finite, predict_logits
-from cocoseg.evaluate.pretraining import Seen
+from cocoseg.evaluate.pretraining import Seen, start_warnings
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
 from cocoseg.images.png import encode_png
@@ -91,7 +91,8 @@ def evaluation_metrics(
         declared["threshold"] = result.threshold
     scored: dict[str, Any] = msgspec.to_builtins(scores(result.confusion, classes))
     intervals = {"intervals": score_intervals(totals, params.bootstrap_samples, classes)}
-    met = {} if seen is None else {"seen_in_pretraining": msgspec.to_builtins(seen)}
+    met: dict[str, Any] = {} if seen is None else {"seen_in_pretraining": msgspec.to_builtins(seen)}
+    met |= {"initial_weights_may_have_seen": True} if start_warnings(info) else {}
     free = false_foreground(totals)
     met |= {} if free is None else {"images_without_object": msgspec.to_builtins(free)}
     return {"split": split, "images": len(totals)} | declared | scored | intervals | {"baselines": baselines} | met

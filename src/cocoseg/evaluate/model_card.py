@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from cocoseg.core.errors import counted
 from cocoseg.core.files import read_json, write_bytes
+from cocoseg.evaluate.pretraining import start_warnings
 from cocoseg.images.pairs import SplitFiles
 from cocoseg.model.weights import ModelInfo
 from cocoseg.scores.bootstrap import LEAST_IMAGES
@@ -320,7 +321,7 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
     if info.initial is not None:
         first = f"`{_plain(info.initial.sha256)[:12]}`, {info.initial.tensors} tensors"
         yield f"It starts from another model's weights ({first}), whose training images have their own terms of use."
-        if info.initial.data_fingerprint != info.data.fingerprint:
+        if start_warnings(info):
             yield "Those weights may have been trained on images that are scored here; then the scores are too good."
     if info.pretrained in ("imagenet", "coco"):
         yield f"It starts from {info.pretrained} weights, whose training images have their own terms of use."

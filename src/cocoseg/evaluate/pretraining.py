@@ -1,4 +1,4 @@
-"""Which of the scored images the pretrained weights of a model were trained on."""
+"""Which of the scored images the weights that a model started from were trained on."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,3 +36,10 @@ def seen_in_pretraining(info: ModelInfo, file_names: Sequence[str], images: Iter
     origin_of = {row.file_name: row.origin for row in images}
     counts = Counter(origin_of.get(file_name) for file_name in file_names)
     return Seen(images=counts["train2017"] + counts["train2014"], images_perhaps=counts["val2014"])
+
+
+def start_warnings(info: ModelInfo) -> list[str]:
+    """Return the warning about a start from `initial_weights` of other data, or none: other sides may be among it."""
+    if info.initial is None or info.initial.data_fingerprint == info.data.fingerprint:
+        return []
+    return ["the initial weights may have been trained on images that are scored here; then the scores are too good"]

@@ -12,7 +12,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.baselines import FIT_IMAGES, DecodedPair, baseline_scores
 from cocoseg.evaluate.evaluation import Evaluation, evaluate, evaluation_metrics
 from cocoseg.evaluate.params import EvaluateParams
-from cocoseg.evaluate.pretraining import seen_in_pretraining
+from cocoseg.evaluate.pretraining import seen_in_pretraining, start_warnings
 from cocoseg.images.pairs import Pair, SplitFiles, read_pair
 from cocoseg.model.threshold import chosen_threshold
 from cocoseg.model.weights import ModelInfo
@@ -63,7 +63,7 @@ def score_side(
             "choose more images or a larger test_share"
         )
     metrics = evaluation_metrics(result, params, info, side.name, baselines, seen)
-    warnings = seen.warnings(len(side.pairs)) if seen else []
+    warnings = [*start_warnings(info), *(seen.warnings(len(side.pairs)) if seen else [])]
     return ScoredSide(side, result, metrics, [*warnings, *([threshold.remark] if threshold.remark else [])])
 
 

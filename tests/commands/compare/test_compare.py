@@ -411,6 +411,17 @@ def test_a_model_below_the_baseline_is_said_before_it_is_called_better(repositor
     )
 
 
+def test_initial_weights_that_may_have_seen_the_scored_images_are_said(repository: Clone, tmp_path: Path) -> None:
+    started = copy_of(repository, tmp_path / "started")
+    path = started.folder / "metrics/evaluate.json"
+    values = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps(values | {"initial_weights_may_have_seen": True}))
+    assert compared(started, "better")["remarks"] == [
+        "the initial weights of the new side may have been trained on images that are scored here"
+    ]
+
+
 def test_parameters_changed_since_the_results_are_said_first(repository: Clone, tmp_path: Path) -> None:
     edited = copy_of(repository, tmp_path / "edited")
     edited.set_params(wrong=0.1, noise=0.02)

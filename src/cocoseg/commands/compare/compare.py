@@ -89,7 +89,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     old, fresh = scored(base), scored(new)
     common, replaced = _common_images(old, fresh)
     refused = _refusal(old, fresh, common)
-    remarks = [*_remarks(old, fresh, common, replaced, refused), *_below_baseline(old, fresh)]
+    remarks = [*_remarks(old, fresh, common, replaced, refused), *_below_baseline(old, fresh), *_seen(old, fresh)]
     # Without a change there is nothing to judge, and both sides would have the same group of seeds.
     changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
     groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
@@ -223,6 +223,15 @@ def _below_baseline(old: Scored, fresh: Scored) -> list[str]:
         return []
     who = f"{next(iter(below))} is" if len(below) == 1 else "both sides are"
     return [f"{who} below the color-and-position baseline, which knows no shapes: {score} {', '.join(below.values())}"]
+
+
+def _seen(old: Scored, fresh: Scored) -> list[str]:
+    """Return which sides started from weights that may have been trained on the images that are scored, if any did."""
+    sides = {"the base": old, "the new side": fresh}
+    who = [side for side, run in sides.items() if run.metrics.initial_weights_may_have_seen]
+    return [f"the initial weights of {' and '.join(who)} may have been trained on images that are scored here"] * bool(
+        who
+    )
 
 
 def _without_object(old: Scored, fresh: Scored, common: Sequence[str]) -> list[str]:

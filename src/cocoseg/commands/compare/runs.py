@@ -43,6 +43,8 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """By class, background first."""
     baselines: dict[str, dict[str, float | None]] = {}
     """The scores of each baseline, by its name."""
+    initial_weights_may_have_seen: bool = False
+    """Images of the side, as they come from other data."""
 
 
 class Curves(msgspec.Struct, frozen=True):
