@@ -74,29 +74,27 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
         case "sample":
             place, rows = "the drawn sample", draw_images(images, destination)
         case "custom":
-            place = params.images
+            place, names = params.images, [image.file_name for image in images]
             rows = (
                 copy_images(images, path, destination)
                 if path is not None
-                else fetch_images(
-                    images, params.images, [image.file_name for image in images], destination, changing=True
-                )
+                else fetch_images(images, place, names, destination, changing=True)
             )
         case name:
             place = without_secrets(coco_url())
             rows = fetch_images(
                 images, coco_url(), [image_url_path(NAMED[name], image) for image in images], destination
             )
+    rows = sorted(rows, key=lambda row: row.image_id)
     if not any(row.status == "ok" for row in rows):
-        first = min(rows, key=lambda row: row.image_id)
-        (image,) = (image for image in images if image.id == first.image_id)
-        raise CocosegError(
-            f"{place}: none of the {len(rows)} images can be used; {why_unusable(first, image, path)}"
+        (image,) = (image for image in images if image.id == rows[0].image_id)
+        why = (
+            why_unusable(rows[0], image, path)
             if params.dataset == "custom"
-            else f"{place}: none of the {len(rows)} images can be used; {first.file_name} is {first.status}; "
-            "check the parameter dataset"
+            else f"{rows[0].file_name} is {rows[0].status}; check the parameter dataset"
         )
-    return sorted(rows, key=lambda row: row.image_id)
+        raise CocosegError(f"{place}: none of the {len(rows)} images can be used; {why}")
+    return rows
 
 
 def remarks(rows: Sequence[ImageRow]) -> list[str]:

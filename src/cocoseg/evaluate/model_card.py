@@ -310,7 +310,7 @@ def _false_foreground(free: Mapping[str, Any]) -> str:
     return str(msgspec.convert(free, FalseForeground))
 
 
-def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
+def _limits(info: ModelInfo, results: Results | None) -> Iterator[str]:
     yield "It knows only the classes above. Anything else in an image is background or mistaken for one of them."
     yield f"It sees images at {info.preprocessing.image_size_px} pixels (`{info.preprocessing.resize}`): " \
           "objects that are very small at that size are lost."  # fmt: skip
@@ -325,8 +325,11 @@ def _limits(info: ModelInfo, results: Results | None) -> Iterable[str]:
             yield "Those weights may have been trained on images that are scored here; then the scores are too good."
     if info.pretrained in ("imagenet", "coco"):
         yield f"It starts from {info.pretrained} weights, whose training images have their own terms of use."
-    if results is None:
-        return
+    if results is not None:
+        yield from _limits_of_scores(info, results)
+
+
+def _limits_of_scores(info: ModelInfo, results: Results) -> Iterator[str]:
     metrics = results.metrics
     yield "The scores hold for images like those of the source above. It has not been tested on others."
     if metrics["split"] == "val":

@@ -116,9 +116,9 @@ def predict(
         # As in training, but for what its annotated sizes did not decide.
         decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
-        fitting = problems.without(_fitting(decoded, info.preprocessing, max(scales)))
+        images = problems.without(_fitting(decoded, info.preprocessing, max(scales)))
         predicted = predict_logits(
-            model, info, fitting, batch_size=batch_size, flips=flips, scales=scales, border=border
+            model, info, images, batch_size=batch_size, flips=flips, scales=scales, border=border
         )
         write = partial(
             _write_image, out=out, ids=category_ids(info), class_names=info.classes, threshold_logit=chosen.logit
