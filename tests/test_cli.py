@@ -61,7 +61,13 @@ def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
     assert not loaded & {"torch", "dvc", "numpy", "cv2", "scipy"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["compare"], ["nothing"], ["compare", "main", "--images", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["compare"], ["nothing"], ["compare", "main", "--images", "-1"], ["compare", "main", "--claim", "change"],
+        ["compare", "main", "--fail-if", "wrose"],
+    ],
+)  # fmt: skip
 def test_a_usage_error_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

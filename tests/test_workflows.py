@@ -32,6 +32,7 @@ EXPRESSIONS = {
     "secrets.AWS_SECRET_ACCESS_KEY": "",
     "github.token": TOKEN,
     "github.event.pull_request.number": "7",
+    "vars.FAIL_IF": "",
 }
 
 
@@ -150,7 +151,7 @@ class PullRequest:
         author.dvc_here("exp", "push", "-A", "origin")  # of a commit that is not checked out
         self.workspace = runner.checkout(folder / "origin", "review")
 
-    def review(self, branch: str, **environment: str) -> Reviewed:
+    def review(self, branch: str, fail_if: str = "", **environment: str) -> Reviewed:
         """Run the job on the merge commit that GitHub makes of a branch."""
         self.workspace.git("clean", "-dffqx", "--exclude=/uv.lock", "--exclude=/.dvc/config.local")
         self.workspace.git("checkout", "--quiet", "--detach", "origin/main")
@@ -162,7 +163,7 @@ class PullRequest:
             self.workflow,
             "review",
             self.workspace,
-            {"github.event.pull_request.head.sha": head},
+            {"github.event.pull_request.head.sha": head, "vars.FAIL_IF": fail_if},
             GITHUB_API_URL=self.github.url,
             GITHUB_EVENT_NAME="pull_request",
             GITHUB_BASE_REF="main",
@@ -173,7 +174,9 @@ class PullRequest:
         assert TOKEN not in finished.output + finished.summary
         return Reviewed(finished, head, self.github.bodies())
 
-    def review_on_gitlab(self, branch: str) -> tuple["subprocess.CompletedProcess[str]", dict[str, bytes]]:
+    def review_on_gitlab(
+        self, branch: str, **environment: str
+    ) -> tuple["subprocess.CompletedProcess[str]", dict[str, bytes]]:
         """Run the job on the last commit of a branch, in a clone that has no other branch. Return its artifacts too."""
         workspace = self.runner.folder / f"gitlab-{branch}"
         origin = self.author.folder.parent / "origin"
@@ -189,6 +192,7 @@ class PullRequest:
             CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main",
             CI_PROJECT_URL="https://gitlab.com/team/cocoseg",
             CI_COMMIT_SHA="abc",
+            **environment,
         )
         places = [workspace / place for place in GITLAB["review"]["artifacts"]["paths"]]
         found = [path for place in places for path in (place.iterdir() if place.is_dir() else [place])]
@@ -211,8 +215,8 @@ def reviews(request_to_merge: PullRequest) -> dict[str, Reviewed]:
     fork = request.review("better", **NOBODY)
     request.github.refuse = None
     (request.workspace.folder / ".dvc/config.local").unlink()
-    made = {"fork": fork, "first": request.review("better"), "later": request.review("horses")}
-    return made | {"monorepo": below_the_root(request).review("better")}
+    made = {"fork": fork, "first": request.review("better"), "later": request.review("horses", fail_if="worse")}
+    return made | {"monorepo": below_the_root(request).review("better", fail_if="not-better")}
 
 
 def below_the_root(request: PullRequest) -> PullRequest:
@@ -293,7 +297,7 @@ def test_the_images_that_changed_most_are_kept_and_linked(reviews: dict[str, Rev
 
 def test_a_project_below_the_root_of_git_is_reviewed_there(reviews: dict[str, Reviewed]) -> None:
     finished, head, comments = reviews["monorepo"]
-    assert finished.failed == [], finished.output
+    assert finished.failed == ["Fail if the score says so"], finished.output  # one seed a side
     assert comments == [f"<!-- the comparison of this pull request -->\n{finished.summary}"]
     assert finished.summary.startswith("**Gate: green**\n\n```\ndvc.lock is up to date, 5 stages\nremote 'store' has")
     assert {row[0]: row for row in table_rows(finished.summary)}["these checkpoints on these images"][5] == "▲ better"
@@ -317,7 +321,7 @@ def test_more_seeds_are_trained_at_a_commit_that_stays(reviews: dict[str, Review
 
 def test_a_later_push_changes_the_comment_and_is_red_where_nothing_was_run(reviews: dict[str, Reviewed]) -> None:
     finished, _, comments = reviews["later"]
-    assert finished.failed == ["Fail if the gate is red"], finished.output
+    assert finished.failed == ["Fail if the gate is red", "Fail if the score says so"], finished.output
     assert comments == [f"<!-- the comparison of this pull request -->\n{finished.summary}"]
     assert finished.summary.startswith(
         "**Gate: red**\n\n```\nred: dvc.lock: stage train is out of date: params.yaml:wrong (modified); run dvc repro"
@@ -329,6 +333,26 @@ def test_why_scores_cannot_be_compared_is_said_once(reviews: dict[str, Reviewed]
     refusal = "the classes differ, 1 removed (dog) and 1 added (horse): their scores do not measure the same thing"
     assert finished.summary.count(refusal) == 1
     assert (finished.artifact, "[The pictures]" in finished.summary) == ([], False)
+
+
+def test_the_comment_names_the_condition_that_a_review_fails_on(reviews: dict[str, Reviewed]) -> None:
+    said = "\n\n**Fails if not better, judged by this change: undetermined**, one seed per side.\n\n"
+    assert said in reviews["monorepo"].finished.summary
+    assert "Fails if" not in reviews["first"].finished.summary
+    assert reviews["first"].finished.output.endswith("\nFail if: not asked; exit status of the comparison: 0\n")
+
+
+@pytest.mark.parametrize(
+    ("fail_if", "allowed", "passing"),
+    [("", "0", "0134"), ("worse", "0", "0"), ("worse", "0 4", "04"), ("not-better", "0 1 4", "014")],
+)
+def test_a_review_fails_on_every_status_that_is_not_allowed(fail_if: str, allowed: str, passing: str) -> None:
+    step = next(step for step in STEPS if step.get("name") == "Fail if the score says so")
+    assert step["env"]["ALLOWED"] == "0"
+    ended = {
+        status: bash(step["run"], ROOT, FAIL_IF=fail_if, ALLOWED=allowed, STATUS=status).returncode for status in "0134"
+    }
+    assert "".join(status for status, code in ended.items() if code == 0) == passing
 
 
 @pytest.mark.parametrize("shared", [["refs/exps/12/3456789012345678901234567890123456789a/ochre-wisp"], []])
@@ -383,8 +407,9 @@ class _Handler(SimpleHTTPRequestHandler):
 def test_a_merge_request_on_gitlab_gets_the_gate_and_the_verdict_in_the_log_and_as_an_artifact(
     request_to_merge: PullRequest,
 ) -> None:
-    finished, artifacts = request_to_merge.review_on_gitlab("better")
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    finished, artifacts = request_to_merge.review_on_gitlab("better", FAIL_IF="worse")
+    assert finished.returncode == 4, finished.stdout + finished.stderr  # two seeds against one
+    assert "**Fails if worse, judged by this change: undetermined**" in finished.stdout
     assert sorted(artifacts) == ["changed.png", "comparison.md"]
     report = artifacts["comparison.md"].decode()
     assert {row[0]: row for row in table_rows(report)}["these checkpoints on these images"][5] == "▲ better"

@@ -76,10 +76,17 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="tell whether one run is better than another",
         description="Compare two runs: is the difference larger than chance, given these test images and the runs "
         "with other seeds?",
-        epilog="examples:\n"
+        epilog="exit status:\n"
+        "  0  compared, and --fail-if is not met\n"
+        "  1  not compared; a line says why\n"
+        "  2  usage error\n"
+        "  3  --fail-if is met\n"
+        "  4  --fail-if is undetermined, as with too few seeds\n\n"
+        "examples:\n"
         "  cocoseg compare main                      the working tree against main\n"
         "  cocoseg compare main ochre-wisp           an experiment against main\n"
-        "  cocoseg compare HEAD~1 HEAD --format md   as a pull request's comment",
+        "  cocoseg compare HEAD~1 HEAD --format md   as a pull request's comment\n"
+        "  cocoseg compare main --fail-if worse      as a check before a merge",
         formatter_class=_Help,
     )
     command.add_argument("base", metavar="BASE", help="a git revision or an experiment")
@@ -92,16 +99,28 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--plots-url", metavar="URL", help="with md: the URL of the committed files of REV, to show their plots"
     )
+    command.add_argument("--fail-if", choices=("worse", "not-better"), help="exit with 3 if the verdict on the primary "
+                         "score is that, and with 4 if it is undetermined; equivalent is not better")  # fmt: skip
+    command.add_argument("--claim", choices=("change", "checkpoints"), help="with --fail-if: the claim whose verdict "
+                         "counts; default: change, which needs three seeds a side")  # fmt: skip
     command.set_defaults(run=_compare, parser=command)
 
 
 def _compare(options: argparse.Namespace) -> None:
+    if options.claim and not options.fail_if:
+        options.parser.error("argument --claim: only with --fail-if")
+    import msgspec
+
     from cocoseg.commands.compare.compare import compare
+    from cocoseg.commands.compare.gate import judged
     from cocoseg.commands.compare.report import report
     from cocoseg.commands.revisions import find_revision
 
     base, new = find_revision(options.base), find_revision(options.new)
     comparison = compare(base, new, shown=options.images)
+    if options.fail_if and comparison.checkpoint is not None:
+        gate = judged(comparison.checkpoint, comparison.change, options.fail_if, options.claim or "change")
+        comparison = msgspec.structs.replace(comparison, gate=gate)
     picture = None
     if options.pictures is not None and comparison.images_changed:
         from cocoseg.commands.compare.pictures import is_committed, write_changed_images
@@ -116,6 +135,8 @@ def _compare(options: argparse.Namespace) -> None:
     sys.stdout.write(report(comparison, options.format, picture, options.plots_url))
     if comparison.refused is not None:
         raise CocosegError(comparison.refused)
+    if comparison.gate is not None:
+        sys.exit(comparison.gate.exit_status)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

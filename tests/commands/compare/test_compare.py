@@ -64,6 +64,16 @@ def compared(repository: Clone, *arguments: str) -> Any:
     return json.loads(output.getvalue())
 
 
+def gate_of(repository: Clone, *arguments: str) -> tuple[object, dict[str, Any]]:
+    """Return the exit status of a comparison with `--fail-if`, and what it says of the condition."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
+        patch.chdir(repository.folder)
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", *arguments, "--format", "json"])
+    return ended.value.code, json.loads(output.getvalue())["gate"]
+
+
 def changed_code(repository: Clone, *revisions: str) -> list[str]:
     """Return the files that the line "Code:" names."""
     return list(compared(repository, *revisions)["differences"]["code"])
@@ -103,6 +113,40 @@ def test_three_seeds_a_side_are_found_among_the_experiments_and_call_the_differe
 def test_the_other_way_round_it_is_worse(repository: Clone) -> None:
     found = compared(repository, "better", "main")
     assert (found["checkpoint"]["primary"]["verdict"], found["change"]["primary"]["verdict"]) == ("worse", "worse")
+
+
+@pytest.mark.parametrize(
+    ("sides", "fail_if", "status", "result"),
+    [
+        (("main", "better"), "worse", 0, "passed"),
+        (("main", "better"), "not-better", 0, "passed"),
+        (("better", "main"), "worse", 3, "failed"),
+        (("better", "main"), "not-better", 3, "failed"),
+        (("main", "main-1"), "worse", 0, "passed"),  # the seed alone differs
+        (("main", "main"), "not-better", 3, "failed"),
+    ],
+)
+def test_the_verdict_is_the_exit_status_where_it_is_asked_for(
+    repository: Clone, sides: tuple[str, str], fail_if: str, status: int, result: str
+) -> None:
+    found, gate = gate_of(repository, *sides, "--fail-if", fail_if)
+    assert (found, gate["exit_status"]) == (status, status)
+    assert (gate["fail_if"], gate["claim"], gate["result"]) == (fail_if, "change", result)
+    assert gate["because"] == ("there is no change to judge" if sides[1].startswith("main") and sides[0] == "main" else
+                               f"miou is {'better' if sides[1] == 'better' else 'worse'}")  # fmt: skip
+    assert gate["worse_classes"] == (["background", "cat", "dog"] if sides == ("better", "main") else [])
+
+
+def test_one_seed_a_side_leaves_the_gate_undetermined_unless_it_judges_the_checkpoints(
+    repository: Clone, tmp_path: Path
+) -> None:
+    alone = copy_of(repository, tmp_path / "alone")
+    alone.dvc_here("exp", "remove", "--all-commits")
+    for condition in ("worse", "not-better"):
+        status, gate = gate_of(alone, "better", "main", "--fail-if", condition)
+        assert (status, gate["result"], gate["because"]) == (4, "undetermined", "one seed per side")
+    assert gate_of(alone, "better", "main", "--fail-if", "worse", "--claim", "checkpoints")[0] == 3
+    assert gate_of(alone, "main", "better", "--fail-if", "worse", "--claim", "checkpoints")[0] == 0
 
 
 def test_runs_are_ranked_by_validation_and_the_looks_at_this_test_side_are_counted(repository: Clone) -> None:
@@ -507,6 +551,13 @@ def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repos
     assert "the classes differ, 1 removed (dog) and 1 added (horse)" in finished.stderr
     assert "cat, horse" in finished.stdout
     assert "95 % interval" not in finished.stdout
+
+
+def test_what_cannot_be_compared_does_not_pass_the_gate(repository: Clone, tmp_path: Path) -> None:
+    other = copy_of(repository, tmp_path / "other")
+    other.set_params(classes=["cat", "horse"])
+    other.dvc_here("repro")
+    assert error_of(other, "main", "--fail-if", "worse").startswith("cocoseg compare: the classes differ")
 
 
 def test_a_revision_that_does_not_exist_or_has_no_results_is_one_line(repository: Clone, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from cocoseg.commands.compare.claims import Claim, Difference
 from cocoseg.commands.compare.compare import Comparison, ImageChange, Run
 from cocoseg.commands.compare.differences import DataChange, Differences
+from cocoseg.commands.compare.gate import judged
 from cocoseg.commands.compare.report import report
 
 PRIMARY = Difference(name="miou", base=0.5, new=0.6, difference=0.1, low=0.02, high=0.18, verdict="better")
@@ -58,6 +59,24 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
         "Time and memory were measured once a side",
     ):
         assert part in text
+
+
+def test_the_gate_says_the_condition_and_what_came_of_it() -> None:
+    assert COMPARISON.checkpoint is not None
+    lost = msgspec.structs.replace(PRIMARY, name="dog", verdict="worse")
+    checkpoint = msgspec.structs.replace(COMPARISON.checkpoint, classes=[PRIMARY, lost])
+    by_change = judged(checkpoint, COMPARISON.change, "worse", "change")
+    by_checkpoints = judged(checkpoint, COMPARISON.change, "not-better", "checkpoints")
+    texts = [report(msgspec.structs.replace(COMPARISON, gate=gate), "md") for gate in (by_change, by_checkpoints)]
+    assert "**Fails if worse, judged by this change: undetermined**, one seed per side.\n" in texts[0]
+    assert (
+        "**Fails if not better, judged by these checkpoints on these images: passed**, miou is better. Classes that "
+        "are worse: dog.\n"
+    ) in texts[1]
+    assert texts[0].index("Fails if") < texts[0].index("0.5000")
+    equivalent = msgspec.structs.replace(checkpoint, primary=msgspec.structs.replace(PRIMARY, verdict="equivalent"))
+    assert judged(equivalent, None, "not-better", "checkpoints").exit_status == 3
+    assert judged(equivalent, None, "worse", "checkpoints").exit_status == 0
 
 
 def test_the_reason_stands_beside_an_image_that_changed() -> None:

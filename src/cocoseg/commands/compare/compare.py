@@ -10,6 +10,7 @@ from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim
 from cocoseg.commands.compare.differences import Differences, differences, params_since
+from cocoseg.commands.compare.gate import Gate
 from cocoseg.commands.compare.runs import (
     CURVES,
     IMAGES,
@@ -78,6 +79,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     images_changed: list[ImageChange]
     """Those that got worse most, then those that got better most."""
     differences: Differences
+    gate: Gate | None = None
+    """What `--fail-if` came to; `None` where it was not asked, or the scores cannot be compared."""
 
 
 def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4) -> Comparison:

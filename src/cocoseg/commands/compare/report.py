@@ -9,6 +9,7 @@ from tabulate import tabulate
 from cocoseg.commands.compare.claims import Claim, Difference
 from cocoseg.commands.compare.compare import Comparison, Run
 from cocoseg.commands.compare.differences import Differences
+from cocoseg.commands.compare.gate import Gate
 from cocoseg.scores.bootstrap import LEAST_IMAGES
 from cocoseg.scores.formats import SCORE_NAMES, UNKNOWN, interval, number
 
@@ -37,6 +38,7 @@ def report(comparison: Comparison, style: Format, picture: str | None = None, pl
     lines = [
         f"{'## ' if markdown else ''}{comparison.new} against {comparison.base}",
         *([f"The scores are not compared: {comparison.refused}."] if comparison.refused else []),
+        *([_gate(comparison.gate, markdown)] if comparison.gate else []),
         *(f"{'> ' if markdown else ''}Note: {remark}." for remark in comparison.remarks),
     ]
     if comparison.checkpoint is not None:
@@ -72,6 +74,14 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
         else ""
     )
     return f"{_table(rows, headers, markdown)}\n\n{notes}{asks}"
+
+
+def _gate(gate: Gate, markdown: bool) -> str:
+    about = "this change" if gate.claim == "change" else "these checkpoints on these images"
+    bold = "**" if markdown else ""
+    condition = f"Fails if {gate.fail_if.replace('-', ' ')}, judged by {about}"
+    classes = f" Classes that are worse: {', '.join(gate.worse_classes)}." if gate.worse_classes else ""
+    return f"{bold}{condition}: {gate.result}{bold}, {gate.because}.{classes}"
 
 
 def _claim_details(comparison: Comparison, markdown: bool) -> list[str]:
