@@ -321,7 +321,7 @@ def test_more_seeds_are_trained_at_a_commit_that_stays(reviews: dict[str, Review
 
 def test_a_later_push_changes_the_comment_and_is_red_where_nothing_was_run(reviews: dict[str, Reviewed]) -> None:
     finished, _, comments = reviews["later"]
-    assert finished.failed == ["Fail if the gate is red", "Fail if the score says so"], finished.output
+    assert finished.failed == ["Fail if the score says so", "Fail if the gate is red"], finished.output
     assert comments == [f"<!-- the comparison of this pull request -->\n{finished.summary}"]
     assert finished.summary.startswith(
         "**Gate: red**\n\n```\nred: dvc.lock: stage train is out of date: params.yaml:wrong (modified); run dvc repro"
@@ -339,7 +339,7 @@ def test_the_comment_names_the_condition_that_a_review_fails_on(reviews: dict[st
     said = "\n\n**Fails if not better, judged by this change: undetermined**, one seed per side.\n\n"
     assert said in reviews["monorepo"].finished.summary
     assert "Fails if" not in reviews["first"].finished.summary
-    assert reviews["first"].finished.output.endswith("\nFail if: not asked; exit status of the comparison: 0\n")
+    assert reviews["first"].finished.output.count("\nFail if: not asked; exit status of the comparison: 0\n") == 1
 
 
 @pytest.mark.parametrize(

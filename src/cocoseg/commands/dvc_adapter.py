@@ -5,11 +5,14 @@ DVC takes a second to import, so each function imports what it needs.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import one_line
@@ -231,6 +234,37 @@ def open_repository(*, locked: bool = False) -> Iterator[Repository]:
         if isinstance(error, PrettyDvcException) and not merge:  # of a file whose place it prints on its own
             way_out = "; dvc status says where"
         raise CocosegError(f"{one_line(error, {})}{way_out}") from None
+
+
+class _Listed(msgspec.Struct):
+    """A file in the list that DVC keeps of a folder."""
+
+    relpath: str
+    md5: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+
+
+def cached_object(md5: str, name: str = "") -> bytes | None:
+    """Return an object of the cache of this folder's repository, or the file `name` of one that is a folder.
+
+    `None` where it is not there, or not as expected.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5) or md5.endswith(".dir") != bool(name):
+        return None
+    try:
+        cache = _cache_of(Path.cwd())
+        if name:
+            listed = msgspec.json.decode(Path(cache.path(md5)).read_bytes(), type=list[_Listed])
+            md5 = next(one.md5 for one in listed if one.relpath == name)
+        return Path(cache.path(md5)).read_bytes()
+    except (CocosegError, OSError, msgspec.DecodeError, StopIteration, RecursionError):
+        return None
+
+
+@cache
+def _cache_of(folder: Path) -> ObjectStore:
+    """Return the cache of the repository of this folder, which is the current one."""
+    with open_repository() as repository:
+        return repository.cache()
 
 
 def waiting_runs() -> list[str]:

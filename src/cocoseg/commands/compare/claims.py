@@ -200,9 +200,9 @@ class _Groups:
 
 
 def _student(alpha: float, degrees: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-    return -float(t.ppf(alpha / 2, max(1.0, degrees)))
+    return -float(stdtrit(max(1.0, degrees), alpha / 2))
 
 
 def _detectable(error: float, degrees: float) -> float:

@@ -17,13 +17,14 @@ from cocoseg.commands.compare.runs import (
     MASKS,
     MODEL,
     PREDICTIONS,
+    SMALL_FILES,
     Curves,
     Scored,
     scored,
     seed_of,
 )
 from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_group
-from cocoseg.commands.revisions import Revision, kept_commit
+from cocoseg.commands.revisions import LOCK, Revision, kept_commit, read_ahead
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
 from cocoseg.scores.confusion import class_totals, confusion_matrix, summary_scores
@@ -89,6 +90,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     A change must not choose its own measure. At most `shown` images that got worse and as many that got better are
     named. Raises `CocosegError` for a revision without results, and for results that neither cache nor remote has.
     """
+    read_ahead((base, new), (LOCK, *SMALL_FILES))
     old, fresh = scored(base), scored(new)
     common, replaced = _common_images(old, fresh)
     refused = _refusal(old, fresh, common)

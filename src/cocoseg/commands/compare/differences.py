@@ -9,12 +9,10 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cocoseg.commands.compare.runs import IMAGES, MASKS, SPLITS, params_of
+from cocoseg.commands.compare.runs import EVALUATION, IMAGES, MASKS, SPLITS, TRAINING, params_of
 from cocoseg.commands.revisions import LockedStage, Revision, changed_files
 from cocoseg.core.errors import CocosegError
 
-_TRAINING = "metrics/timing/train.json"
-_EVALUATION = "metrics/timing/evaluate.json"
 _ENVIRONMENT = ("device", "precision", "processes")
 _CODE = ("src", "stages")
 _COST = ("parameters", "multiply_adds", "milliseconds_per_image", "peak_memory_mb")
@@ -48,7 +46,7 @@ def differences(base: Revision, new: Revision) -> Differences:
         for run in sides
     )
     environments = (environment(run) for run in sides)
-    costs = [{key: _timing(run, _EVALUATION).get(key) for key in _COST} for run in sides]
+    costs = [{key: _timing(run, EVALUATION).get(key) for key in _COST} for run in sides]
     return Differences(
         params=_changes(*params),
         data=_data_changes(base, new),
@@ -132,7 +130,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
 
 def environment(revision: Revision) -> dict[str, Any]:
     """Return the device, precision, processes and library versions that a run was trained with."""
-    timing = _timing(revision, _TRAINING)
+    timing = _timing(revision, TRAINING)
     return {key: timing.get(key) for key in _ENVIRONMENT} | dict(timing.get("versions", {}))
 
 

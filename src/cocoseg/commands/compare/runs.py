@@ -28,6 +28,10 @@ MASKS = paths.MASKS.as_posix()
 IMAGES = paths.IMAGES.as_posix()
 IMAGE_TABLE = paths.IMAGE_TABLE.as_posix()
 SPLITS = paths.SPLITS.as_posix()
+TRAINING = "metrics/timing/train.json"
+EVALUATION = "metrics/timing/evaluate.json"
+SMALL_FILES = (METRICS, HEADLINE, CURVES, TRAINING, EVALUATION)
+"""Those that git has."""
 
 
 class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS
 from cocoseg.commands.compare.differences import environment
-from cocoseg.commands.compare.runs import MASKS, MODEL, SPLITS, Scored, params_of, scored, seed_of
+from cocoseg.commands.compare.runs import MASKS, MODEL, SMALL_FILES, SPLITS, Scored, params_of, scored, seed_of
 from cocoseg.commands.dvc_adapter import waiting_runs
 from cocoseg.commands.revisions import (
     LOCK,
@@ -21,6 +21,7 @@ from cocoseg.commands.revisions import (
     experiments,
     hash_in_lock,
     kept_commit,
+    read_ahead,
     read_blobs,
     stages_of_lock,
     tracked_files_changed,
@@ -39,17 +40,24 @@ def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
     masks = own.revision.output_hash("mask", MASKS)
     found = list(experiments())
     locks = read_blobs(f"{one.commit}:{LOCK}" for one in found)
+    alike = []
     for one, text in zip(found, locks, strict=True):
-        # Parsing takes a fifth of a second, and most experiments of a large table have other data.
+        # Most experiments of a large table have other data, and parsing takes a while.
         if text is None or hash_in_lock(text, MASKS) != masks:
             continue
         revision = Revision(one.name, one.commit)
         try:
             revision.lock = stages_of_lock(text, f"{one.name}: {LOCK}")
-            if group_key(revision.lock) != key or seed_of(revision) in seeds:
-                continue
-            group.append(scored(revision))
-            seeds.add(seed_of(revision))
+            if group_key(revision.lock) == key and seed_of(revision) not in seeds:
+                alike.append(revision)
+        except CocosegError as error:
+            remarks.append(f"an experiment is left out: {error}")
+    read_ahead(alike, SMALL_FILES)
+    for revision in alike:
+        try:
+            if seed_of(revision) not in seeds:
+                group.append(scored(revision))
+                seeds.add(seed_of(revision))
         except CocosegError as error:
             remarks.append(f"an experiment is left out: {error}")
     return group, remarks
