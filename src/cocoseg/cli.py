@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cocoseg {version('cocoseg')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
+    _add_rank(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     _add_export(commands)
@@ -137,6 +138,39 @@ def _compare(options: argparse.Namespace) -> None:
         raise CocosegError(comparison.refused)
     if comparison.gate is not None:
         sys.exit(comparison.gate.exit_status)
+
+
+def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "rank",
+        help="tell which of several runs can be told apart",
+        description="Rank runs by their score on the test side. Runs that differ in the seed only are one row, and "
+        "rows that chance may have ordered share a letter.",
+        epilog="examples:\n"
+        "  cocoseg rank main smaller-lr larger-lr\n"
+        "  cocoseg rank main $(dvc exp list --name-only)\n"
+        "  cocoseg rank main ochre-wisp --claim checkpoints   one seed each",
+        formatter_class=_Help,
+    )
+    command.add_argument("revisions", metavar="REV", nargs="+", help="two or more git revisions or experiments; the "
+                         "first decides which score counts, and on what masks")  # fmt: skip
+    command.add_argument("--claim", choices=("change", "checkpoints"), default="change", help="what is ranked: what "
+                         "was changed, with three seeds a row, or the models as they are; default: change")  # fmt: skip
+    command.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
+    command.add_argument("--pictures", metavar="DIR", type=Path, help="draw the intervals into DIR/ranking.png")
+    command.set_defaults(run=_rank, parser=command)
+
+
+def _rank(options: argparse.Namespace) -> None:
+    if len(options.revisions) < 2:
+        options.parser.error("expected two or more revisions; cocoseg compare judges one against the working tree")
+    from cocoseg.commands.compare.rank import rank
+    from cocoseg.commands.compare.rank_report import rank_report, write_forest
+    from cocoseg.commands.revisions import find_revision
+
+    ranking = rank([find_revision(name) for name in options.revisions], options.claim)
+    picture = None if options.pictures is None else f"Drawn in {write_forest(options.pictures, ranking)}."
+    sys.stdout.write(rank_report(ranking, options.format, picture))
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

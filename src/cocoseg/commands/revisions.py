@@ -106,7 +106,11 @@ class Revision:
         """Return a file of a commit if the cache has it; DVC itself would first parse `dvc.lock`, for twice as long."""
         if self.commit is None:  # the file in the workspace comes first
             return None
-        for stage in self.lock.values():
+        try:
+            stages = self.lock.values()
+        except CocosegError:  # what `dvc add` tracks needs no lock
+            return None
+        for stage in stages:
             for out in stage.outs:
                 if out.md5 and f"{path}/".startswith(f"{out.path}/"):
                     return cached_object(out.md5, path.removeprefix(out.path).removeprefix("/"))

@@ -73,7 +73,7 @@ def checkpoint_claim(
     error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
     classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
     claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))
-    return claim if images >= LEAST_IMAGES else _undetermined(claim, _few(images))
+    return claim if images >= LEAST_IMAGES else _undetermined(claim, few_images(images))
 
 
 def change_claim(
@@ -107,7 +107,7 @@ def change_claim(
         classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
     claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
     if min(groups.counts) >= LEAST_SEEDS:
-        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, _few(groups.images))
+        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, few_images(groups.images))
     counts = " and ".join(map(str, groups.counts))
     seeds = "one seed per side" if groups.counts == (1, 1) else f"{counts} seeds, but {LEAST_SEEDS} per side are needed"
     return _undetermined(claim, seeds)
@@ -248,7 +248,8 @@ def _undetermined(claim: Claim, because: str) -> Claim:
     )
 
 
-def _few(images: int) -> str:
+def few_images(images: int) -> str:
+    """Return what to say of fewer images than an interval needs."""
     return f"{'one image' if images == 1 else f'{images} images'}, but {LEAST_IMAGES} are needed"
 
 

@@ -23,7 +23,7 @@ from cocoseg.commands.compare.runs import (
     scored,
     seed_of,
 )
-from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_group
+from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_groups
 from cocoseg.commands.revisions import LOCK, Revision, kept_commit, read_ahead
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
@@ -92,8 +92,8 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     """
     read_ahead((base, new), (LOCK, *SMALL_FILES))
     old, fresh = scored(base), scored(new)
-    common, replaced = _common_images(old, fresh)
-    refused = _refusal(old, fresh, common)
+    common, replaced = common_images(old, fresh)
+    refused = refusal_of(old, fresh, common)
     remarks = [*_remarks(old, fresh, common, replaced, refused), *_below_baseline(old, fresh), *_seen(old, fresh)]
     # Without a change there is nothing to judge, and both sides would have the same group of seeds.
     changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
@@ -101,15 +101,15 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     remarks += left_out
     checkpoint = change = None
     if refused is None:
-        remarks += _on_one_truth(groups[0], fresh, common)
+        remarks += on_one_truth(groups[0], fresh, common)
         remarks += _without_object(old, fresh, common)
         checkpoint, change = _claims(groups, common, samples, with_change=changed)
     commands, waiting = more_seeds(groups) if change is not None else ([], [])
     remarks += waiting
     score = old.metrics.primary_score
     return Comparison(
-        base=_title(base),
-        new=_title(new),
+        base=title(base),
+        new=title(new),
         score=score,
         min_effect=old.metrics.min_effect,
         remarks=remarks,
@@ -120,7 +120,7 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
         checkpoint=checkpoint,
         change=change,
         more_seeds=commands,
-        runs={side: _ranked(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
+        runs={side: ranked_by_validation(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
         models_seen=models_seen(new),
         images_changed=_most_changed(old, fresh, common, shown) if refused is None else [],
         differences=differences(base, new),
@@ -129,9 +129,8 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
 
 def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
     """Return the runs of each side, with those of other seeds, and why any were left out."""
-    (base, base_left_out), (new, new_left_out) = seed_group(old), seed_group(fresh)
-    mixed = [remark for group in (base, new) if (remark := other_environments(group))]
-    return [base, new], list(dict.fromkeys([*base_left_out, *new_left_out, *mixed]))
+    groups, left_out = seed_groups([old, fresh])
+    return groups, [*left_out, *(remark for group in groups if (remark := other_environments(group)))]
 
 
 def _claims(
@@ -139,30 +138,37 @@ def _claims(
 ) -> tuple[Claim, Claim | None]:
     """Return the claim about the two checkpoints, and that about the change if there is one."""
     old, fresh = groups[0][0], groups[1][0]
+    check_truth(fresh, [*groups[0], *groups[1]], common)
     base, new = ([run.stacked(common) for run in group] for group in groups)
-    truth = new[0][:, :, 0]
-    if any((own[:, :, 0] != truth).any() for own in (*base, *new)):
-        raise CocosegError(
-            f"{old.revision.name} and {fresh.revision.name}: their tables count different target pixels in the same "
-            "masks; rebuild them with: dvc repro -f evaluate"
-        )
-    if not truth[:, 1:].any():
-        raise CocosegError(
-            f"{fresh.revision.name}: no test image shows an object of any class; there is nothing to judge"
-        )
     settings = (fresh.class_names, old.metrics.primary_score, old.metrics.min_effect, samples)
     checkpoint = checkpoint_claim(base[0], new[0], *settings)
     return checkpoint, change_claim(base, new, *settings) if with_change else None
 
 
-def _title(revision: Revision) -> str:
+def check_truth(fresh: Scored, runs: Sequence[Scored], common: Sequence[str]) -> None:
+    """Raise `CocosegError` unless all tables count the same target pixels as that of `fresh`, and some of an object."""
+    truth = fresh.stacked(common)[:, :, 0]
+    for run in runs:
+        if (run.stacked(common)[:, :, 0] != truth).any():
+            raise CocosegError(
+                f"{run.revision.name} and {fresh.revision.name}: their tables count different target pixels in the "
+                "same masks; rebuild them with: dvc repro -f evaluate"
+            )
+    if not truth[:, 1:].any():
+        raise CocosegError(
+            f"{fresh.revision.name}: no test image shows an object of any class; there is nothing to judge"
+        )
+
+
+def title(revision: Revision) -> str:
+    """Return the name of a revision with its commit."""
     if revision.commit is None:
         return revision.name
     kept = kept_commit(revision.commit)
     return f"{revision.name} ({'' if kept == revision.commit else 'merge of '}{kept[:7]})"
 
 
-def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
+def common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
     """Return the images that both were scored on, and how many others share a name but differ in content."""
     named = sorted(old.totals.keys() & fresh.totals.keys())
     sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
@@ -173,7 +179,7 @@ def _common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
     return common, len(named) - len(common)
 
 
-def _refusal(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
+def refusal_of(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
     """Return why the scores cannot be compared, if so."""
     if old.class_names != fresh.class_names:
         how = class_difference(old.class_names, fresh.class_names, "removed", "added")
@@ -253,7 +259,8 @@ def _same_model(old: Scored, fresh: Scored) -> bool:
     return models[0] is not None and models[0] == models[1]
 
 
-def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
+def ranked_by_validation(group: Sequence[Scored], score: ScoreName) -> list[Run]:
+    """Return the runs of a group, best in validation first."""
     runs = []
     for one in group:
         curves = one.revision.tracked_json(CURVES, Curves)
@@ -261,7 +268,7 @@ def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
         own = float(summary_scores(np.sum(list(one.own_totals.values()), axis=0))[score])
         runs.append(
             Run(
-                name=_title(one.revision),
+                name=title(one.revision),
                 seed=seed_of(one.revision),
                 chosen_by=chosen_by,
                 val_score=val_score,
@@ -271,7 +278,7 @@ def _ranked(group: Sequence[Scored], score: ScoreName) -> list[Run]:
     return sorted(runs, key=lambda run: (-(run.val_score or 0), run.name))
 
 
-def _on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) -> list[str]:
+def on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) -> list[str]:
     """Score the runs of a group on the masks of `fresh` where theirs differ; return what to remark."""
     old = group[0]
     hashes = [run.revision.output_hash("mask", MASKS) for run in (old, fresh)]

@@ -17,7 +17,7 @@ Format = Literal["text", "md", "json"]
 
 _SYMBOLS = {"better": "▲", "worse": "▼", "equivalent": "=", "undetermined": "?"}
 _MOST_FILES = 12
-_SIGNED = "+.4f"
+SIGNED = "+.4f"
 _PLOTS = {
     "IoU of each class": "plots/evaluate/iou.png",
     "learning curves": "metrics/train/plots/images/curves.png",
@@ -49,7 +49,7 @@ def report(comparison: Comparison, style: Format, picture: str | None = None, pl
     lines += _differences(comparison.differences, markdown)
     if markdown and plots_url:
         shown = "\n\n".join(f"![{name}]({plots_url.rstrip('/')}/{path})" for name, path in _PLOTS.items())
-        lines.append(_folded(f"Plots of {comparison.new}", shown, markdown))
+        lines.append(folded(f"Plots of {comparison.new}", shown, markdown))
     return "\n\n".join(lines) + "\n"
 
 
@@ -73,7 +73,7 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
         if more
         else ""
     )
-    return f"{_table(rows, headers, markdown)}\n\n{notes}{asks}"
+    return f"{table(rows, headers, markdown)}\n\n{notes}{asks}"
 
 
 def _gate(gate: Gate, markdown: bool) -> str:
@@ -97,8 +97,8 @@ def _claim_details(comparison: Comparison, markdown: bool) -> list[str]:
             f"{LEAST_IMAGES} test images; {UNKNOWN} stands where none is given. The intervals of the classes hold "
             "jointly."
         )
-        body = f"{_table(rows, headers, markdown)}\n\n{note}"
-        lines.append(_folded(f"{words}: every score and class", body, markdown))
+        body = f"{table(rows, headers, markdown)}\n\n{note}"
+        lines.append(folded(f"{words}: every score and class", body, markdown))
     return lines
 
 
@@ -110,15 +110,15 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
             change.file_name,
             number(change.base),
             number(change.new),
-            number(change.new - change.base, _SIGNED),
+            number(change.new - change.base, SIGNED),
             change.reason or "",
         ]
         for change in comparison.images_changed
     ]
     # A comment can show a picture that is committed, but not a file of the machine that wrote it: that one is named.
     shown = [picture] if picture else []
-    table = _table(rows, ["image", "base IoU", "new IoU", "change", "classes"], markdown)
-    return ["\n\n".join([_heading("Images that changed most", markdown), *shown, table])]
+    rows_shown = table(rows, ["image", "base IoU", "new IoU", "change", "classes"], markdown)
+    return ["\n\n".join([heading("Images that changed most", markdown), *shown, rows_shown])]
 
 
 def _runs(comparison: Comparison, markdown: bool) -> list[str]:
@@ -134,9 +134,7 @@ def _runs(comparison: Comparison, markdown: bool) -> list[str]:
         f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this test side, as far as this clone knows: "
         "the best of many on the same images looks better than it is. Choose by validation."
     )
-    return [
-        "\n\n".join([_heading("Runs, best in validation first", markdown), _table(rows, headers, markdown), looked])
-    ]
+    return ["\n\n".join([heading("Runs, best in validation first", markdown), table(rows, headers, markdown), looked])]
 
 
 def _differences(differences: Differences, markdown: bool) -> list[str]:
@@ -145,14 +143,14 @@ def _differences(differences: Differences, markdown: bool) -> list[str]:
         lines.append(_both_sides("parameter", differences.params, markdown))
     if differences.data:
         rows = [[one.what, str(one.entered), str(one.left), str(one.changed)] for one in differences.data]
-        lines.append(_table(rows, ["data", "added", "removed", "changed"], markdown))
+        lines.append(table(rows, ["data", "added", "removed", "changed"], markdown))
     if differences.code:
         shown = [f"`{path}`" if markdown else path for path in differences.code[:_MOST_FILES]]
         more = len(differences.code) - len(shown)
         lines.append("Code: " + ", ".join(shown) + (f" and {more} more files" if more else ""))
     if differences.environment:
         lines.append(_both_sides("environment", differences.environment, markdown))
-    title = _heading("What else differs", markdown)
+    title = heading("What else differs", markdown)
     nothing = "Nothing: parameters, data, code and environment are the same."
     found = ["\n\n".join([title, *(lines or [nothing])])]
     if differences.cost:
@@ -160,14 +158,14 @@ def _differences(differences: Differences, markdown: bool) -> list[str]:
             "Time and memory were measured once a side, on its own machine under its own load: compare them only if "
             "they lie far apart."
         )
-        table = _both_sides("of evaluation", differences.cost, markdown)
-        found.append(f"{_heading('Cost', markdown)}\n\n{table}\n\n{measured}")
+        costs = _both_sides("of evaluation", differences.cost, markdown)
+        found.append(f"{heading('Cost', markdown)}\n\n{costs}\n\n{measured}")
     return found
 
 
 def _both_sides(what: str, values: Mapping[str, tuple[Any, Any]], markdown: bool) -> str:
-    rows = [[key, _value(old), _value(new)] for key, (old, new) in values.items()]
-    return _table(rows, [what, "base", "new"], markdown)
+    rows = [[key, value_text(old), value_text(new)] for key, (old, new) in values.items()]
+    return table(rows, [what, "base", "new"], markdown)
 
 
 def _row(one: Difference, name: str | None = None) -> list[str]:
@@ -175,8 +173,8 @@ def _row(one: Difference, name: str | None = None) -> list[str]:
         name or one.name,
         number(one.base),
         number(one.new),
-        number(one.difference, _SIGNED),
-        interval(one.low, one.high, _SIGNED),
+        number(one.difference, SIGNED),
+        interval(one.low, one.high, SIGNED),
         _verdict(one),
     ]
 
@@ -185,7 +183,8 @@ def _verdict(one: Difference) -> str:
     return f"{_SYMBOLS[one.verdict]} {one.verdict}" if one.verdict else UNKNOWN
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """Return the value of a parameter or a cost as text."""
     if value is None:
         return UNKNOWN
     if isinstance(value, int) and not isinstance(value, bool):
@@ -193,17 +192,20 @@ def _value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _heading(words: str, markdown: bool) -> str:
+def heading(words: str, markdown: bool) -> str:
+    """Return a heading."""
     return f"### {words}" if markdown else f"{words}\n{'-' * len(words)}"
 
 
-def _folded(words: str, body: str, markdown: bool) -> str:
+def folded(words: str, body: str, markdown: bool) -> str:
+    """Return a part that Markdown shows folded."""
     if not markdown:
-        return f"{_heading(words, markdown)}\n\n{body}"
+        return f"{heading(words, markdown)}\n\n{body}"
     return f"<details><summary>{words}</summary>\n\n{body}\n\n</details>"
 
 
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str], markdown: bool) -> str:
+def table(rows: Sequence[Sequence[str]], headers: Sequence[str], markdown: bool) -> str:
+    """Return a table."""
     if markdown:
         # A file name must not end its column.
         rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]

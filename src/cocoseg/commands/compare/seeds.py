@@ -33,34 +33,42 @@ _MADE_BY_TRAINING = (MODEL, "metrics/train")
 _THRESHOLD = re.compile(rb"^ +threshold: (\S+)$", re.MULTILINE)
 
 
-def seed_group(own: Scored) -> tuple[list[Scored], list[str]]:
-    """Return the run with the experiments that differ only in the seed, one per seed, and why any were left out."""
-    key, seeds = group_key(own.revision.lock), {seed_of(own.revision)}
-    group, remarks = [own], []
-    masks = own.revision.output_hash("mask", MASKS)
+def seed_groups(own_runs: Sequence[Scored]) -> tuple[list[list[Scored]], list[str]]:
+    """Return these runs with the experiments that differ from one only in the seed, one per seed, by group.
+
+    The second is why any were left out. Runs of one group are together, where the first of them stands.
+    """
+    groups: dict[str, dict[int, Scored]] = {}
+    remarks = []
+    for run in own_runs:
+        group = groups.setdefault(group_key(run.revision.lock), {})
+        if group.setdefault(seed_of(run.revision), run) is not run:
+            first = group[seed_of(run.revision)].revision.name
+            remarks.append(f"{run.revision.name} has the settings and the seed of {first}: it counts once")
+    masks = {run.revision.output_hash("mask", MASKS) for run in own_runs}
     found = list(experiments())
     locks = read_blobs(f"{one.commit}:{LOCK}" for one in found)
     alike = []
     for one, text in zip(found, locks, strict=True):
         # Most experiments of a large table have other data, and parsing takes a while.
-        if text is None or hash_in_lock(text, MASKS) != masks:
+        if text is None or hash_in_lock(text, MASKS) not in masks:
             continue
         revision = Revision(one.name, one.commit)
         try:
             revision.lock = stages_of_lock(text, f"{one.name}: {LOCK}")
-            if group_key(revision.lock) == key and seed_of(revision) not in seeds:
-                alike.append(revision)
+            key = group_key(revision.lock)
+            if key in groups and seed_of(revision) not in groups[key]:
+                alike.append((revision, groups[key]))
         except CocosegError as error:
             remarks.append(f"an experiment is left out: {error}")
-    read_ahead(alike, SMALL_FILES)
-    for revision in alike:
+    read_ahead((revision for revision, _ in alike), SMALL_FILES)
+    for revision, group in alike:
         try:
-            if seed_of(revision) not in seeds:
-                group.append(scored(revision))
-                seeds.add(seed_of(revision))
+            if seed_of(revision) not in group:
+                group[seed_of(revision)] = scored(revision)
         except CocosegError as error:
             remarks.append(f"an experiment is left out: {error}")
-    return group, remarks
+    return [list(group.values()) for group in groups.values()], remarks
 
 
 def group_key(lock: Mapping[str, LockedStage]) -> str:
@@ -105,7 +113,7 @@ def more_seeds(groups: Sequence[Sequence[Scored]]) -> tuple[list[str], list[str]
     waiting = [params for text in read_blobs(f"{one}:{PARAMS}" for one in waiting_runs()) if (params := _params(text))]
     commands, remarks = [], []
     for group in lacking_groups:
-        own = _trained_with(group[0].revision)
+        own = trained_with(group[0].revision)
         seeds = {seed_of(run.revision) for run in group}
         queued = {one.get("seed") for one in waiting if own == {key: one.get(key) for key in own}} - seeds
         if queued:
@@ -119,7 +127,7 @@ def more_seeds(groups: Sequence[Sequence[Scored]]) -> tuple[list[str], list[str]
     return [*commands, "dvc queue start"], remarks
 
 
-def _trained_with(revision: Revision) -> dict[str, Any]:
+def trained_with(revision: Revision) -> dict[str, Any]:
     """Return all parameters of a run but the seed and those of `evaluate`, which change no count."""
     stages = (stage for name, stage in revision.lock.items() if name != "evaluate")
     return {key: value for stage in stages for key, value in params_of(stage).items() if key != "seed"}
