@@ -11,6 +11,14 @@
   False alarms are how often the interval excludes 0. Beside it: the same for the claim about two checkpoints, if it is
   mistaken for a claim about the change.
 
+- *The gate* (`compare --fail-if worse`) and *the ranking* (`cocoseg rank`), on simulated runs of 100 images, three
+  seeds each: how often does the gate close if only the seed differs, and if the new side is worse by twice the smallest
+  difference that the claim calls detectable? In sweeps of twelve settings without an effect, how often is any called
+  better than another, and the best in test better than the base; beside it, if `compare` judges these two alone? Once
+  with seeds that scatter alike, and once with one setting, the new one, whose seeds scatter three times as far.
+
+    uv run benchmarks/calibration.py --simulated      these alone, without `dvc repro` and training
+
 Every rate has its 95 % interval: Wilson's if the trials are independent; for groupings, which share their models, the
 jackknife over models.
 """
@@ -19,7 +27,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,7 +38,9 @@ from scipy.stats import binomtest
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA, need_run, run_data, sides
 
-from cocoseg.commands.compare.claims import change_claim, checkpoint_claim
+from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim
+from cocoseg.commands.compare.gate import judged
+from cocoseg.commands.compare.ranking import all_pairs
 from cocoseg.core.files import read_json, read_lines
 from cocoseg.core.params import load_params
 from cocoseg.evaluate.evaluation import evaluate
@@ -144,6 +154,81 @@ def changes(runs: Sequence[Counts], names: Sequence[str], repeats: int, samples:
     print(f"naive, two checkpoints taken for the change:    false alarms {jackknife_rate(naive, members, len(runs))}")
 
 
+NAMES = ("background", "a", "b", "c", "d")
+SCATTER = 0.03  # the standard deviation over seeds of the share of hits
+SCATTERS = {"all seeds scatter alike": SCATTER, "those of one three times as far": 3 * SCATTER}
+
+
+def simulated(
+    chance: np.random.Generator, settings: Sequence[tuple[float, float]], images: int = 100
+) -> list[list[Counts]]:
+    """Return three runs of each setting, given as the mean and the standard deviation over seeds of the share of hits.
+
+    Each class is in two of five images. Images are easy or hard for every run, or for every seed of a setting, and the
+    rest is the chance of a seed and an image.
+    """
+    shown = chance.random((images, len(NAMES) - 1)) < 0.4
+    target = 200 * shown
+    ease = 0.15 * chance.standard_normal(shown.shape)
+    found = []
+    for mean, scatter in settings:
+        of_setting = ease + 0.05 * chance.standard_normal(shown.shape)
+        runs = []
+        for _ in range(3):
+            share = mean + scatter * chance.standard_normal() + of_setting + 0.05 * chance.standard_normal(shown.shape)
+            hits = np.rint(target * np.clip(share, 0, 1)).astype(np.int64)
+            wrong = np.rint(40 * chance.random(shown.shape)).astype(np.int64)  # background taken for this class
+            background = np.stack(
+                [np.full(images, 1000), 1000 - wrong.sum(1) + (target - hits).sum(1), 1000 - wrong.sum(1)], axis=-1
+            )
+            runs.append(np.concatenate([background[:, None], np.stack([target, hits + wrong, hits], axis=-1)], axis=1))
+        found.append(runs)
+    return found
+
+
+def gate(repeats: int, samples: int) -> None:
+    """Print how often the gate closes on changes without an effect, and on drops of twice the detectable difference."""
+    print(
+        f"the gate, {repeats} changes each{'':17}{'closes wrongly':26}{'closes on the drop':26}undetermined without one"
+    )
+    for words, scatter in SCATTERS.items():
+        chance = np.random.default_rng(2)
+
+        def claims(drop: float, chance: np.random.Generator = chance, scatter: float = scatter) -> Iterator[Claim]:
+            for _ in range(repeats):
+                base, new = simulated(chance, [(0.6, SCATTER), (0.6 - drop, scatter)])
+                yield change_claim(base, new, NAMES, "miou", 0.01, samples)
+
+        null = list(claims(0.0))
+        twice = 2 * float(np.mean([own.smallest_difference or 0.0 for own in null]))
+        ((higher, lower),) = [
+            [np.mean([miou(run) for run in group]) for group in simulated(chance, [(0.6, 0.0), (0.5, 0.0)], 20_000)]
+        ]
+        dropped = claims(0.1 * twice / float(higher - lower))
+        closed = [judged(own, own, "worse", "change").result == "failed" for own in dropped]
+        results = [judged(own, own, "worse", "change").result for own in null]
+        wrong, unsure = ([result == which for result in results] for which in ("failed", "undetermined"))
+        print(f"  {words:36}{rate(wrong):26}{rate(closed):26}{rate(unsure)}; the drop is {twice:.3f}", flush=True)
+
+
+def sweeps(repeats: int, samples: int) -> None:
+    """Print how often a ranking finds a winner in sweeps without an effect."""
+    print(f"the ranking, {repeats} sweeps of 12 settings{'':4}{'any better than another':26}"
+          f"{'the best than the base':26}the best than the base, the two alone")  # fmt: skip
+    for words, scatter in SCATTERS.items():
+        chance = np.random.default_rng(3)
+        trials = []
+        for _ in range(repeats):
+            groups = simulated(chance, [(0.6, SCATTER)] * 11 + [(0.6, scatter)])
+            order, pairs = all_pairs(groups, "miou", 0.01, samples)
+            base = order.index(0)
+            better = {(pair.first, pair.second) for pair in pairs if pair.verdict == "worse"}
+            alone = base > 0 and change_claim(groups[0], groups[order[0]], NAMES, "miou", 0.01, samples).primary
+            trials.append((bool(better), (0, base) in better, bool(alone) and alone.verdict == "better"))
+        rates = "".join(f"{rate(column):26}" for column in zip(*trials, strict=True))
+        print(f"  {words:36}{rates}", flush=True)
+
+
 def main() -> None:
     """Print the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,7 +240,12 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, default=Path("calibration"), help="folder that keeps the counts of each model"
     )
+    parser.add_argument("--simulated", action="store_true", help="measure the gate and the ranking alone")
     arguments = parser.parse_args()
+    gate(arguments.repeats, arguments.samples)
+    sweeps(max(1, arguments.repeats // 2), arguments.samples)
+    if arguments.simulated:
+        return
     runs, names = retrained(arguments.seeds, arguments.images, arguments.epochs, arguments.kept)
     changes(runs, names, arguments.repeats, arguments.samples)
     ranked = sorted(runs, key=miou)

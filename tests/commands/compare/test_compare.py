@@ -55,12 +55,12 @@ def source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
 
 
-def compared(repository: Clone, *arguments: str) -> Any:
+def compared(repository: Clone, *arguments: str, command: str = "compare") -> Any:
     """Return what `cocoseg compare --format json` prints, run in this process because that is faster."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.chdir(repository.folder)
-        main(["compare", *arguments, "--format", "json"])
+        main([command, *arguments, "--format", "json"])
     return json.loads(output.getvalue())
 
 
@@ -553,11 +553,35 @@ def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repos
     assert "95 % interval" not in finished.stdout
 
 
-def test_what_cannot_be_compared_does_not_pass_the_gate(repository: Clone, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_does_not_pass_the_gate_and_is_not_ranked(repository: Clone, tmp_path: Path) -> None:
     other = copy_of(repository, tmp_path / "other")
     other.set_params(classes=["cat", "horse"])
     other.dvc_here("repro")
-    assert error_of(other, "main", "--fail-if", "worse").startswith("cocoseg compare: the classes differ")
+    other.commit("horses")
+    assert error_of(other, "main~1", "--fail-if", "worse").startswith("cocoseg compare: the classes differ")
+    with pytest.raises(SystemExit, match="^cocoseg rank: better and main: the classes differ, 1 removed"):
+        compared(other, "better", "main", command="rank")
+
+
+def test_runs_are_ranked_by_group_and_one_with_too_few_seeds_comes_last(repository: Clone, tmp_path: Path) -> None:
+    alone = copy_of(repository, tmp_path / "alone")
+    alone.dvc_here("exp", "run", "--name", "single", "-S", "wrong=0.25")
+    # Three seeds of main, named by two; three of better.
+    found = compared(alone, "main", "single", "main-1", "better", "main", command="rank")
+    rows = found["rows"]
+    assert [(row["name"].split()[0], row["letters"], sorted(row["seeds"])) for row in rows] == [
+        ("better", "a", [0, 1, 2]), ("main", "b", [0, 1, 2]), ("single", "", [0])
+    ]  # fmt: skip
+    assert [row["params"] for row in rows] == [{"wrong": 0.2}, {"wrong": 0.3}, {"wrong": 0.25}]
+    assert rows[2]["not_ranked_because"] == "one seed, but 3 are needed"
+    assert (rows[2]["difference"], len(found["more_seeds"])) == (None, 2)
+    (pair,) = found["pairs"]
+    assert (pair["first"], pair["second"], pair["verdict"]) == (0, 1, "worse")
+    assert (pair["difference"], pair["low"], pair["high"]) == (rows[1]["difference"], rows[1]["low"], rows[1]["high"])
+    assert pair["difference"] == pytest.approx(rows[1]["test_score"] - rows[0]["test_score"], abs=2e-6)
+    assert found["remarks"] == ["main has the settings and the seed of main: it counts once"]
+    as_they_are = compared(alone, "main", "single", "main-1", "--claim", "checkpoints", command="rank")
+    assert [row["letters"] for row in as_they_are["rows"]] == ["a", "b", "b"]
 
 
 def test_a_revision_that_does_not_exist_or_has_no_results_is_one_line(repository: Clone, tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def _headline(ranking: Ranking) -> str:
     if not alike:
         return f"{rows[0].name} is better than the others"
     if len(alike) == len(rows) - 1:
-        return f"{rows[0].name} has the highest score, but cannot be told apart from any other"
+        return f"{rows[0].name} has the highest score, but is not better than any other"
     others = f"{len(alike)} others" if len(alike) > 3 else ", ".join(alike)
-    return f"{rows[0].name} has the highest score, but cannot be told apart from {others}"
+    return f"{rows[0].name} has the highest score, but is not better than {others}"
 
 
 def _rows(ranking: Ranking, markdown: bool) -> str:
@@ -86,11 +86,12 @@ def _rows(ranking: Ranking, markdown: bool) -> str:
 def _notes(ranking: Ranking) -> str:
     about = "seeds and images" if ranking.claim == "change" else "images alone, so it is about these checkpoints only"
     seen = ranking.models_seen
+    pairs = "one pair" if len(ranking.pairs) == 1 else f"all {len(ranking.pairs)} pairs"
     return (
         f"Rows that share a letter cannot be told apart, or differ by less than ±{ranking.min_effect:g}. The intervals "
-        f"hold jointly for all {len(ranking.pairs)} pairs, on {ranking.images} images of the {ranking.split} side; "
-        f"chance is that of {about}. {seen} model{'s have' if seen != 1 else ' has'} been scored on this side, as far "
-        "as this clone knows. Choose by validation."
+        f"hold jointly for {pairs}, on {ranking.images} images of the {ranking.split} side; chance is that of {about}. "
+        f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this side, as far as this clone knows. Choose "
+        "by validation."
     )
 
 

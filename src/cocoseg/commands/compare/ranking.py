@@ -72,16 +72,14 @@ def all_pairs(
 def letters(groups: int, apart: Collection[tuple[int, int]]) -> list[str]:
     """Return letters for each group, of which two share one unless they are `apart`; the best has the first.
 
-    This is the compact letter display by insertion and absorption, Piepho 2004.
+    A letter stands for a largest set of groups of which no two are apart, as in the compact letter display of
+    Piepho 2004.
     """
-    columns = [frozenset(range(groups))]
-    for one, other in apart:
-        for column in [own for own in columns if one in own and other in own]:
-            columns.remove(column)
-            for fewer in (column - {one}, column - {other}):
-                if not any(fewer <= own for own in columns):
-                    columns.append(fewer)
-    columns.sort(key=sorted)
+    import networkx  # here, because it takes a while
+
+    alike = networkx.complete_graph(groups)
+    alike.remove_edges_from(apart)
+    columns = sorted(map(sorted, networkx.find_cliques(alike)))
     names = [*_LETTERS, *(f"({number})" for number in range(len(_LETTERS), len(columns)))]
     return ["".join(name for name, own in zip(names, columns, strict=False) if group in own) for group in range(groups)]
 
