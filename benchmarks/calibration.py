@@ -223,8 +223,8 @@ def sweeps(repeats: int, samples: int) -> None:
             order, pairs = all_pairs(groups, "miou", 0.01, samples)
             base = order.index(0)
             better = {(pair.first, pair.second) for pair in pairs if pair.verdict == "worse"}
-            alone = base > 0 and change_claim(groups[0], groups[order[0]], NAMES, "miou", 0.01, samples).primary
-            trials.append((bool(better), (0, base) in better, bool(alone) and alone.verdict == "better"))
+            alone = change_claim(groups[0], groups[order[0]], NAMES, "miou", 0.01, samples).primary
+            trials.append((bool(better), (0, base) in better, base > 0 and alone.verdict == "better"))
         rates = "".join(f"{rate(column):26}" for column in zip(*trials, strict=True))
         print(f"  {words:36}{rates}", flush=True)
 
