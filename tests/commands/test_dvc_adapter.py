@@ -26,6 +26,7 @@ from silent_faults import FIRST, LIST, REPORT, SECOND, cached, md5_of
 from cocoseg.commands.dvc_adapter import (
     ObjectStore,
     Repository,
+    cached_object,
     files_of_repository,
     files_of_run,
     folder_list,
@@ -167,6 +168,18 @@ def test_an_object_is_checked_out_by_the_kind_of_link_that_the_settings_name(
         repository.cache().check_out(SECOND, work.folder / "new.txt")
     assert (work.folder / "new.txt").read_text() == "drawn 1"
     assert is_linked(work.folder / "new.txt", cached(work, SECOND))
+
+
+def test_a_file_of_a_folder_is_read_from_the_cache_and_what_is_odd_or_absent_is_none(work: Clone) -> None:
+    assert cached_object(FIRST) == b"drawn 0"
+    assert cached_object(LIST, "1.txt") == b"drawn 1"
+    absent = [(LIST, "other.txt"), (LIST, ""), (FIRST, "1.txt"), ("0" * 32, ""), ("../../x", "")]
+    assert [cached_object(*one) for one in absent] == [None] * 5
+    cached(work, SECOND).unlink()
+    assert cached_object(LIST, "1.txt") is None
+    cached(work, LIST).chmod(0o644)
+    cached(work, LIST).write_text('[{"md5": "../../../secret", "relpath": "1.txt"}]')
+    assert cached_object(LIST, "1.txt") is None
 
 
 def test_a_remote_that_is_a_folder_has_what_was_pushed(repository: Repository) -> None:

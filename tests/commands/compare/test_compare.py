@@ -18,9 +18,11 @@ from clones import Clone
 from toy_pipeline import toy_pipeline
 
 from cocoseg.cli import main
+from cocoseg.commands import revisions
 from cocoseg.commands.compare.compare import change_reason
 from cocoseg.commands.compare.differences import start_of
 from cocoseg.commands.compare.seeds import other_environments
+from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.revisions import LockedFile, LockedStage, Revision
 
 SOURCE = Path(__file__).parents[3] / "src"
@@ -561,6 +563,23 @@ def test_what_cannot_be_compared_does_not_pass_the_gate_and_is_not_ranked(reposi
     assert error_of(other, "main~1", "--fail-if", "worse").startswith("cocoseg compare: the classes differ")
     with pytest.raises(SystemExit, match="^cocoseg rank: better and main: the classes differ, 1 removed"):
         compared(other, "better", "main", command="rank")
+
+
+def test_a_lock_is_parsed_once_and_tables_in_the_cache_need_no_file_system_of_dvc(
+    repository: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def counted(text: str) -> Any:
+        parsed.append(text)
+        return loaded(text)
+
+    monkeypatch.setattr(revisions, "loaded", counted)
+    monkeypatch.setattr(revisions, "files_of_run", None)
+    revisions._stages.cache_clear()
+    found = compared(repository, "main", "better")
+    assert [len(found["runs"][side]) for side in ("base", "new")] == [3, 3]
+    assert len(parsed) == len(set(parsed)) == 6
 
 
 def test_runs_are_ranked_by_group_and_one_with_too_few_seeds_comes_last(repository: Clone, tmp_path: Path) -> None:
