@@ -148,7 +148,7 @@ def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "rows that chance may have ordered share a letter.",
         epilog="examples:\n"
         "  cocoseg rank main smaller-lr larger-lr\n"
-        "  cocoseg rank main $(dvc exp list --name-only)\n"
+        "  dvc exp list --name-only | xargs cocoseg rank main\n"
         "  cocoseg rank main ochre-wisp --claim checkpoints   one seed each",
         formatter_class=_Help,
     )
