@@ -20,8 +20,8 @@ USER = () if os.geteuid() == 0 else ("--user", "--map-current-user", "--keep-cap
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "unshare")
 NODES = ("n1", "n2")
-# config_overrides: the nodes have what is written here, whatever the machine has. KillWait: seconds from SIGTERM to
-# SIGKILL. A requeued job may start again after two more than it took to end, and when the scheduler next looks.
+# config_overrides: the nodes have what is written here, whatever the machine has. cred_expire: seconds after which a
+# requeued job may start again, 120 by default. KillWait: those from SIGTERM to SIGKILL.
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -51,8 +51,6 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=32 Gres=gpu:4
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=32 Gres=gpu:4
 PartitionName=all Nodes=n1,n2 Default=YES State=UP
 """
-
-
 # The nodes know each other by name, and see only their own processes, as two machines do.
 HOSTS = "127.0.0.1 localhost {host} n1 n2\n"
 DAEMONS = f"""\
@@ -100,12 +98,19 @@ class SlurmCluster:
                 stderr=log,
                 preexec_fn=die_with_parent,
             )
+        namespace = self._namespace
         try:
-            self.wait_for(lambda: self.run("sinfo", "--noheader", "--format=%T %D") == "idle 2", 30)
+            self.wait_for(lambda: namespace.poll() is not None or self._nodes() == "idle 2", 30)
+            started = namespace.poll() is None
         except TimeoutError:
+            started = False
+        if not started:
             self.end()
             said = [path.read_text(errors="replace").strip()[-300:] for path in sorted(self.folder.glob("*.log"))]
-            raise NoCluster(f"the nodes do not come up: {' | '.join(said)}") from None
+            raise NoCluster(f"the nodes do not come up: {' | '.join(said)}")
+
+    def _nodes(self) -> str:
+        return self.run("sinfo", "--noheader", "--format=%T %D")
 
     def end(self) -> None:
         """End the daemons and all jobs at once."""
