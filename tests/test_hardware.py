@@ -1,12 +1,21 @@
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from train.test_loop import PARAMS
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.devices import deterministic, device_count, full_precision, node_count, process_starter
+from cocoseg.train.devices import (
+    deterministic,
+    device_count,
+    full_precision,
+    launched_fabric,
+    node_count,
+    process_starter,
+)
 from cocoseg.train.memory import free_memory_bytes
 from cocoseg.workers import worker_count
 
@@ -81,6 +90,11 @@ def test_what_srun_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     as_srun_does(monkeypatch, 2, 2, "1(x2)", NODELIST="node.invalid")
     with pytest.raises(CocosegError, match="node.invalid, the first node of the job, is no host name here; set MASTER"):
         process_starter()
+    as_srun_does(monkeypatch, 2, 1, "2", PROCID="0", LOCALID="0", NODEID="0", NTASKS="2")
+    with socket.create_server(("", 0)) as other:
+        monkeypatch.setenv("MASTER_PORT", str(other.getsockname()[1]))
+        with pytest.raises(CocosegError, match=r"EADDRINUSE.*; choose another port with MASTER_PORT"):
+            launched_fabric(PARAMS)
     monkeypatch.setattr("cocoseg.train.devices.environment_of_dvc", lambda: {"SLURM_STEP_NUM_TASKS": "2"})
     with pytest.raises(CocosegError, match="srun started DVC 2 times; start it once"):
         process_starter()

@@ -36,7 +36,10 @@ def launched_fabric(params: TrainParams) -> Fabric:
         fabric = Fabric(devices=devices, num_nodes=nodes, precision=training_precision(), plugins=starter)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise CocosegError(f"the training processes cannot be started: {' '.join(str(error).split())}") from None
+        way_out = "; choose another port with MASTER_PORT" if "EADDRINUSE" in str(error) else ""
+        raise CocosegError(
+            f"the training processes cannot be started: {' '.join(str(error).split())}{way_out}"
+        ) from None
     if params.batch_size < fabric.world_size:
         raise CocosegError(
             f"params.yaml: batch_size is {params.batch_size} for {fabric.world_size} processes; expected at least "
