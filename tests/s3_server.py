@@ -68,7 +68,7 @@ class S3Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ports = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
+        self._ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._programs = _installed()
         self._configure()
@@ -106,7 +106,7 @@ class S3Server:
             with (self.folder / f"{part}.log").open("ab") as log:
                 command = [self._program("python"), self._program(f"swift-{part}-server"), f"{part}.conf", "--verbose"]
                 process = subprocess.Popen(
-                    command, cwd=self.folder, env=_environment(), stdout=log, stderr=log, preexec_fn=_die_with_parent
+                    command, cwd=self.folder, env=_environment(), stdout=log, stderr=log, preexec_fn=die_with_parent
                 )
                 self._processes.append(process)
         deadline = time.monotonic() + 60
@@ -185,13 +185,13 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End with the parent, so that a killed test run leaves no server behind; on Linux only."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))

@@ -1,10 +1,21 @@
 import os
+import socket
 from pathlib import Path
 
 import pytest
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from train.test_loop import PARAMS
 
 from cocoseg.core.errors import CocosegError
-from cocoseg.train.devices import deterministic, device_count, full_precision, node_count
+from cocoseg.train.devices import (
+    deterministic,
+    device_count,
+    full_precision,
+    launched_fabric,
+    node_count,
+    process_starter,
+)
 from cocoseg.train.memory import free_memory_bytes
 from cocoseg.workers import worker_count
 
@@ -39,6 +50,54 @@ def test_anything_else_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: st
     assert callable(ask)
     with pytest.raises(CocosegError, match=f"^{variable} is '{value}'; expected"):
         ask()
+
+
+def as_srun_does(monkeypatch: pytest.MonkeyPatch, tasks: int, nodes: int, per_node: str, **more: str) -> None:
+    """Set what srun tells the tasks of a step, and what a job of 8 tasks a node leaves in their environment."""
+    step = {"STEP_NUM_TASKS": str(tasks), "STEP_NUM_NODES": str(nodes), "STEP_TASKS_PER_NODE": per_node}
+    job = {"JOB_ID": "12", "JOB_NAME": "bash", "NTASKS": "8", "NTASKS_PER_NODE": "8", "NODELIST": "localhost"}
+    for name, value in (job | {"STEP_ID": "0", "NNODES": str(nodes)} | step | more).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+
+
+def test_srun_says_how_many_processes_train_and_each_step_of_a_job_has_a_port_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports = set()
+    for step in ("0", "1"):
+        as_srun_does(monkeypatch, 4, 2, "2(x2)", STEP_ID=step)
+        assert (device_count(), node_count()) == (2, 2)
+        starter = process_starter()
+        assert isinstance(starter, SLURMEnvironment)
+        starter.validate_settings(2, 2)
+        ports.add(starter.main_port)
+    assert len(ports) == 2
+
+
+def test_a_shell_in_a_job_and_a_single_task_use_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_srun_does(monkeypatch, 1, 1, "1")  # as in `salloc -n8` and `srun -n1`
+    assert (device_count(), node_count()) == ("auto", 1)
+    assert isinstance(process_starter(), LightningEnvironment)
+
+
+def test_what_srun_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_srun_does(monkeypatch, 3, 2, "2,1")
+    with pytest.raises(CocosegError, match="srun started 2,1 tasks on its nodes; expected as many on each"):
+        device_count()
+    as_srun_does(monkeypatch, 2, 2, "1(x2)", NODELIST="node.invalid")
+    with pytest.raises(CocosegError, match="node.invalid, the first node of the job, is no host name here; set MASTER"):
+        process_starter()
+    as_srun_does(monkeypatch, 2, 1, "2", PROCID="0", LOCALID="0", NODEID="0", NTASKS="2")
+    with socket.create_server(("", 0)) as other:
+        monkeypatch.setenv("MASTER_PORT", str(other.getsockname()[1]))
+        with pytest.raises(CocosegError, match=r"EADDRINUSE.*; choose another port with MASTER_PORT"):
+            launched_fabric(PARAMS)
+    monkeypatch.setattr("cocoseg.train.devices.environment_of_dvc", lambda: {"SLURM_STEP_NUM_TASKS": "2"})
+    with pytest.raises(CocosegError, match="srun started DVC 2 times; start it once"):
+        process_starter()
 
 
 def test_free_memory_is_some_and_not_absurd() -> None:

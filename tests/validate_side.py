@@ -12,7 +12,7 @@ from train.test_loop import PARAMS
 
 from cocoseg.images.pairs import Pair
 from cocoseg.train.dataset import SegmentationDataset, ValidationBatchSampler, loader
-from cocoseg.train.devices import device_count, node_count
+from cocoseg.train.devices import device_count, node_count, process_starter
 from cocoseg.train.learner import Learner
 from cocoseg.train.run_data import RunData
 from cocoseg.train.validation import validate
@@ -20,7 +20,7 @@ from cocoseg.train.validation import validate
 
 def main(folder: Path) -> None:
     """Print one line, from the first process."""
-    fabric = Fabric(accelerator="cpu", devices=device_count(), num_nodes=node_count())
+    fabric = Fabric(accelerator="cpu", devices=device_count(), num_nodes=node_count(), plugins=process_starter())
     fabric.launch()
     names = sorted(path.name for path in (folder / "images").iterdir())
     pairs = [Pair(file_name=name, image=folder / "images" / name, mask=folder / "masks" / name) for name in names]

@@ -61,6 +61,9 @@ def test_the_processes_of_one_training_share_what_the_first_holds(
         monkeypatch.setenv(rank, "1")
         with work_tree_held(tmp_path / "data/.lock", "train", patience_s=0):
             pass
+        monkeypatch.setenv("RANK", "0")  # torchrun's says it alone: its first process may be on any node
+        with pytest.raises(InUseError), work_tree_held(tmp_path / "data/.lock", "train", patience_s=0):
+            pass
         holder.kill()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from small_data import write_pairs
 from torch.utils.data import DataLoader
 from train.test_loop import PARAMS
@@ -281,7 +282,8 @@ def test_one_worker_is_the_training_process_itself(tmp_path: Path, monkeypatch: 
     counts = []
     for asked in ("1", "2"):
         monkeypatch.setenv("COCOSEG_WORKERS", asked)
-        side = validation_side(write_pairs(tmp_path, 2), SQUASH, "abc", PARAMS, Fabric(accelerator="cpu", devices=1))
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=LightningEnvironment())
+        side = validation_side(write_pairs(tmp_path, 2), SQUASH, "abc", PARAMS, fabric)
         counts.append(side.loader.num_workers)
     assert counts == [0, 2]
 

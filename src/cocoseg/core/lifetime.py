@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
@@ -27,6 +27,13 @@ def end_with_dvc() -> None:
     A process that DVC did not start goes on, as after `nohup` or in a closed terminal.
     """
     _end_with(list(_up_to_dvc()))
+
+
+def environment_of_dvc() -> Mapping[str, str]:
+    """Return the environment of the DVC that started this process; an empty one if none did."""
+    with suppress(psutil.Error):
+        return {name: value for dvc in list(_up_to_dvc())[-1:] for name, value in dvc.environ().items()}
+    return {}
 
 
 def _up_to_dvc() -> Iterator[psutil.Process]:

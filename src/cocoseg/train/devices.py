@@ -2,15 +2,20 @@
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.core.lifetime import environment_of_dvc
 from cocoseg.hardware import out_of_memory
 from cocoseg.train.params import TrainParams
 from cocoseg.workers import counted_in
@@ -26,13 +31,15 @@ def launched_fabric(params: TrainParams) -> Fabric:
     if deterministic():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, when it starts
         torch.use_deterministic_algorithms(True, warn_only=True)
-    # In a SLURM batch script without srun, Fabric would wait for tasks that are never started.
-    alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ and not started_by_srun() else None
+    devices, nodes, starter = device_count(), node_count(), process_starter()
     try:
-        fabric = Fabric(devices=device_count(), num_nodes=node_count(), precision=training_precision(), plugins=alone)
+        fabric = Fabric(devices=devices, num_nodes=nodes, precision=training_precision(), plugins=starter)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise CocosegError(f"the training processes cannot be started: {' '.join(str(error).split())}") from None
+        way_out = "; choose another port with MASTER_PORT" if "EADDRINUSE" in str(error) else ""
+        raise CocosegError(
+            f"the training processes cannot be started: {' '.join(str(error).split())}{way_out}"
+        ) from None
     if params.batch_size < fabric.world_size:
         raise CocosegError(
             f"params.yaml: batch_size is {params.batch_size} for {fabric.world_size} processes; expected at least "
@@ -45,27 +52,68 @@ def launched_fabric(params: TrainParams) -> Fabric:
 def device_count() -> int | str:
     """Return how many processes train on this machine, one per accelerator.
 
-    As many as `torchrun` or SLURM started; else `COCOSEG_DEVICES`, or "auto" for what Fabric finds.
+    As many as `torchrun` or `srun` started; else `COCOSEG_DEVICES`, or "auto" for what Fabric finds.
     """
-    return (
-        counted_in("LOCAL_WORLD_SIZE")  # torchrun's
-        or (counted_in("SLURM_NTASKS_PER_NODE") if started_by_srun() else None)
-        or counted_in("COCOSEG_DEVICES")
-        or "auto"
-    )
+    return counted_in("LOCAL_WORLD_SIZE") or _srun_tasks_per_node() or counted_in("COCOSEG_DEVICES") or "auto"
 
 
 def node_count() -> int:
-    """Return how many machines train together: what `torchrun` or SLURM says, or `COCOSEG_NODES`, or 1."""
+    """Return how many machines train together: what `torchrun` or `srun` says, or `COCOSEG_NODES`, or 1."""
     started, here = counted_in("WORLD_SIZE"), counted_in("LOCAL_WORLD_SIZE")  # torchrun's
     if started and here:
         return started // here
-    return (counted_in("SLURM_NNODES") if started_by_srun() else None) or counted_in("COCOSEG_NODES") or 1
+    return (counted_in("SLURM_STEP_NUM_NODES") if started_by_srun() else None) or counted_in("COCOSEG_NODES") or 1
 
 
 def started_by_srun() -> bool:
-    """Return whether srun started this process as one of several; a SLURM batch script itself runs only once."""
-    return "SLURM_STEP_ID" in os.environ and "SLURM_NTASKS" in os.environ
+    """Return whether srun started this process as one of several.
+
+    A batch script, a shell in a job, and the single task of an srun are none: their `SLURM_NTASKS` is what the job may
+    start.
+    """
+    return (counted_in("SLURM_STEP_NUM_TASKS") or 1) > 1
+
+
+def _srun_tasks_per_node() -> int | None:
+    """Return how many tasks srun started on each node; `None` if it did not start this process as one of several."""
+    if not started_by_srun():
+        return None
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    if (equal := re.fullmatch(r"(\d+)(\(x\d+\))?", tasks)) is None:
+        raise CocosegError(
+            f"srun started {tasks} tasks on its nodes; expected as many on each, such as with srun --ntasks-per-node=1"
+        )
+    return int(equal[1])
+
+
+def process_starter() -> ClusterEnvironment | None:
+    """Return what starts the processes of a training: srun or Fabric, or `None` for torchrun, which Fabric knows.
+
+    Fabric's own guess goes by `SLURM_NTASKS`, by whether a job is named bash, and by whether there is an srun.
+    """
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return None
+    if not started_by_srun():
+        return LightningEnvironment()
+    copies = environment_of_dvc().get("SLURM_STEP_NUM_TASKS", "1")
+    if copies != "1":  # the training of each would wait for the others forever
+        raise CocosegError(
+            f"srun started DVC {copies} times; start it once: srun --ntasks=1 dvc repro; or let srun start the "
+            "processes of the training: PYTHONPATH=src srun python stages/train.py"
+        )
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(_srun_tasks_per_node())  # srun leaves that of the job, or none
+    os.environ.pop("SLURM_JOB_NAME", None)  # a job named bash would pass for a shell
+    # Two steps of a job may share a node.
+    job, step = counted_in("SLURM_JOB_ID") or 0, int(os.environ.get("SLURM_STEP_ID", "0"))
+    os.environ.setdefault("MASTER_PORT", str(15_000 + (job + 1_009 * step) % 10_000))
+    starter = SLURMEnvironment(auto_requeue=False)
+    try:
+        socket.getaddrinfo(starter.main_address, None)
+    except OSError:
+        raise CocosegError(
+            f"{starter.main_address}, the first node of the job, is no host name here; set MASTER_ADDR to its address"
+        ) from None
+    return starter
 
 
 def training_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
