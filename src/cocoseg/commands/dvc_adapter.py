@@ -74,15 +74,13 @@ class ObjectStore:
 
         The list of a web server is empty, or has no sizes; that of a folder has none because none are needed.
         """
-        if self.is_local:
-            found = dict.fromkeys(self._odb.fs.find(self.folder))
-        else:
-            listed = self._odb.fs.fs.find(self.folder, detail=True)
-            found = {path: info["size"] for path, info in listed.items()}
+        if self.is_local:  # not by `path_to_oid`, which takes longer than to hash a small file
+            names = (path[len(self.folder) + 1 :] for path in self._odb.fs.find(self.folder))
+            return {name[:2] + name[3:]: None for name in names if name.find(os.sep) == 2 == name.rfind(os.sep)}
         sizes = {}
-        for path, size in found.items():
+        for path, info in self._odb.fs.fs.find(self.folder, detail=True).items():
             with suppress(ValueError):  # not where an object would lie
-                sizes[self._odb.path_to_oid(path)] = size
+                sizes[self._odb.path_to_oid(path)] = info["size"]
         return sizes
 
     def size(self, name: str) -> int:
@@ -155,7 +153,7 @@ class Repository:
     def files_in(self, folder: Path) -> list[str]:
         """Return the files below a folder, by their name there, without those that `.dvcignore` names."""
         found = self._repo.dvcignore.find(self._repo.fs, str(folder))
-        return sorted(Path(path).relative_to(folder).as_posix() for path in found)
+        return sorted(path[len(str(folder)) + 1 :].replace(os.sep, "/") for path in found)
 
     def cache(self) -> ObjectStore:
         """Return the cache of this repository."""

@@ -54,10 +54,13 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def mapped(path: Path) -> Mapped:
-    """Return a memory map of a file that an earlier stage wrote. Raises `CocosegError` if it is missing."""
+    """Return a memory map of a file that an earlier stage wrote; what is written to it does not reach the file.
+
+    Raises `CocosegError` if it is missing.
+    """
     try:
         with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError:
         raise CocosegError(f"{path}: not found; {_MAKE}") from None
     except ValueError:  # an empty file cannot be mapped

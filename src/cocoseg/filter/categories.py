@@ -12,6 +12,7 @@ from cocoseg.coco.format import Category
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.filter.entries import AnnotationEntry, AnnotationKeys, CategoryEntry, Ledger, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, value_of
+from cocoseg.filter.pieces import NotInPieces
 
 _LISTED = 254  # names in a line
 _SHOWN = 200  # letters of an entry
@@ -30,11 +31,13 @@ class Categories(NamedTuple):
 class UsedCategories:
     """The categories that annotations name, looked for only where it matters."""
 
-    def __init__(self, annotations: Iterable[AnnotationEntry | AnnotationKeys]) -> None:
+    def __init__(self, annotations: Iterable[AnnotationEntry | AnnotationKeys] | None) -> None:
         self._annotations = annotations
         self._keys: set[Key] | None = None
 
     def __contains__(self, key: object) -> bool:
+        if self._annotations is None:
+            raise NotInPieces
         if self._keys is None:
             keys = {key_of(id_) for id_ in {one.category_id for one in self._annotations}}
             self._keys = (keys | {value_of(key) for key in keys}) - {None}

@@ -1,7 +1,8 @@
 """Which annotations and images stay, and under which name each of the others went."""
 
 import gc
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,6 @@ from cocoseg.filter.entries import (
     Entries,
     ImageEntry,
     Ledger,
-    annotation_keys,
     entries_of,
     likely_keys,
     read_entries,
@@ -38,7 +38,8 @@ from cocoseg.filter.entries import (
 from cocoseg.filter.ids import AnnotationIds, key_of
 from cocoseg.filter.judge import Judge
 from cocoseg.filter.params import FilterParams
-from cocoseg.filter.tidy import TidyImages, tidy_images
+from cocoseg.filter.pieces import NotInPieces, entries_in_pieces
+from cocoseg.filter.tidy import TidyImages, plain_images, tidy_images
 from cocoseg.filter.ways_out import nothing_left
 from cocoseg.unit_hash import unit_hash
 
@@ -70,9 +71,7 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     `place` names the file in errors. Raises `CocosegError` if a class is unknown, nothing is left, two images would
     share an id or a mask, too many annotations or images are broken, or with `on_defect: fail` at the first bad entry.
     """
-    file = read_entries(raw, place)
-    ledgers = _ledgers(file, params, place)
-    images, categories, found = _sound_entries(file, ledgers, params, place)
+    file, ledgers, (images, categories, found) = _read(raw, params, place)
     available = _available_images(images.images, found, ledgers, params)
     chosen = _first_images(available, found.kept, ledgers, params)
     if not chosen:
@@ -103,18 +102,30 @@ def filter_instances(raw: Mapped, params: FilterParams, place: Path) -> tuple[In
     return instances, metrics
 
 
-def _sound_entries(
-    file: Entries, ledgers: "_Ledgers", params: FilterParams, place: Path
-) -> tuple[TidyImages, Categories, "_Sorted"]:
+def _read(raw: Mapped, params: FilterParams, place: Path) -> tuple[Entries, "_Ledgers", "_Sound"]:
+    """Return what `_sound_entries` does, of the file in pieces if that goes well: errors are those of the whole."""
+    with suppress(NotInPieces, CocosegError):
+        file = entries_in_pieces(raw)
+        ledgers = _ledgers(file, params, place)
+        return file, ledgers, _sound_entries(file, ledgers, params, place)
+    file = read_entries(raw, place)
+    ledgers = _ledgers(file, params, place)
+    return file, ledgers, _sound_entries(file, ledgers, params, place)
+
+
+_Sound = tuple[TidyImages, Categories, "_Sorted"]
+
+
+def _sound_entries(file: Entries, ledgers: "_Ledgers", params: FilterParams, place: Path) -> _Sound:
     """Return what can be used of the file, in COCO's form. Raises `CocosegError` if too many entries are broken."""
-    images = tidy_images(entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place)
+    images = plain_images(file.images) or tidy_images(
+        entries_of(file.images, ImageEntry, ledgers.images), params.images, ledgers.images, place
+    )
     if images.images:  # else `nothing_left` names the way out
         refuse_many_defects(ledgers.images, ledgers.images.input, params.max_skipped, "images", "max_skipped", place)
-    keys = annotation_keys(file.annotations)
     entries = entries_of(file.categories, CategoryEntry, ledgers.categories)
-    categories = choose_categories(entries, UsedCategories(keys), params.classes, ledgers.categories, place)
-    ids = AnnotationIds(keys)
-    del keys
+    categories = choose_categories(entries, UsedCategories(file.keys), params.classes, ledgers.categories, place)
+    ids, file.keys = AnnotationIds(file.keys or ()), None
     found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
     total, noun = found.of_chosen_classes, "annotations of the chosen classes"
     refuse_many_defects(ledgers.annotations, total, params.max_defects, noun, "max_defects", place)
@@ -128,7 +139,7 @@ class _Ledgers(NamedTuple):
 
 
 def _ledgers(file: Entries, params: FilterParams, place: Path) -> _Ledgers:
-    lists = {"category": file.categories, "image": file.images, "annotation": file.annotations}
+    lists = {"category": file.categories, "image": file.images, "annotation": ()}  # counted as they are read
     return _Ledgers(*(Ledger(place, noun, len(entries), params.on_defect) for noun, entries in lists.items()))
 
 
@@ -146,7 +157,7 @@ class _Sorted(NamedTuple):
 
 
 def _sorted_annotations(
-    entries: list[AnnotationEntry] | list[Raw],
+    pieces: Iterable[list[AnnotationEntry] | list[Raw]],
     images: TidyImages,
     categories: Categories,
     ids: AnnotationIds,
@@ -157,11 +168,29 @@ def _sorted_annotations(
     ledger = ledgers.annotations
     judge = Judge(images, categories, ids, ledger, params)
     kept: dict[int, list[Any]] = {image.id: [] for image in images.images}
-    image_numbers, category_numbers, chosen_ids = images.numbers, categories.numbers, categories.ids
-    image_of, category_of, note_annotated = image_numbers.get, category_numbers.get, judge.annotated.add
-    keeps = judge.keeps
-    relevant = others = 0
-    for position, entry in entries_of(entries, AnnotationEntry, ledger):
+    for piece in pieces:
+        position, ledger.input = ledger.input, ledger.input + len(piece)
+        plain = judge.plain(piece)
+        if plain is None:
+            _sort_piece(piece, position, judge, kept)
+            continue
+        for entry in plain:
+            kept[entry.image_id].append(entry)
+    if judge.others:
+        ledger.dropped["class_not_chosen"] += judge.others
+    relevant = ledger.input - judge.others
+    return _Sorted(kept, judge.annotated, judge.lost, {one.image_id for one in judge.lost}, relevant)
+
+
+def _sort_piece(
+    piece: list[AnnotationEntry] | list[Raw], position: int, judge: Judge, kept: dict[int, list[Any]]
+) -> None:
+    """Add the annotations that stay to those of their images. `position`: that of the first in the file."""
+    image_numbers, category_numbers, ledger = judge.images.numbers, judge.categories.numbers, judge.ledger
+    image_of, category_of, chosen_ids = image_numbers.get, category_numbers.get, judge.categories.ids
+    note_annotated, keeps = judge.annotated.add, judge.keeps
+    others = 0
+    for number, entry in entries_of(piece, AnnotationEntry, ledger, position):
         # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
         image_id = image_of(own) if type(own := entry.image_id) is int else None
         if image_id is None:
@@ -174,16 +203,12 @@ def _sorted_annotations(
         if category_id is not None and category_id not in chosen_ids:
             others += 1
             continue
-        relevant += 1
-        if image_id is not None and keeps(position, entry, image_id, category_id):
+        if image_id is None:
+            judge.count_without_image(number, entry)
+        elif keeps(number, entry, image_id, category_id):
             entry.image_id, entry.category_id = image_id, category_id
             kept[image_id].append(entry)
-        elif image_id is None:
-            judge.count_without_image(position, entry)
-    if others:
-        ledger.dropped["class_not_chosen"] += others
-    relevant += ledger.dropped["not_an_object"]
-    return _Sorted(kept, judge.annotated, judge.lost, {one.image_id for one in judge.lost}, relevant)
+    judge.others += others
 
 
 def _regions_of(chosen: Container[int], images: TidyImages, file: Entries, place: Path) -> list[IgnoredRegion]:

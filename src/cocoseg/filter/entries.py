@@ -4,10 +4,10 @@ A bad entry costs itself and nothing else of the file.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat, starmap
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -22,7 +22,10 @@ _START_BYTES = 40
 _LONGEST_EXAMPLE = 200  # letters: a stranger's file may hold names of thousands
 Scalar = int | float | str | bool | None
 LARGEST_ID = 2**62  # a larger number is taken as a text: the file that is written holds 64 bits
-_AnnotationId = Annotated[int, Meta(gt=-LARGEST_ID, lt=LARGEST_ID)] | float | str | bool | None
+LONGEST_SIDE_PX = 65_500  # JPEG's own limit
+_OwnId = Annotated[int, Meta(gt=-LARGEST_ID, lt=LARGEST_ID)]
+_Side = Annotated[int, Meta(ge=1, le=LONGEST_SIDE_PX)]
+_AnnotationId = _OwnId | float | str | bool | None
 
 
 class Unreadable(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +58,16 @@ class ImageEntry(msgspec.Struct, kw_only=True, gc=False):
     date_captured: Any = None
 
 
+class PlainImage(ImageEntry, kw_only=True, omit_defaults=True, gc=False):
+    """One image in COCO's own form, as most are; it is written as it is."""
+
+    id: _OwnId
+    file_name: str
+    width: _Side
+    height: _Side
+    license: int | None = None
+
+
 class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
     """One annotation as tools write it; its fields are in the order of `Annotation`, as which it is written.
 
@@ -71,6 +84,17 @@ class AnnotationEntry(msgspec.Struct, kw_only=True, gc=False):
     ignore: Scalar | UnsetType = UNSET
 
 
+class PlainEntry(AnnotationEntry, kw_only=True, gc=False):
+    """An annotation in COCO's own form, as most are: nothing of it has to be converted."""
+
+    id: _OwnId
+    image_id: int
+    category_id: int
+    iscrowd: Literal[0, 1] = 0
+    segmentation: Raw
+    ignore: UnsetType = UNSET
+
+
 class CategoryEntry(msgspec.Struct, kw_only=True):
     """One category as tools write it."""
 
@@ -83,11 +107,16 @@ Entry = TypeVar("Entry", ImageEntry, AnnotationEntry, CategoryEntry)
 
 
 class Entries(msgspec.Struct):
-    """An annotations file: each list of its type where all of it is, which reads far faster, else entry by entry."""
+    """An annotations file: each list of its type where all of it is, which reads far faster, else entry by entry.
+
+    `annotations`: the list in one or more pieces. `keys`: their ids as `annotation_keys` gives them; `None` if all are
+    whole numbers, no two of them equal.
+    """
 
     images: list[ImageEntry] | list[Raw]
-    annotations: list[AnnotationEntry] | list[Raw]
+    annotations: Iterable[list[AnnotationEntry] | list[Raw]]
     categories: list[CategoryEntry] | list[Raw]
+    keys: "Sequence[AnnotationEntry | AnnotationKeys] | None"
     info: Raw = Raw(b"null")
     licenses: Raw = Raw(b"null")
     ignored_regions: Raw = Raw(b"[]")
@@ -167,7 +196,8 @@ def _decoded(raw: Mapped | bytes) -> Entries:
         found = msgspec.json.decode(raw, type=_Typed)
     except (msgspec.ValidationError, UnicodeDecodeError):
         found = msgspec.json.decode(raw, type=_Untyped)
-    return Entries(**msgspec.structs.asdict(found))
+    fields = msgspec.structs.asdict(found)
+    return Entries(**fields | {"annotations": [found.annotations], "keys": annotation_keys(found.annotations)})
 
 
 def likely_keys(raw: Mapped) -> list[str]:
@@ -178,8 +208,10 @@ def likely_keys(raw: Mapped) -> list[str]:
         return []
 
 
-def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger) -> Iterator[tuple[int, Entry]]:
-    """Yield the position and the entry of each that is an object; the others are counted in the ledger.
+def entries_of(
+    list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledger, first: int = 0
+) -> Iterator[tuple[int, Entry]]:
+    """Yield the position, from `first` on, and the entry of each that is an object; the ledger counts the others.
 
     A field that is not of its type is `Unreadable`. The list is empty afterwards: what nobody keeps makes room as it
     goes.
@@ -187,10 +219,10 @@ def entries_of(list_: list[Entry] | list[Raw], type_: type[Entry], ledger: Ledge
     list_.reverse()
     entries = starmap(list_.pop, repeat((), len(list_)))
     if not list_ or not isinstance(list_[0], Raw):  # then none of them is
-        yield from enumerate(cast(Iterator[Entry], entries))
+        yield from enumerate(cast(Iterator[Entry], entries), first)
         return
     decode = msgspec.json.Decoder(type_).decode
-    for position, raw in enumerate(cast(Iterator[Raw], entries)):
+    for position, raw in enumerate(cast(Iterator[Raw], entries), first):
         try:
             yield position, decode(raw)
         except UNREADABLE:

@@ -88,7 +88,7 @@ class AnnotationIds:
     def __init__(self, annotations: Sequence[AnnotationEntry | AnnotationKeys]) -> None:
         ids = [one.id for one in annotations]
         unique = {*ids}
-        self.sound = len(unique) == len(ids) and {*map(type, unique)} == {int}
+        self.sound = len(unique) == len(ids) and {*map(type, unique)} <= {int}
         """All are whole numbers, and no two are equal."""
         listed = [] if self.sound else [key_of(id_) for id_ in ids]
         self.shared = duplicate_keys(listed)

@@ -1,41 +1,72 @@
 """Which annotations of the chosen classes stay, and what is broken about the others."""
 
 from math import nan
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from cocoseg.coco.format import UNREADABLE, LostObject
 from cocoseg.filter.categories import Categories
-from cocoseg.filter.entries import AnnotationEntry, Ledger, found
+from cocoseg.filter.entries import AnnotationEntry, Ledger, PlainEntry, found
 from cocoseg.filter.ids import AnnotationIds, key_of
 from cocoseg.filter.params import FilterParams
 from cocoseg.filter.tidy import TidyImages, tidy_crowd
 
+_LONGEST_EMPTY = 15  # bytes
 _AREA: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float | str)
 
 
 class Judge:
-    """Judge the annotations that may be of a chosen class, and count those that go."""
+    """Judge the annotations that may be of a chosen class, and count those that go.
+
+    `annotated`: the images that have any annotation. `others`: how many are of a class that is not chosen.
+    """
 
     def __init__(
         self, images: TidyImages, categories: Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
     ) -> None:
         self.annotated: set[int] = set()
         self.lost: list[LostObject] = []
-        self._images = images
-        self._categories = categories
+        self.others = 0
+        self.images = images
+        self.categories = categories
+        self.ledger = ledger
         self._ids = ids
         self._are_sound, self._are_shared = ids.sound, bool(ids.shared)
-        self._ledger = ledger
         self._params = params
         self._chooses = params.crowd == "drop" or params.min_area_px is not None
         self._name_of = {image.id: image.file_name for image in images.images}
+        # Ids that need no look at the numbers behind them. Of a Python `set`: a test of all of a piece is one call.
+        self._own_images, self._own_categories = (
+            {key for key, number in one.numbers.items() if key == number} for one in (images, categories)
+        )
+
+    def plain(self, piece: list[AnnotationEntry] | list[Raw]) -> list[PlainEntry] | None:
+        """Return those of a piece that stay; `None` if it has one that is not plain, or of no known image or category.
+
+        All of a piece at once: a file has hundreds of thousands of entries.
+        """
+        if not piece or type(piece[0]) is not PlainEntry or not self._are_sound:
+            return None
+        entries = cast(list[PlainEntry], piece)
+        images = {one.image_id for one in entries}
+        if not images <= self._own_images or not {one.category_id for one in entries} <= self._own_categories:
+            return None
+        self.annotated |= images
+        chosen_ids = self.categories.ids
+        chosen = [one for one in entries if one.category_id in chosen_ids]
+        self.others += len(entries) - len(chosen)
+        long = 0 if self._chooses else _LONGEST_EMPTY
+        return [
+            one
+            for one in chosen
+            if (long and len(one.segmentation) > long) or self.keeps(0, one, one.image_id, one.category_id)
+        ]
 
     def keeps(self, position: int, entry: AnnotationEntry, image_id: int, category_id: int | None) -> bool:
         """Return whether an annotation of a known image stays, then in COCO's form but for its two ids."""
-        ledger = self._ledger
+        ledger = self.ledger
         if self._are_shared and self._ids.is_repeated(entry):
             ledger.dropped["duplicate"] += 1
             return False
@@ -43,7 +74,7 @@ class Judge:
         if self._chooses and (choice := _choice(entry, self._params)):
             ledger.dropped[choice] += 1
             return False
-        defect = _category_defect(entry, self._categories) if category_id is None else _defect(entry, self._params)
+        defect = _category_defect(entry, self.categories) if category_id is None else _defect(entry, self._params)
         if defect is not None:
             reason, value = defect
             ledger.count_defect(reason, f"{_named(entry, position)} of {self._name_of[image_id]}", value)
@@ -60,11 +91,11 @@ class Judge:
 
     def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
         """Count an annotation whose image went, or never was."""
-        gone = self._images.defective.get(key_of(entry.image_id))
+        gone = self.images.defective.get(key_of(entry.image_id))
         if gone:
-            self._ledger.dropped[f"image_{gone}"] += 1
+            self.ledger.dropped[f"image_{gone}"] += 1
         else:
-            self._ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
+            self.ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
 
 
 def _is_ignored(entry: AnnotationEntry) -> bool:
@@ -113,7 +144,7 @@ def _defect(entry: AnnotationEntry, params: FilterParams) -> tuple[str, str] | N
         return "bad_ignore", f"ignore is {entry.ignore!r}"
     if entry.segmentation is UNSET:
         return "missing_segmentation", ""
-    if memoryview(entry.segmentation).nbytes < 16:  # most are kilobytes, and only a short one can be null or empty
+    if len(entry.segmentation) <= _LONGEST_EMPTY:  # most are kilobytes, and only a short one can be null or empty
         content = b"".join(bytes(entry.segmentation).split())
         if content == b"null":
             return "null_segmentation", ""

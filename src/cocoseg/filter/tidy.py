@@ -3,17 +3,16 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from cocoseg.coco.file_names import is_safe
 from cocoseg.coco.format import Image
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.redaction import without_secrets
-from cocoseg.filter.entries import NON_FINITE, ImageEntry, Ledger, Scalar, found
+from cocoseg.filter.entries import LONGEST_SIDE_PX, NON_FINITE, ImageEntry, Ledger, PlainImage, Scalar, found
 from cocoseg.filter.ids import Key, Numbers, key_of, number_of
 
-LONGEST_SIDE_PX = 65_500  # JPEG's own limit
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]*)?")
 # False, True, 0.0 and 1.0 are equal to 0 and 1.
 _CROWD: dict[Scalar, int] = {0: 0, 1: 1, None: 0, "0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -67,6 +66,15 @@ def tidy_images(entries: Iterable[tuple[int, ImageEntry]], prefix: str, ledger: 
         found.images.append(image)
     _refuse_shared_numbers(found.images, place)
     return found
+
+
+def plain_images(images: Sequence[object]) -> TidyImages | None:
+    """Return images as `tidy_images` does if nothing has to be converted or refused, else `None`."""
+    plain = [image for image in images if isinstance(image, PlainImage)]
+    names, ids = [image.file_name for image in plain], [image.id for image in plain]
+    if len({*names}) < len(images) or len({*ids}) < len(images) or not all(map(is_safe, names)):
+        return None
+    return TidyImages(cast(list[Image], plain), Numbers(zip(ids, ids, strict=True)), {})
 
 
 class FileNames:

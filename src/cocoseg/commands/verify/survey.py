@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, TypeGuard, TypeVar
 
 from tqdm import tqdm
@@ -24,6 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Wrong = Literal["missing", "corrupt", "unreadable"]
 
+_BATCH = 32  # files of this machine: to hand one to a thread takes as long as to hash it
 _REQUESTS_A_CORE = 8  # to a remote: they wait for the network
 
 
@@ -114,10 +116,14 @@ def survey(
     return found
 
 
-def in_parallel(function: Callable[[T], R], items: Sequence[T], jobs: int, description: str) -> Iterator[tuple[T, R]]:
-    """Yield each item with its result, in order, with progress on a terminal."""
+def in_parallel(
+    function: Callable[[T], R], items: Sequence[T], jobs: int, description: str, batch: int = 1
+) -> Iterator[tuple[T, R]]:
+    """Yield each item with its result, in order, with progress on a terminal. `batch`: how many a thread takes."""
+    batches = [items[start : start + batch] for start in range(0, len(items), batch)]
     with ThreadPoolExecutor(jobs) as pool:
-        results = zip(items, pool.map(function, items), strict=True)
+        found = pool.map(lambda own: [function(item) for item in own], batches)
+        results = zip(items, chain.from_iterable(found), strict=True)
         yield from tqdm(results, desc=description, total=len(items), unit="file", disable=None, leave=False)
 
 
@@ -182,7 +188,8 @@ def _is_right_list(content: bytes | None, out: Output) -> TypeGuard[bytes]:
 def _look_at(place: StoreSurvey, objects: Sequence[str], repository: Repository) -> None:
     if place.not_checked is None:
         with _asking(place, repository):
-            place.states |= in_parallel(place.store.state_of, objects, place.jobs, place.name)
+            batch = _BATCH if place.store.is_local else 1
+            place.states |= in_parallel(place.store.state_of, objects, place.jobs, place.name, batch)
 
 
 def _look_at_workspace(found: Survey, jobs: int) -> None:
@@ -197,4 +204,4 @@ def _look_at_workspace(found: Survey, jobs: int) -> None:
             return cache.states[object_]
         return found.workspace.state_of(path, object_)
 
-    found.states |= in_parallel(state_of, list(found.files), jobs, found.workspace.name)
+    found.states |= in_parallel(state_of, list(found.files), jobs, found.workspace.name, _BATCH)
