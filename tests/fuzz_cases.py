@@ -34,6 +34,7 @@ PARAMS: dict[str, Any] = {
     "max_defects": 1, "max_images": None, "max_instances": None, "max_skipped": 1, "min_area_px": None,
     "negatives": "drop", "on_defect": "count", "out_of_bounds": "clip", "overlap": "smallest", "priority": [],
     "split_rule": "stable", "task": "multiclass", "test_share": 0, "train_share": 1, "val_share": 0,
+    "fold": 0, "folds": 5, "group_pattern": None, "groups": "data/custom/groups.csv",
 }  # fmt: skip
 CHANGES: list[dict[str, Any]] = [
     {},

@@ -17,6 +17,9 @@ PARAMS: dict[str, Any] = {
     "shift": 0,
     "wrong": 0.30,
     "seed": 0,
+    "split_rule": "all",  # or "fold"
+    "folds": 3,
+    "fold": 0,
     "noise": 0.01,
     "bootstrap_samples": 500,
     "gallery_images": 2,
@@ -32,7 +35,7 @@ STAGES: dict[str, dict[str, Any]] = {
         "deps": ["data/images"],
         "outs": ["data/masks", "data/category_mapping.json", "data/image_mask_map.json"],
     },
-    "split": {"params": ["images"], "deps": ["data/masks"], "outs": ["data/splits"]},
+    "split": {"params": ["images", "split_rule", "folds", "fold"], "deps": ["data/masks"], "outs": ["data/splits"]},
     "train": {
         "params": ["noise", "seed", "wrong"],
         "deps": ["data/masks", "data/splits"],
@@ -53,7 +56,7 @@ import cv2, msgspec, numpy as np
 from ruamel.yaml import YAML
 from cocoseg.scores.confusion import confusion_matrix, scores
 from cocoseg.evaluate.headline import headline_scores
-from cocoseg.core.files import write_json, write_lines, write_table
+from cocoseg.core.files import read_lines, write_json, write_lines, write_table
 from cocoseg.scores.per_image import class_pixels
 from cocoseg.images.png import encode_png
 from cocoseg.tables import ClassPixels, ImageRow
@@ -82,17 +85,19 @@ match sys.argv[1]:
         write_json(data / "category_mapping.json", classes)
         write_json(data / "image_mask_map.json", {name: name for name in names})
     case "split":
-        for side, chosen in (("train", []), ("val", []), ("test", names)):
+        tested = names[params["fold"] :: params["folds"]] if params["split_rule"] == "fold" else names
+        for side, chosen in (("train", []), ("val", []), ("test", tested)):
             write_lines(data / "splits" / f"{side}.txt", chosen)
     case "train":
-        chance = random.Random(params["seed"])
+        chance = random.Random(params["seed"] + 100 * params["fold"])
         wrong = params["wrong"] + params["noise"] * chance.gauss(0, 1)
         write_json(data / "model/model.json", {"wrong": wrong, "seed": params["seed"]})
         write_json(Path("metrics/train/metrics.json"), {"best": {"epoch": 1, "val/miou": 1 - wrong}})
     case "evaluate":
         model = json.loads((data / "model/model.json").read_text())
         rows, total = [], 0
-        for number, name in enumerate(names):
+        names = read_lines(data / "splits/test.txt")
+        for number, name in ((int(name[:3]), name) for name in names):
             truth = cv2.imread(str(data / "masks" / name), cv2.IMREAD_UNCHANGED)
             # the same pixels are hard for every model
             hard = np.random.default_rng(number).random(truth.shape) + 0.002 * np.random.default_rng(

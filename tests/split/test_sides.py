@@ -8,11 +8,22 @@ import pytest
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.split.exact import SIDES, exact_counts
+from cocoseg.split.groups import PLACEHOLDER, Groups
 from cocoseg.split.params import Side, SplitParams
-from cocoseg.split.sides import split_images, split_metrics
+from cocoseg.split.sides import closing_line, split_images, split_metrics
 from cocoseg.tables import ImageRow, MaskRow
 
-PARAMS = SplitParams(data_seed=0, split_rule="stable", train_share=0.7, val_share=0.1, test_share=0.2)
+PARAMS = SplitParams(
+    data_seed=0,
+    split_rule="stable",
+    folds=5,
+    fold=0,
+    group_pattern=None,
+    groups=PLACEHOLDER,
+    train_share=0.7,
+    val_share=0.1,
+    test_share=0.2,
+)
 
 
 def tables(
@@ -43,9 +54,15 @@ def tables(
     return images, rows
 
 
+def changed(**changes: Any) -> SplitParams:
+    """Return other parameters, checked as those of a file are."""
+    return msgspec.convert(msgspec.to_builtins(PARAMS) | changes, SplitParams)
+
+
 def split(classes: dict[int, set[int]], **changes: Any) -> dict[Side, list[int]]:
     images, rows = tables(classes, changes.pop("phashes", None), changes.pop("origin", None))
-    return split_images(images, rows, msgspec.structs.replace(PARAMS, **changes))
+    groups = Groups(of_image=changes.pop("groups", {}))
+    return split_images(images, rows, msgspec.structs.replace(PARAMS, **changes), groups)
 
 
 def test_a_stable_image_never_changes_sides_when_others_come_or_go() -> None:
@@ -70,9 +87,8 @@ def test_official_takes_images_that_show_no_class_by_their_origin() -> None:
         msgspec.structs.replace(row, origin=origin)
         for row, origin in zip(images, ("val2017", "train2017", "val2017", "train2017"), strict=True)
     ]
-    sides = split_images(
-        images, rows, SplitParams(data_seed=0, split_rule="official", train_share=0.8, val_share=0, test_share=0.2)
-    )
+    params = msgspec.structs.replace(PARAMS, split_rule="official", train_share=0.8, val_share=0)
+    sides = split_images(images, rows, params)
     assert sides == {"train": [2, 4], "val": [], "test": [1, 3]}
 
 
@@ -168,7 +184,7 @@ def test_a_side_that_near_duplicates_or_the_hash_leave_empty_is_an_error_that_sa
 
 def test_shares_must_sum_to_1() -> None:
     with pytest.raises(ValueError, match="is 0.9; expected 1"):
-        SplitParams(data_seed=0, split_rule="exact", train_share=0.7, val_share=0.1, test_share=0.1)
+        changed(test_share=0.1)
 
 
 @pytest.mark.parametrize("rule", ["stable", "exact"])
@@ -181,7 +197,7 @@ def test_official_with_nothing_for_cocos_train_images_is_an_error() -> None:
     with pytest.raises(
         ValueError, match="test_share is 1 and split_rule is official, .*; expected a test_share below 1"
     ):
-        SplitParams(data_seed=0, split_rule="official", train_share=0, val_share=0, test_share=1)
+        changed(split_rule="official", train_share=0, val_share=0, test_share=1)
 
 
 def test_near_duplicates_on_different_sides_are_reported() -> None:
@@ -221,3 +237,108 @@ def test_exact_leaves_no_side_empty_when_groups_are_large() -> None:
 def test_official_with_nothing_but_val_images_says_so() -> None:
     with pytest.raises(CocosegError, match="all images come from COCO's val, the test side; use dataset: coco2017"):
         split({image_id: {1} for image_id in range(9)}, split_rule="official", origin="val2017")
+
+
+def folds(classes: dict[int, set[int]], **changes: Any) -> list[dict[Side, list[int]]]:
+    return [split(classes, split_rule="fold", fold=fold, **changes) for fold in range(5)]
+
+
+def test_each_image_is_tested_in_one_fold_and_in_the_same_when_others_come() -> None:
+    few, many = (folds({image_id: {1} for image_id in range(0, 200, step)}) for step in (2, 1))
+    assert sorted(image_id for sides in many for image_id in sides["test"]) == list(range(200))
+    for before, after in zip(few, many, strict=True):
+        assert all(set(before[side]) <= set(after[side]) for side in SIDES)
+        assert sum(map(len, after.values())) == 200
+    # An eighth of the rest validates, and another one in each fold, so that nearly every image trains once.
+    assert 70 < sum(len(sides["val"]) for sides in many) < 130  # of 800; three standard deviations are 28
+    assert len(set().union(*(sides["train"] for sides in many))) >= 198
+
+
+@pytest.mark.parametrize("rule", ["stable", "exact", "fold"])
+def test_a_group_stays_on_one_side_and_so_do_near_duplicates_of_it_under_exact(rule: str) -> None:
+    groups = {image_id: f"patient {image_id // 4}" for image_id in range(120)}  # 120 to 199 are in none
+    phashes = dict.fromkeys((5, 9, 150), "0" * 16)  # of three units, which have nine images
+    sides = split({image_id: {1} for image_id in range(200)}, split_rule=rule, groups=groups, phashes=phashes)
+    side_of = {image_id: side for side in SIDES for image_id in sides[side]}
+    assert len(side_of) == 200
+    assert all(len({side_of[4 * patient + image] for image in range(4)}) == 1 for patient in range(30))
+    if rule == "exact":
+        assert [len(sides[side]) for side in SIDES] == [140, 20, 40]
+        assert side_of[4] == side_of[11] == side_of[150]
+    else:
+        more = split({image_id: {1} for image_id in range(250)}, split_rule=rule, groups=groups | {240: "patient 7"})
+        assert all(set(sides[side]) <= set(more[side]) for side in SIDES)
+        assert 240 in more[side_of[28]]
+
+
+def test_each_group_is_tested_in_one_fold() -> None:
+    groups = {image_id: f"video {image_id % 40}" for image_id in range(200)}
+    sides = folds({image_id: {1} for image_id in groups}, groups=groups)
+    tested = [{groups[image_id] for image_id in fold["test"]} for fold in sides]
+    assert sum(map(len, tested)) == len(set().union(*tested)) == 40
+
+
+def test_official_refuses_a_group_of_both_sides_and_keeps_the_others_together() -> None:
+    images, rows = tables({image_id: {1} for image_id in range(40)})
+    images = [msgspec.structs.replace(row, origin="val2017" if row.image_id < 8 else "train2017") for row in images]
+    params = changed(split_rule="official")
+    groups = {image_id: f"site {image_id // 4}" for image_id in range(40)}
+    sides = split_images(images, rows, params, Groups(of_image=groups))
+    assert sides["test"] == list(range(8))
+    assert not {groups[one] for one in sides["train"]} & {groups[one] for one in sides["val"]}
+    with pytest.raises(CocosegError, match="the group a is on both sides: 00009.jpg is of COCO's train, 00003.jpg of"):
+        split_images(images, rows, params, Groups(of_image={3: "a", 9: "a"}))
+
+
+def test_the_line_and_the_metrics_tell_of_folds_and_groups() -> None:
+    images, rows = tables({image_id: {1} for image_id in range(40)})
+    params = changed(split_rule="fold", folds=2, train_share=0.4, val_share=0.4)
+    groups = Groups(of_image=dict.fromkeys(range(30), "ward") | {30: "a"}, alone=9, unknown=1)
+    metrics = split_metrics(split_images(images, rows, params, groups), images, rows, params, groups)
+    assert sum(metrics["folds"]) == 40
+    assert metrics["groups"]["largest"] == {"group": "ward", "images": 30}
+    assert metrics["groups"]["wanted"] == {"train": 10, "val": 10, "test": 20}
+    line = closing_line(metrics)
+    assert f"; 2 folds of {min(metrics['folds'])} to {max(metrics['folds'])} images; 2 groups of up to 30 im" in line
+    assert line.endswith(
+        "(ward), 9 images in none, 1 name without an image; the shares ask for 10, 10, 20 images; the group ward is "
+        "larger than training and validation and test should be"
+    )
+    groups = Groups(of_image={one: f"{one}.jpg" for one in range(40)})
+    sides = split_images(images, rows, PARAMS, groups)
+    line = closing_line(split_metrics(sides, images, rows, PARAMS, groups))
+    assert "; 40 groups of up to 1 image (0.jpg), so that none keeps two images together; the shares ask" in line
+    assert not {"groups", "folds"} & split_metrics({"train": [], "val": [], "test": []}, images, [], PARAMS).keys()
+
+
+def test_a_side_that_groups_or_folds_leave_empty_is_an_error_that_says_so() -> None:
+    images = {image_id: {1} for image_id in range(9)}
+    one_group = dict.fromkeys(images, "a")
+    with pytest.raises(
+        CocosegError, match=r"the test side is empty: of 9 images in 1 group, .* with fold . of 5; take"
+    ):
+        folds(images, groups=one_group)
+    with pytest.raises(CocosegError, match="side is empty: .* of 9 images in 1 group, and the hash of none"):
+        split(images, groups=one_group)
+    with pytest.raises(CocosegError, match="of 9 images in 1 group, which split_rule: exact keeps together"):
+        split(images, split_rule="exact", groups=one_group)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split_rule": "fold", "fold": 5}, "fold is 5; expected 0 to 4, since folds is 5"),
+        ({"fold": 3}, "fold is 3, but split_rule is stable; expected split_rule: fold, or fold: 0"),
+        ({"split_rule": "fold", "train_share": 0, "val_share": 0, "test_share": 1}, "the images of the other folds in"),
+        ({"groups": "https://name:secret@example.org/g.csv"}, r"groups is https://\S*example.org.*; expected a local"),
+        (
+            {"group_pattern": "(a"},
+            r"group_pattern is '\(a': missing \), unterminated .*; expected a regular expression",
+        ),
+        ({"group_pattern": "x{99999999999999999999}"}, "group_pattern is .*; expected a regular expression of Python"),
+    ],
+)
+def test_folds_and_groups_that_mean_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as found:
+        changed(**changes)
+    assert "secret" not in str(found.value)

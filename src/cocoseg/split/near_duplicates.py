@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MOST_DIFFERING_BITS = 4
 _HASH_BITS = 64
@@ -31,8 +31,13 @@ def near_duplicate_pairs(phash_of_image: Mapping[int, str]) -> list[tuple[int, i
     return sorted(pairs)
 
 
-def near_duplicate_groups(phash_of_image: Mapping[int, str]) -> list[list[int]]:
-    """Return the images in groups, so that near-duplicates of near-duplicates share a group. Most hold one image."""
+def near_duplicate_groups(
+    phash_of_image: Mapping[int, str], together: Iterable[tuple[int, int]] = ()
+) -> list[list[int]]:
+    """Return the images in groups, so that near-duplicates of near-duplicates share a group. Most hold one image.
+
+    The pairs of ids in `together` share a group too.
+    """
     leader = {image_id: image_id for image_id in phash_of_image}
 
     def find(image_id: int) -> int:
@@ -41,7 +46,7 @@ def near_duplicate_groups(phash_of_image: Mapping[int, str]) -> list[list[int]]:
             image_id = leader[image_id]
         return image_id
 
-    for first, second in near_duplicate_pairs(phash_of_image):
+    for first, second in itertools.chain(near_duplicate_pairs(phash_of_image), together):
         low, high = sorted((find(first), find(second)))
         leader[high] = low
     groups: dict[int, list[int]] = defaultdict(list)

@@ -1,58 +1,81 @@
 """Assign each image to a side: training, validation or test."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.core.errors import CocosegError, counted
 from cocoseg.split.exact import SIDES, exact_sides
+from cocoseg.split.groups import Groups
 from cocoseg.split.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from cocoseg.split.params import Side, SplitParams
 from cocoseg.tables import ImageRow, MaskRow, class_counts
 from cocoseg.unit_hash import unit_hash
 
 _SIDE_NAMES: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
+_NO_GROUPS = Groups()
 
 
-def split_images(images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams) -> dict[Side, list[int]]:
+def split_images(
+    images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams, groups: Groups = _NO_GROUPS
+) -> dict[Side, list[int]]:
     """Return the image ids of each side in ascending order. Only images that have a mask are split.
 
-    Raises `CocosegError` if a side is empty and its share is not 0.
+    The images of a group are on one side. Raises `CocosegError` if a side is empty and its share is not 0.
     """
     masked = {row.image_id for row in rows}
     image_ids = sorted(masked)
     reason, way_out = "", ""  # for the message about an empty side
     match params.split_rule:
         case "stable":
-            side_of = {image_id: _stable_side(image_id, params.shares(), params.data_seed) for image_id in image_ids}
+            side_of = {one: _stable_side(groups.unit(one), params.shares(), params.data_seed) for one in image_ids}
             reason, way_out = ", and the hash of none of them falls there", ", or set split_rule: exact"
         case "exact":
             phashes = {row.image_id: row.phash for row in images if row.image_id in masked and row.phash}
-            groups = near_duplicate_groups(phashes)
-            side_of = exact_sides(groups, _classes_of_image(rows), params.shares(), params.data_seed)
-            if len(groups) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
-                count = counted(len(groups), "group")
-                reason = f" in {count} of near-duplicates, which split_rule: exact keeps together"
+            together = near_duplicate_groups(phashes, groups.pairs())
+            side_of = exact_sides(together, _classes_of_image(rows), params.shares(), params.data_seed)
+            if len(together) < min(len(image_ids), sum(share > 0 for share in params.shares().values())):
+                count, of_alike = counted(len(together), "group"), "" if groups.of_image else " of near-duplicates"
+                reason = f" in {count}{of_alike}, which split_rule: exact keeps together"
         case "official":
-            side_of = _official_sides([row for row in images if row.image_id in masked], params)
+            side_of = _official_sides([row for row in images if row.image_id in masked], params, groups)
+        case "fold":
+            side_of = {one: _fold_side(groups.unit(one), params) for one in image_ids}
+            reason = f", and the hash of none of them falls there with fold {params.fold} of {params.folds}"
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
     for image_id in image_ids:
         sides[side_of[image_id]].append(image_id)
-    for side, share in params.shares().items():
-        if share > 0 and not sides[side]:
-            raise CocosegError(
-                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of "
-                f"{counted(len(image_ids), 'image')}{reason}; raise it, or keep more images (max_images, classes)"
-                f"{way_out}" + (f", or set {side}_share: 0" if side == "test" else "")
-            )
+    if groups.of_image and not reason.startswith(" in "):
+        reason = f" in {counted(len(groups.members()) + groups.alone, 'group')}{reason}"
+    _refuse_empty(sides, params, f"{counted(len(image_ids), 'image')}{reason}", way_out)
     return sides
 
 
+def _refuse_empty(sides: Mapping[Side, Sequence[int]], params: SplitParams, images: str, way_out: str) -> None:
+    """Raise `CocosegError` if a side is empty that should not be. `images`: how many there are, and why, in words."""
+    more = "keep more images (max_images, classes)"
+    if params.split_rule == "fold" and not sides["test"]:
+        raise CocosegError(f"params.yaml: the test side is empty: of {images}; take fewer folds, or {more}")
+    for side, share in params.shares().items():
+        if share > 0 and not sides[side]:
+            raise CocosegError(
+                f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {images}; raise it, or {more}"
+                f"{way_out}" + (f", or set {side}_share: 0" if side == "test" else "")
+            )
+
+
 def split_metrics(
-    sides: Mapping[Side, Sequence[int]], images: Sequence[ImageRow], rows: Sequence[MaskRow], params: SplitParams
+    sides: Mapping[Side, Sequence[int]],
+    images: Sequence[ImageRow],
+    rows: Sequence[MaskRow],
+    params: SplitParams,
+    groups: Groups = _NO_GROUPS,
 ) -> dict[str, Any]:
-    """Return the images of each side, its images, instances and pixels per class, and near-duplicates across sides."""
+    """Return the images of each side, its images, instances and pixels per class, and near-duplicates across sides.
+
+    Groups and folds are counted where there are any.
+    """
     side_of = {image_id: side for side, image_ids in sides.items() for image_id in image_ids}
     names = [name for _, name in sorted({(row.class_index, row.class_name) for row in rows})]
     rows_of: dict[Side, list[MaskRow]] = {side: [] for side in SIDES}
@@ -69,25 +92,92 @@ def split_metrics(
             "across_sides": len(across),
             "examples": [[name_of[first], name_of[second]] for first, second in across[:10]],
         },
+        **({"groups": _group_counts(sides, params, groups)} if groups.of_image else {}),
+        **({"folds": _images_of_folds(side_of, params, groups)} if params.split_rule == "fold" else {}),
     }
+
+
+def _group_counts(sides: Mapping[Side, Sequence[int]], params: SplitParams, groups: Groups) -> dict[str, Any]:
+    """Return how many groups there are and on which side, and the largest."""
+    members = groups.members()
+    largest = max(members, key=lambda name: len(members[name]))  # of equals the one with the smallest id
+    return {
+        "groups": len(members),
+        "images_alone": groups.alone,
+        "unknown_names": groups.unknown,
+        "largest": {"group": largest, "images": len(members[largest])},
+        "sides": {side: len({groups.of_image.get(one) for one in ids} - {None}) for side, ids in sides.items()},
+        "wanted": _wanted(sides, params),
+    }
+
+
+def _images_of_folds(side_of: Mapping[int, Side], params: SplitParams, groups: Groups) -> list[int]:
+    """Return the images of each fold."""
+    found = Counter(_fold(groups.unit(image_id), params) for image_id in side_of)
+    return [found[fold] for fold in range(params.folds)]
+
+
+def _wanted(sides: Mapping[Side, Sequence[int]], params: SplitParams) -> dict[Side, int]:
+    """Return how many images each side should have."""
+    images = sum(map(len, sides.values()))
+    if params.split_rule not in ("official", "fold"):
+        return {side: round(images * share) for side, share in params.shares().items()}
+    test = len(sides["test"]) if params.split_rule == "official" else round(images / params.folds)
+    rest = {side: round((images - test) * share) for side, share in _shares_without_test(params).items()}
+    return {**rest, "test": test}
 
 
 def closing_line(metrics: Mapping[str, Any]) -> str:
     """Return the images of each side in words, and how many near-duplicates are on different sides."""
     said = ", ".join(f"{side['images']:,} {_SIDE_NAMES[name]}" for name, side in metrics["sides"].items()) + " images"
     across = metrics["near_duplicates"]["across_sides"]
+    if folds := metrics.get("folds"):
+        said += f"; {len(folds)} folds of {min(folds):,} to {max(folds):,} images"
+    said += _about_groups(metrics["groups"], metrics["sides"]) if "groups" in metrics else ""
     return said + (f"; {counted(across, 'pair')} of near-duplicates on different sides" if across else "")
 
 
-def _stable_side(image_id: int, shares: Mapping[Side, float], data_seed: int) -> Side:
-    place = unit_hash(data_seed, "split", image_id)
+def _about_groups(found: Mapping[str, Any], sides: Mapping[str, Any]) -> str:
+    """Return how many groups there are, and how uneven they make the sides."""
+    largest, wanted = found["largest"], found["wanted"]
+    said = f"; {counted(found['groups'], 'group')} of up to {counted(largest['images'], 'image')} ({largest['group']})"
+    if largest["images"] == 1:
+        said += ", so that none keeps two images together"
+    if found["images_alone"]:
+        said += f", {counted(found['images_alone'], 'image')} in none"
+    if found["unknown_names"]:
+        said += f", {counted(found['unknown_names'], 'name')} without an image"
+    said += "; the shares ask for " + ", ".join(f"{wanted[side]:,}" for side in sides) + " images"
+    small = [_SIDE_NAMES[side] for side in sides if 0 < wanted[side] < largest["images"]]
+    return said + (f"; the group {largest['group']} is larger than {' and '.join(small)} should be" if small else "")
+
+
+def _fold(unit: int | str, params: SplitParams) -> int:
+    """Return the fold that tests an image or group. It depends on nothing else."""
+    return int(unit_hash(params.data_seed, "fold", unit) * params.folds)
+
+
+def _fold_side(unit: int | str, params: SplitParams) -> Side:
+    if _fold(unit, params) == params.fold:
+        return "test"
+    # Another draw in each fold: else some images would never train.
+    return _stable_side(unit, _shares_without_test(params), params.data_seed, f"validation of fold {params.fold}")
+
+
+def _shares_without_test(params: SplitParams) -> dict[Side, float]:
+    known = params.train_share + params.val_share
+    return {"train": params.train_share / known, "val": params.val_share / known, "test": 0}
+
+
+def _stable_side(unit: int | str, shares: Mapping[Side, float], data_seed: int, purpose: str = "split") -> Side:
+    place = unit_hash(data_seed, purpose, unit)
     if place < shares["train"]:
         return "train"
     # The last boundary is 1, not a sum of floats that may fall short of it.
     return "val" if shares["test"] == 0 or place < shares["train"] + shares["val"] else "test"
 
 
-def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int, Side]:
+def _official_sides(images: Sequence[ImageRow], params: SplitParams, groups: Groups) -> dict[int, Side]:
     from_val = {row.image_id for row in images if (row.origin or "").startswith("val")}
     if not from_val:
         raise CocosegError(
@@ -99,11 +189,17 @@ def _official_sides(images: Sequence[ImageRow], params: SplitParams) -> dict[int
             "params.yaml: split_rule is official, but all images come from COCO's val, the test side; "
             "use dataset: coco2017 or coco2014, or split_rule: stable or exact"
         )
-    known = params.train_share + params.val_share
-    shares: dict[Side, float] = {"train": params.train_share / known, "val": params.val_share / known, "test": 0}
+    name_of = {row.image_id: row.file_name for row in images}
+    for group, members in groups.members().items():
+        ours = {image_id in from_val: name_of[image_id] for image_id in members}
+        if len(ours) == 2:
+            raise CocosegError(
+                f"params.yaml: split_rule is official, but the group {group} is on both sides: {ours[False]} is of "
+                f"COCO's train, {ours[True]} of its val; use split_rule: stable, exact or fold, or other groups"
+            )
+    shares = _shares_without_test(params)
     return {
-        row.image_id: "test" if row.image_id in from_val else _stable_side(row.image_id, shares, params.data_seed)
-        for row in images
+        one: "test" if one in from_val else _stable_side(groups.unit(one), shares, params.data_seed) for one in name_of
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cocoseg.commands.compare.claims import Verdict, change_claim, checkpoint_claim, verdict
+from cocoseg.commands.compare.claims import Verdict, change_claim, checkpoint_claim, fold_claim, verdict
 
 NAMES = ("background", "cat")
 Counts = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -208,3 +208,47 @@ def test_two_judged_classes_share_the_five_percent_of_a_change() -> None:
     _, cat = change_claim(base, new, NAMES, "foreground_miou", 0.01, 100).classes
     # Šidák: 1 - sqrt(0.95) = 0.025321 each; t with 4 degrees of freedom at 1 - 0.025321 / 2 is 3.4817
     assert cat.high == pytest.approx(0.1 + 3.4817 * 0.081650, abs=2e-4)
+
+
+def over_folds(base: Sequence[Sequence[Counts]], new: Sequence[Sequence[Counts]], folds: int = 5) -> Any:
+    return fold_claim(base, new, NAMES, "foreground_miou", 0.01, 500, folds)
+
+
+def test_the_interval_over_folds_by_hand() -> None:
+    base = [[model([50] * 4)] for _ in range(5)]
+    # The second fold has two runs, whose mean gains 12.
+    new = [[model([50 + gain] * 4) for gain in gains] for gains in ([10], [11, 13], [8], [11], [9])]
+    found = over_folds(base, new)
+    assert (found.primary.base, found.primary.new) == (0.5, 0.6)
+    # Gains of 0.10, 0.12, 0.08, 0.11, 0.09 have a variance of 0.00025, which counts 1/5 + 1/4. Student's t is 2.7764.
+    margin = 2.7764 * (0.45 * 0.00025) ** 0.5
+    assert (found.primary.low, found.primary.high) == (
+        pytest.approx(0.1 - margin, abs=2e-5),
+        pytest.approx(0.1 + margin, abs=2e-5),
+    )
+    assert found.primary.verdict == "better"
+    assert [own.verdict for own in found.classes] == ["better", "better"]
+    assert found.smallest_difference == pytest.approx((2.7764 + 0.9410) * (0.45 * 0.00025) ** 0.5, abs=2e-5)
+    # Of three of five folds that were run, the test side is still a quarter of the images it was not trained on.
+    margin = 4.3027 * ((1 / 3 + 1 / 4) * 0.0004) ** 0.5
+    assert over_folds(base[:3], new[:3]).primary.low == pytest.approx(0.1 - margin, abs=2e-5)
+
+
+def test_two_folds_determine_nothing_about_the_change() -> None:
+    found = over_folds([[model([50] * 9)]] * 2, [[model([60] * 9)]] * 2)
+    assert found.undetermined_because == "2 folds in common, but 3 are needed"
+    assert found.primary.verdict == "undetermined"
+    few = over_folds([[model([50] * 3)]] * 3, [[model([60] * 3)]] * 3)
+    assert few.undetermined_because == "9 images, but 10 are needed"
+
+
+def test_a_class_that_one_fold_alone_shows_counts_over_all_images() -> None:
+    without = np.array([[[200, 200, 200], [0, 0, 0]]] * 12)
+    gains = [0, 20] * 6
+    base, new = (
+        [[model(hits)], [without], [without], [without]] for hits in ([50] * 12, [50 + gain for gain in gains])
+    )
+    found = over_folds(base, new, folds=4)
+    assert found.primary.difference == pytest.approx(0.1)
+    # Folds that lack it tell nothing of its spread. Its images do: a standard error of 0.0302, and t of 3 degrees.
+    assert found.primary.difference - found.primary.low == pytest.approx(3.1824 * 0.0302, rel=0.1)

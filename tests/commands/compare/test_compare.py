@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from clones import Clone
@@ -21,6 +22,7 @@ from cocoseg.cli import main
 from cocoseg.commands import revisions
 from cocoseg.commands.compare.compare import change_reason
 from cocoseg.commands.compare.differences import start_of
+from cocoseg.commands.compare.folds import Fold, about_groups
 from cocoseg.commands.compare.seeds import other_environments
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.revisions import LockedFile, LockedStage, Revision
@@ -641,3 +643,81 @@ def test_a_broken_table_names_the_row(repository: Clone, tmp_path: Path) -> None
 def test_a_side_without_any_object_cannot_be_judged(tmp_path: Path) -> None:
     empty = environment_of(lambda folder: toy_pipeline(folder, width=0))(tmp_path / "empty")
     assert "no test image shows an object of any class" in error_of(empty, "HEAD")
+
+
+@pytest.fixture(scope="module")
+def in_folds(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Make `main` and a branch with fewer wrong pixels, each run in three folds. The commits have the first."""
+    made = environment_of(lambda folder: toy_pipeline(folder, split_rule="fold"))(
+        tmp_path_factory.mktemp("toy") / "toy"
+    )
+    for fold in (1, 2):
+        made.dvc_here("exp", "run", "--name", f"main-{fold}", "-S", f"fold={fold}")
+    made.git("checkout", "--quiet", "--force", "-b", "better")
+    for fold in (2, 1, 0):
+        made.dvc_here("exp", "run", "--name", f"better-{fold}", "-S", "wrong=0.2", "-S", f"fold={fold}")
+    made.commit("fewer wrong pixels")
+    made.git("checkout", "--quiet", "main")
+    made.dvc_here("checkout")
+    return made
+
+
+@pytest.mark.parametrize("new", ["better", "better-1"])
+def test_folds_are_paired_and_each_image_counts_once(in_folds: Clone, new: str) -> None:
+    found = compared(in_folds, "main", new)
+    assert (found["images"], found["folds"]) == (24, [0, 1, 2])
+    assert [sorted(run["fold"] for run in found["runs"][side]) for side in ("base", "new")] == [[0, 1, 2]] * 2
+    assert found["change"]["primary"]["verdict"] == found["checkpoint"]["primary"]["verdict"] == "better"
+    assert found["more_seeds"] == []
+    (about,) = found["remarks"]
+    assert about.startswith("folds 0, 1, 2 of 3 are compared: each image counts once, ")
+    # Of the images that changed, only those that both named runs predicted could be drawn.
+    assert (found["images_changed"] == []) == (new != "better")
+
+
+def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clone, tmp_path: Path) -> None:
+    lacking = copy_of(in_folds, tmp_path / "lacking")
+    lacking.dvc_here("exp", "remove", "better-2")
+    found = compared(lacking, "main", "better")
+    assert (found["images"], found["folds"]) == (16, [0, 1])
+    assert "the new side has no run of fold 2" in found["remarks"]
+    assert found["change"]["undetermined_because"] == "2 folds in common, but 3 are needed"
+    assert "--queue -S 'fold=2' " in found["more_seeds"][0]
+    lacking.dvc_here("exp", "remove", "main-1", "main-2")
+    found = compared(lacking, "main", "better")
+    assert (found["images"], found["folds"]) == (8, [0])
+    assert found["remarks"] == [
+        "only fold 0 of 3 is compared, on a part of the images",
+        "the base has no run of folds 1, 2",
+        "the new side has no run of fold 2",
+    ]
+    assert found["change"]["primary"]["verdict"] == "undetermined"
+    assert [command.split("fold=")[-1][:4] for command in found["more_seeds"][:2]] == ["1,2'", "2' &"]
+    lacking.dvc_here("exp", "remove", "better-0")
+    assert (
+        "no image in common: fold 0 against fold 1"
+        in lacking.run(sys.executable, "-m", "cocoseg", "compare", "main", "better-1", check=False).stderr
+    )
+
+
+def test_images_in_groups_make_intervals_over_images_doubtful() -> None:
+    class Told(Revision):
+        def tracked_json(self, path: str, type_: type[Any]) -> Any:
+            return msgspec.convert({"rule": "exact", "groups": {"groups": 57}} if self.name == "grouped" else {}, type_)
+
+    said = []
+    for name, folds in (("grouped", 1), ("grouped", 5), ("plain", 1)):
+        revision = Told(name, None)
+        revision.lock = {"split": LockedStage(outs=(LockedFile("metrics/split.json", "aa"),))}
+        said.append(about_groups(revision, [Fold(base=[], new=[], images=[], replaced=0)] * folds))
+    what, why = "the images come in 57 groups, but", "each image as independent of the others, and may be too narrow"
+    assert said == [
+        [f"{what} intervals take {why}"],
+        [f"{what} the interval of these checkpoints takes {why}"],
+        [],
+    ]
+
+
+def test_two_folds_of_one_model_are_no_change(in_folds: Clone) -> None:
+    line = error_of(in_folds, "main", "main-1")
+    assert line.endswith("the two were scored on no image in common: fold 0 against fold 1")

@@ -1,6 +1,6 @@
 """Compare two runs, or two groups of runs that differ in the seed: what changed, and is it more than noise?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
-from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim
+from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim, fold_claim
 from cocoseg.commands.compare.differences import Differences, differences, params_since
+from cocoseg.commands.compare.folds import Counts, Fold, about_groups, folds_of, paired
 from cocoseg.commands.compare.gate import Gate
 from cocoseg.commands.compare.runs import (
     CURVES,
-    IMAGES,
     MASKS,
     MODEL,
     PREDICTIONS,
     SMALL_FILES,
     Curves,
     Scored,
+    fold_of,
     scored,
     seed_of,
 )
@@ -42,6 +43,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     val_score: float | None
     test_score: float | None
     """The primary score on the run's own test side and truth."""
+    fold: int | None = None
+    """Under `split_rule: fold`, the one that it was tested on."""
 
 
 class ImageChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     split: str
     images: int
     """Test images that both were scored on."""
+    folds: list[int] = []
+    """Under `split_rule: fold`, those whose images these are."""
     checkpoint: Claim | None
     change: Claim | None
     more_seeds: list[str]
@@ -92,19 +97,20 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     """
     read_ahead((base, new), (LOCK, *SMALL_FILES))
     old, fresh = scored(base), scored(new)
-    common, replaced = common_images(old, fresh)
-    refused = refusal_of(old, fresh, common)
-    remarks = [*_remarks(old, fresh, common, replaced, refused), *_below_baseline(old, fresh), *_seen(old, fresh)]
     # Without a change there is nothing to judge, and both sides would have the same group of seeds.
-    changed = not _same_model(old, fresh) and group_key(base.lock) != group_key(new.lock)
+    changed = not _same_model(old, fresh) and group_key(base.lock, True) != group_key(new.lock, True)
     groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
-    remarks += left_out
+    folds, about_folds = paired(groups)
+    refused = refusal_of(old, fresh, folds[0].images)
+    remarks = [*_remarks(old, fresh, folds, refused), *_below_baseline(old, fresh), *about_folds, *left_out]
+    remarks += [*_seen(old, fresh), *about_groups(new, folds)]
     checkpoint = change = None
     if refused is None:
-        remarks += on_one_truth(groups[0], fresh, common)
-        remarks += _without_object(old, fresh, common)
-        checkpoint, change = _claims(groups, common, samples, with_change=changed)
-    commands, waiting = more_seeds(groups) if change is not None else ([], [])
+        for fold in folds:
+            remarks += on_one_truth(fold.base, fold.new[0], fold.images)
+        remarks += _without_object(folds)
+        checkpoint, change = _claims(folds, samples, with_change=changed)
+    commands, waiting = more_seeds(groups, across_folds=True) if change is not None else ([], [])
     remarks += waiting
     score = old.metrics.primary_score
     return Comparison(
@@ -116,37 +122,52 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
         refused=refused,
         classes=fresh.class_names,
         split=fresh.metrics.split,
-        images=len(common),
+        images=sum(len(fold.images) for fold in folds),
+        folds=[fold.number for fold in folds if fold.number is not None],
         checkpoint=checkpoint,
         change=change,
         more_seeds=commands,
         runs={side: ranked_by_validation(group, score) for side, group in zip(("base", "new"), groups, strict=True)},
         models_seen=models_seen(new),
-        images_changed=_most_changed(old, fresh, common, shown) if refused is None else [],
+        images_changed=_most_changed(old, fresh, folds, shown) if refused is None else [],
         differences=differences(base, new),
     )
 
 
 def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
     """Return the runs of each side, with those of other seeds, and why any were left out."""
-    groups, left_out = seed_groups([old, fresh])
+    groups, left_out = seed_groups([old, fresh], across_folds=True)
     return groups, [*left_out, *(remark for group in groups if (remark := other_environments(group)))]
 
 
-def _claims(
-    groups: Sequence[Sequence[Scored]], common: Sequence[str], samples: int, *, with_change: bool
-) -> tuple[Claim, Claim | None]:
+def _claims(folds: Sequence[Fold], samples: int, *, with_change: bool) -> tuple[Claim, Claim | None]:
     """Return the claim about the two checkpoints, and that about the change if there is one."""
-    old, fresh = groups[0][0], groups[1][0]
-    check_truth(fresh, [*groups[0], *groups[1]], common)
-    base, new = ([run.stacked(common) for run in group] for group in groups)
-    settings = (fresh.class_names, old.metrics.primary_score, old.metrics.min_effect, samples)
-    checkpoint = checkpoint_claim(base[0], new[0], *settings)
-    return checkpoint, change_claim(base, new, *settings) if with_change else None
+    old, fresh = folds[0].base[0], folds[0].new[0]
+    for fold in folds:
+        check_truth(fold.new[0], [*fold.base, *fold.new], fold.images)
+    pairs = [fold.totals() for fold in folds]
+    first_base, first_new = _of_first(pairs)
+    check_objects(fresh, first_new)
+    settings = (fresh.class_names, old.metrics.primary_score, old.metrics.min_effect)
+    checkpoint = checkpoint_claim(first_base, first_new, *settings, samples)
+    if not with_change:
+        return checkpoint, None
+    if len(folds) == 1:
+        return checkpoint, change_claim(pairs[0][0], pairs[0][1], *settings, samples)
+    of_folds = folds_of(fresh.revision)
+    assert of_folds is not None  # only then are there several
+    return checkpoint, fold_claim(
+        [base for base, _ in pairs], [new for _, new in pairs], *settings, samples, of_folds[0]
+    )
+
+
+def _of_first(pairs: Sequence[tuple[list[Counts], list[Counts]]]) -> tuple[Counts, Counts]:
+    """Return the totals of the images of all folds, each from the first run of its fold, on both sides."""
+    return np.concatenate([base[0] for base, _ in pairs]), np.concatenate([new[0] for _, new in pairs])
 
 
 def check_truth(fresh: Scored, runs: Sequence[Scored], common: Sequence[str]) -> None:
-    """Raise `CocosegError` unless all tables count the same target pixels as that of `fresh`, and some of an object."""
+    """Raise `CocosegError` unless all tables count the same target pixels as that of `fresh`."""
     truth = fresh.stacked(common)[:, :, 0]
     for run in runs:
         if (run.stacked(common)[:, :, 0] != truth).any():
@@ -154,7 +175,11 @@ def check_truth(fresh: Scored, runs: Sequence[Scored], common: Sequence[str]) ->
                 f"{run.revision.name} and {fresh.revision.name}: their tables count different target pixels in the "
                 "same masks; rebuild them with: dvc repro -f evaluate"
             )
-    if not truth[:, 1:].any():
+
+
+def check_objects(fresh: Scored, totals: Counts) -> None:
+    """Raise `CocosegError` unless some image shows an object; `totals: (images, classes, 3)`."""
+    if not totals[:, 1:, 0].any():
         raise CocosegError(
             f"{fresh.revision.name}: no test image shows an object of any class; there is nothing to judge"
         )
@@ -168,26 +193,20 @@ def title(revision: Revision) -> str:
     return f"{revision.name} ({'' if kept == revision.commit else 'merge of '}{kept[:7]})"
 
 
-def common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
-    """Return the images that both were scored on, and how many others share a name but differ in content."""
-    named = sorted(old.totals.keys() & fresh.totals.keys())
-    sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
-    if sides[0] == sides[1]:
-        return named, 0
-    before, after = old.revision.hashes(IMAGES), fresh.revision.hashes(IMAGES)
-    common = [name for name in named if before.get(name) == after.get(name)]
-    return common, len(named) - len(common)
-
-
 def refusal_of(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
     """Return why the scores cannot be compared, if so."""
     if old.class_names != fresh.class_names:
         how = class_difference(old.class_names, fresh.class_names, "removed", "added")
         return f"the classes differ, {how}: their scores do not measure the same thing"
-    return None if common else "the two were scored on no image in common"
+    if common:
+        return None
+    numbers = [fold_of(run.revision) for run in (old, fresh)]
+    named = ["a split without folds" if number is None else f"fold {number}" for number in numbers]
+    tested = "" if numbers == [None, None] else f": {named[0]} against {named[1]}"
+    return f"the two were scored on no image in common{tested}"
 
 
-def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, refused: str | None) -> list[str]:
+def _remarks(old: Scored, fresh: Scored, folds: Sequence[Fold], refused: str | None) -> list[str]:
     """Return what to know before reading the numbers."""
     remarks = []
     since = [] if fresh.revision.commit is not None else params_since(fresh.revision)
@@ -199,11 +218,12 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
     sides = (old.metrics.split, fresh.metrics.split)
     if sides[0] != sides[1]:
         remarks.append(f"the two were scored on different sides of the split ({', '.join(sides)}): read with care")
-    removed, added = (len(run.totals) - len(common) - replaced for run in (old, fresh))
+    removed, added = (sum(counts) for counts in zip(*(fold.removed_and_added() for fold in folds), strict=True))
+    common, replaced = sum(len(fold.images) for fold in folds), sum(fold.replaced for fold in folds)
     if removed or added or replaced:
         other = f", {replaced} with the same name but other content" if replaced else ""
         remarks.append(
-            f"the test sides differ: {len(common)} images in common, {removed} removed, {added} added{other}"
+            f"the test sides differ: {common} images in common, {removed} removed, {added} added{other}"
             + ("; only those in common are compared" if refused is None else "")
         )
     for name in ("primary_score", "min_effect"):
@@ -217,8 +237,9 @@ def _remarks(old: Scored, fresh: Scored, common: Sequence[str], replaced: int, r
         )
     if _same_model(old, fresh):
         remarks.append("both sides have the same model: there is no change to judge; see git log and dvc exp list -A")
-    elif group_key(old.revision.lock) == group_key(fresh.revision.lock):
-        remarks.append("the two differ in the seed only: there is no change to judge")
+    elif group_key(old.revision.lock, True) == group_key(fresh.revision.lock, True):
+        what = "seed" if fold_of(old.revision) is None else "seed or the fold"
+        remarks.append(f"the two differ in the {what} only: there is no change to judge")
     return remarks
 
 
@@ -245,9 +266,9 @@ def _seen(old: Scored, fresh: Scored) -> list[str]:
     )
 
 
-def _without_object(old: Scored, fresh: Scored, common: Sequence[str]) -> list[str]:
+def _without_object(folds: Sequence[Fold]) -> list[str]:
     """Return what both sides find in the images without an object, if there are any."""
-    base, new = (false_foreground(run.stacked(common)) for run in (old, fresh))
+    base, new = (false_foreground(totals) for totals in _of_first([fold.totals() for fold in folds]))
     return [f"in the base {base}; in the new side {new}"] if base and new else []
 
 
@@ -273,6 +294,7 @@ def ranked_by_validation(group: Sequence[Scored], score: ScoreName) -> list[Run]
                 chosen_by=chosen_by,
                 val_score=val_score,
                 test_score=None if np.isnan(own) else round(own, 6),
+                fold=fold_of(one.revision),
             )
         )
     return sorted(runs, key=lambda run: (-(run.val_score or 0), run.name))
@@ -301,7 +323,9 @@ def on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) 
     return [f"the masks of {len(other)} common images differ: both are scored on those of {fresh.revision.name}"]
 
 
-def _most_changed(old: Scored, fresh: Scored, names: Iterable[str], shown: int) -> list[ImageChange]:
+def _most_changed(old: Scored, fresh: Scored, folds: Sequence[Fold], shown: int) -> list[ImageChange]:
+    """Return the images whose IoU changed most, of those that the two named runs predicted."""
+    names = (name for fold in folds if fold.base[0] is old and fold.new[0] is fresh for name in fold.images)
     changes = []
     for name in names:
         before, after = image_iou(old.totals[name]), image_iou(fresh.totals[name])

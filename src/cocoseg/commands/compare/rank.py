@@ -8,13 +8,14 @@ import numpy as np
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS, few_images
 from cocoseg.commands.compare.compare import (
+    check_objects,
     check_truth,
-    common_images,
     on_one_truth,
     ranked_by_validation,
     refusal_of,
     title,
 )
+from cocoseg.commands.compare.folds import common_images
 from cocoseg.commands.compare.gate import ClaimName
 from cocoseg.commands.compare.ranking import Pair, all_pairs, letters
 from cocoseg.commands.compare.runs import SMALL_FILES, Scored, params_of, scored, seed_of
@@ -81,6 +82,7 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     for group in groups:
         remarks += on_one_truth(group, runs[0], common)
     check_truth(runs[0], [run for group in groups for run in group], common)
+    check_objects(runs[0], runs[0].stacked(common))
     least = LEAST_SEEDS if claim == "change" else 1
     lacking = [group for group in groups if len(group) < least]
     rows, pairs = _rows([group for group in groups if len(group) >= least], lacking, common, samples)

@@ -62,13 +62,15 @@ def _headline(comparison: Comparison, checkpoint: Claim, markdown: bool) -> str:
         because = f": {claim.undetermined_because}" if claim.undetermined_because else ""
         rows.append([*scores, f"{verdict}{because}", number(claim.smallest_difference)])
     headers = [comparison.score, "base", "new", "difference", "95 % interval", "verdict", "detectable"]
+    tested = f"in {len(comparison.folds)} folds" if len(comparison.folds) > 1 else f"of the {comparison.split} side"
     notes = (
-        f'On {comparison.images} images of the {comparison.split} side. "Equivalent" is within '
+        f'On {comparison.images} images {tested}. "Equivalent" is within '
         f'±{comparison.min_effect:g}. "Detectable" is the smallest difference that would be found four times in five.'
     )
     more = "".join(f"\n    {command}" for command in comparison.more_seeds)
+    what = "folds" if comparison.folds else "seeds"
     asks = (
-        f"\n\nTo judge the change, train more seeds:\n{more}\n\nWhen they are done (dvc queue status), share them, so "
+        f"\n\nTo judge the change, train more {what}:\n{more}\n\nWhen they are done (dvc queue status), share them, so "
         "that they count in a review too:\n\n    dvc exp push -A origin"
         if more
         else ""
@@ -123,7 +125,8 @@ def _images(comparison: Comparison, markdown: bool, picture: str | None) -> list
 
 def _runs(comparison: Comparison, markdown: bool) -> list[str]:
     def row(side: str, run: Run) -> list[str]:
-        return [side, run.name, str(run.seed), number(run.val_score), number(run.test_score)]
+        place = str(run.seed) if run.fold is None else f"{run.seed}, fold {run.fold}"
+        return [side, run.name, place, number(run.val_score), number(run.test_score)]
 
     rows = [row(side, run) for side, runs in comparison.runs.items() for run in runs]
     names = {run.chosen_by for runs in comparison.runs.values() for run in runs}

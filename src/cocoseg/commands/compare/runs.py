@@ -28,6 +28,7 @@ MASKS = paths.MASKS.as_posix()
 IMAGES = paths.IMAGES.as_posix()
 IMAGE_TABLE = paths.IMAGE_TABLE.as_posix()
 SPLITS = paths.SPLITS.as_posix()
+SPLIT_METRICS = paths.SPLIT_METRICS.as_posix()
 TRAINING = "metrics/timing/train.json"
 EVALUATION = "metrics/timing/evaluate.json"
 SMALL_FILES = (METRICS, HEADLINE, CURVES, TRAINING, EVALUATION)
@@ -119,3 +120,14 @@ def seed_of(revision: Revision) -> int:
     if not isinstance(seed, int):
         raise CocosegError(f"{revision.name}: dvc.lock: seed is {seed!r}; expected a whole number; run dvc repro there")
     return seed
+
+
+def fold_of(revision: Revision) -> int | None:
+    """Return the fold that tested a run; `None` under another `split_rule`."""
+    params = params_of(revision.lock.get("split"))
+    return params.get("fold", 0) if params.get("split_rule") == "fold" else None
+
+
+def place_of(revision: Revision) -> tuple[int | None, int]:
+    """Return what the runs of a group differ in: fold and seed."""
+    return fold_of(revision), seed_of(revision)

@@ -10,7 +10,19 @@ from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS
 from cocoseg.commands.compare.differences import environment
-from cocoseg.commands.compare.runs import MASKS, MODEL, SMALL_FILES, SPLITS, Scored, params_of, scored, seed_of
+from cocoseg.commands.compare.runs import (
+    MASKS,
+    MODEL,
+    SMALL_FILES,
+    SPLIT_METRICS,
+    SPLITS,
+    Scored,
+    fold_of,
+    params_of,
+    place_of,
+    scored,
+    seed_of,
+)
 from cocoseg.commands.dvc_adapter import waiting_runs
 from cocoseg.commands.revisions import (
     LOCK,
@@ -30,20 +42,22 @@ from cocoseg.core.errors import CocosegError
 
 # The files that the runs of a group may differ in, because the seed changes them.
 _MADE_BY_TRAINING = (MODEL, "metrics/train")
+_MADE_BY_SPLIT = (SPLITS, SPLIT_METRICS)  # in which two folds differ
 _THRESHOLD = re.compile(rb"^ +threshold: (\S+)$", re.MULTILINE)
 
 
-def seed_groups(own_runs: Sequence[Scored]) -> tuple[list[list[Scored]], list[str]]:
+def seed_groups(own_runs: Sequence[Scored], *, across_folds: bool = False) -> tuple[list[list[Scored]], list[str]]:
     """Return these runs with the experiments that differ from one only in the seed, one per seed, by group.
 
-    The second is why any were left out. Runs of one group are together, where the first of them stands.
+    The second is why any were left out. Runs of one group are together, where the first of them stands. With
+    `across_folds`, runs of other folds are of the group too.
     """
-    groups: dict[str, dict[int, Scored]] = {}
+    groups: dict[str, dict[tuple[int | None, int], Scored]] = {}
     remarks = []
     for run in own_runs:
-        group = groups.setdefault(group_key(run.revision.lock), {})
-        if group.setdefault(seed_of(run.revision), run) is not run:
-            first = group[seed_of(run.revision)].revision.name
+        group = groups.setdefault(group_key(run.revision.lock, across_folds), {})
+        if group.setdefault(place_of(run.revision), run) is not run:
+            first = group[place_of(run.revision)].revision.name
             remarks.append(f"{run.revision.name} has the settings and the seed of {first}: it counts once")
     masks = {run.revision.output_hash("mask", MASKS) for run in own_runs}
     found = list(experiments())
@@ -56,33 +70,38 @@ def seed_groups(own_runs: Sequence[Scored]) -> tuple[list[list[Scored]], list[st
         revision = Revision(one.name, one.commit)
         try:
             revision.lock = stages_of_lock(text, f"{one.name}: {LOCK}")
-            key = group_key(revision.lock)
-            if key in groups and seed_of(revision) not in groups[key]:
+            key = group_key(revision.lock, across_folds)
+            if key in groups and place_of(revision) not in groups[key]:
                 alike.append((revision, groups[key]))
         except CocosegError as error:
             remarks.append(f"an experiment is left out: {error}")
     read_ahead((revision for revision, _ in alike), SMALL_FILES)
     for revision, group in alike:
         try:
-            if seed_of(revision) not in group:
-                group[seed_of(revision)] = scored(revision)
+            if place_of(revision) not in group:
+                group[place_of(revision)] = scored(revision)
         except CocosegError as error:
             remarks.append(f"an experiment is left out: {error}")
     return [list(group.values()) for group in groups.values()], remarks
 
 
-def group_key(lock: Mapping[str, LockedStage]) -> str:
+def group_key(lock: Mapping[str, LockedStage], across_folds: bool = False) -> str:
     """Return what runs that differ only in the seed share: how they were trained and scored, and on what data.
 
-    The parameters of `evaluate` are left out, because they change no count, but for the threshold.
+    The parameters of `evaluate` are left out, because they change no count, but for the threshold. `across_folds` is
+    for runs that differ in the fold too: how images are dealt to folds stands for the files of each side.
     """
     threshold = params_of(lock.get("evaluate")).get("threshold", 0.5)  # older versions had none
     facts: list[Any] = [
         sorted((key, value) for key, value in params_of(lock.get("train")).items() if key != "seed"),
         threshold,
     ]
-    for stage in ("train", "evaluate"):
-        deps = {dep.path: dep.md5 for dep in lock.get(stage, LockedStage()).deps if dep.path not in _MADE_BY_TRAINING}
+    split = sorted((key, value) for key, value in params_of(lock.get("split")).items() if key != "fold")
+    in_folds = across_folds and ("split_rule", "fold") in split
+    facts += [split] if in_folds else []
+    made = (*_MADE_BY_TRAINING, *(_MADE_BY_SPLIT if in_folds else ()))
+    for stage in ("split", "train", "evaluate") if in_folds else ("train", "evaluate"):
+        deps = {dep.path: dep.md5 for dep in lock.get(stage, LockedStage()).deps if dep.path not in made}
         facts.append(sorted(deps.items()))
     return repr(facts)
 
@@ -102,35 +121,43 @@ def other_environments(group: Sequence[Scored]) -> str | None:
     )
 
 
-def more_seeds(groups: Sequence[Sequence[Scored]]) -> tuple[list[str], list[str]]:
+def more_seeds(groups: Sequence[Sequence[Scored]], *, across_folds: bool = False) -> tuple[list[str], list[str]]:
     """Return the commands that train the seeds that these groups lack, and a remark on those that wait in the queue.
 
-    A group starts with its own run.
+    With `across_folds`, those that train the missing folds. A group starts with its own run.
     """
-    lacking_groups = [group for group in groups if len(group) < LEAST_SEEDS]
+    wanted = [(group[0].revision, *_wanted(group, across_folds)) for group in groups]
+    lacking_groups = [entry for entry in wanted if len(entry[2]) < entry[3]]
     if not lacking_groups:
         return [], []
     waiting = [params for text in read_blobs(f"{one}:{PARAMS}" for one in waiting_runs()) if (params := _params(text))]
     commands, remarks = [], []
-    for group in lacking_groups:
-        own = trained_with(group[0].revision)
-        seeds = {seed_of(run.revision) for run in group}
-        queued = {one.get("seed") for one in waiting if own == {key: one.get(key) for key in own}} - seeds
+    for revision, name, there, needed in lacking_groups:
+        own = trained_with(revision, name)
+        queued = {one.get(name) for one in waiting if own == {key: one.get(key) for key in own}} - there
         if queued:
             listed = ", ".join(sorted(map(str, queued)))
-            remarks.append(f"seeds of {group[0].revision.name} that wait in the queue, or run now: {listed}")
-        lacking = LEAST_SEEDS - len(seeds | queued)
+            remarks.append(f"{name}s of {revision.name} that wait in the queue, or run now: {listed}")
+        lacking = needed - len(there | queued)
         if lacking > 0:
-            tried = seeds | queued
-            missing = [seed for seed in range(len(tried) + LEAST_SEEDS) if seed not in tried][:lacking]
-            commands.append(_queued_at(group[0].revision, ",".join(map(str, missing))))
+            tried = there | queued
+            missing = [value for value in range(len(tried) + needed) if value not in tried][:lacking]
+            commands.append(_queued_at(revision, f"{name}={','.join(map(str, missing))}"))
     return [*commands, "dvc queue start"], remarks
 
 
-def trained_with(revision: Revision) -> dict[str, Any]:
-    """Return all parameters of a run but the seed and those of `evaluate`, which change no count."""
+def _wanted(group: Sequence[Scored], across_folds: bool) -> tuple[str, set[Any], int]:
+    """Return the parameter that runs of a group should differ in, its values there, and how many are needed."""
+    folds = params_of(group[0].revision.lock.get("split")).get("folds")
+    if across_folds and fold_of(group[0].revision) is not None and folds is not None:
+        return "fold", {fold_of(run.revision) for run in group}, folds
+    return "seed", {seed_of(run.revision) for run in group}, LEAST_SEEDS
+
+
+def trained_with(revision: Revision, but: str = "seed") -> dict[str, Any]:
+    """Return all parameters of a run but this one and those of `evaluate`, which change no count."""
     stages = (stage for name, stage in revision.lock.items() if name != "evaluate")
-    return {key: value for stage in stages for key, value in params_of(stage).items() if key != "seed"}
+    return {key: value for stage in stages for key, value in params_of(stage).items() if key != but}
 
 
 def _params(text: bytes | None) -> dict[str, Any] | None:
@@ -142,13 +169,13 @@ def _params(text: bytes | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _queued_at(revision: Revision, seeds: str) -> str:
-    """Return the command that queues these seeds at a revision and returns to the branch that is checked out."""
+def _queued_at(revision: Revision, setting: str) -> str:
+    """Return the command that queues runs of a setting at a revision and returns to the branch that is checked out."""
     params = params_of(revision.lock.get("download"))
     sources = (str(params.get(name, ".")) for name in ("annotations", "images"))
     # Else `download` would run, and fail: the data was made on another machine.
     elsewhere = any("://" not in path and not Path(path).exists() for path in sources)
-    queue = f"dvc exp run --queue {'--allow-missing ' if elsewhere else ''}-S 'seed={seeds}'"
+    queue = f"dvc exp run --queue {'--allow-missing ' if elsewhere else ''}-S '{setting}'"
     if revision.commit is None:
         return queue
     there = f"git checkout -q {kept_commit(revision.commit)[:12]} && {queue} && git checkout -q -"
