@@ -80,7 +80,7 @@ def main() -> None:
     """Print the seconds of each run, and the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=40)
-    parser.add_argument("--epochs", type=int, default=2, help="of crop")
+    parser.add_argument("--epochs", type=int, default=4, help="of crop")
     parser.add_argument("--size", type=int, default=96, help="image_size_px of both")
     parser.add_argument("--batch", type=int, default=8, help="batch_size of both")
     parser.add_argument("--seeds", type=int, default=3)
