@@ -68,7 +68,6 @@ def windowed_logits(
     `forward` returns the logits (N, C, window, window) of uint8 images; `image` is (3, H, W) uint8. Where what the
     network sees around a pixel fits a quarter of the overlap, the logits are those of the whole image. Memory holds
     the logits of a batch of windows, and those of the overlap between two rows of windows.
-
     `border`: windows end at the edge of the image (`none`), or reach half an overlap beyond it and see the image
     mirrored there (`reflect`), as in U-Net's overlap-tile strategy, Ronneberger et al. 2015, arXiv 1505.04597.
     """
@@ -77,8 +76,8 @@ def windowed_logits(
     tops, lefts = window_starts(height + 2 * around, window), window_starts(width + 2 * around, window)
     downs, acrosses = _steps(tops, around + height), _steps(lefts, around + width)
     if border == "reflect":
-        image = image[:, reflected(height, around, tops[-1] + window)]
-        image = image[:, :, reflected(width, around, lefts[-1] + window)]
+        rows, columns = reflected(height, around, tops[-1] + window), reflected(width, around, lefts[-1] + window)
+        image = image[:, rows][:, :, columns]
     sums = above = torch.empty(0)  # of weighted logits, and last of weights: of this window, and of the row before it
     shared = 0  # rows with the row before it
     for row, (top, down) in enumerate(zip(tops, downs, strict=True)):
@@ -90,9 +89,7 @@ def windowed_logits(
                 sums = logits.new_zeros(len(logits) + 1, window, window)
                 above = logits.new_empty(len(sums), window - min(downs[:-1], default=window), around + width)
             horizontal = window_weights(window, number == 0, number == len(lefts) - 1)
-            weight = (vertical[:, None] * horizontal).to(logits.device)
-            sums[:-1].addcmul_(logits, weight)
-            sums[-1] += weight
+            _add(sums, logits, (vertical[:, None] * horizontal).to(logits.device))
             shown = above[:, :, left : left + across]
             sums[:, :shared, :across] += shown[:, :shared]
             part = sums[:, max(0, around - top) : down, max(0, around - left) : across]
@@ -107,6 +104,11 @@ def windowed_logits(
 def _steps(starts: Sequence[int], length: int) -> list[int]:
     """Return how many pixels lie from each start to the next, and from the last to the end."""
     return [after - before for before, after in pairwise([*starts, length])]
+
+
+def _add(sums: Tensor, logits: Tensor, weight: Tensor) -> None:
+    sums[:-1].addcmul_(logits, weight)
+    sums[-1] += weight
 
 
 def _move_left(sums: Tensor, by: int, kept: int) -> None:
