@@ -32,6 +32,7 @@ PARAMS: dict[str, Any] = {
     "freeze_encoder_epochs": 0,
     "image_size_px": 32,
     "resize": "squash",
+    "crops_per_image": None,
     "exif": "auto",
     "augment": "strong",
     "flips": "horizontal",

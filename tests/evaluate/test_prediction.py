@@ -11,7 +11,7 @@ from evaluate.test_evaluation import INFO
 from torch import Tensor, nn
 
 from cocoseg.evaluate import prediction, restore
-from cocoseg.evaluate.prediction import predict_logits
+from cocoseg.evaluate.prediction import joined_labels, predict_logits
 from cocoseg.evaluate.restore import _labels_in_parts, original_labels, original_logits
 from cocoseg.evaluate.scales import averaged_strips
 from cocoseg.model.params import ResizeName
@@ -107,6 +107,17 @@ def test_a_batch_size_that_is_none_in_a_strangers_model_json_is_passed_over(
     assert [batch[0] for batch in model.batches] == [16, 2]
 
 
+def test_on_a_cpu_a_batch_holds_so_many_windows_that_neither_their_pixels_nor_their_logits_take_much_memory() -> None:
+    for classes, expected in ((2, [4, 2]), (81, [1] * 6)):
+        model, names = Recording(), tuple(map(str, range(classes)))
+        cut = Preprocessing(image_size_px=512, resize="crop")
+        info = msgspec.structs.replace(INFO, classes=names, preprocessing=cut, params={})
+        (one,) = predict_logits(model, info, zeros((512, 2432)))
+        labels = joined_labels((original_labels(*part) for part in one.parts), one.place.width)
+        assert labels.shape == (512, 2432)
+        assert [batch[0] for batch in model.batches] == expected
+
+
 class Leaning(nn.Module):
     """The logit of class 1 rises from -1 on the left to 1 on the right, whatever the image."""
 
@@ -118,7 +129,7 @@ class Leaning(nn.Module):
 def test_flips_average_the_logits_of_an_image_and_of_its_mirror_image() -> None:
     (plain,) = predict_logits(Leaning(), INFO, zeros((64, 64)))
     (flipped,) = predict_logits(Leaning(), INFO, zeros((64, 64)), flips=True)
-    ((plain_logits, _),), ((flipped_logits, _),) = plain.strips, flipped.strips
+    ((plain_logits, _),), ((flipped_logits, _),) = plain.parts, flipped.parts
     assert plain_logits[1, 0, [0, -1]].tolist() == [-1, 1]
     assert flipped_logits[1].abs().max() < 1e-6
 
@@ -137,7 +148,7 @@ def test_scales_average_the_logits_of_inputs_of_several_sizes_at_the_size_of_the
     info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=64, resize=resize))
     first, second = predict_logits(Wide(), info, zeros((32, 64), (32, 64)), batch_size=2, scales=(1, 1.5))
     for predicted in (first, second):
-        ((logits, place),) = predicted.strips
+        ((logits, place),) = predicted.parts
         assert logits.shape == (2, *size)  # without the border of letterbox
         assert (logits[1] == (160 if resize == "short_side" else 80)).all()  # between 64 and 96
         assert original_logits(logits, place).shape == (2, 32, 64)
@@ -145,7 +156,7 @@ def test_scales_average_the_logits_of_inputs_of_several_sizes_at_the_size_of_the
 
 def test_flips_are_averaged_at_every_scale() -> None:
     (predicted,) = predict_logits(Leaning(), INFO, zeros((64, 64)), flips=True, scales=(0.5, 2))
-    ((logits, _),) = predicted.strips
+    ((logits, _),) = predicted.parts
     assert logits[1].abs().max() < 1e-6
 
 
@@ -153,7 +164,7 @@ def test_scales_of_a_model_with_windows_scale_the_image_and_not_the_windows() ->
     model = Recording()
     info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=64, resize="crop"))
     (predicted,) = predict_logits(model, info, zeros((96, 128)), batch_size=1, scales=(1, 0.5))
-    assert torch.cat([logits for logits, _ in predicted.strips], dim=1).shape == (2, 96, 128)
+    assert torch.cat([logits for logits, _ in predicted.parts], dim=1).shape == (2, 96, 128)
     assert set(model.batches) == {(1, 3, 64, 64)}
     assert len(model.batches) == 2 * 3 + 1
 

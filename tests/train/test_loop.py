@@ -24,6 +24,7 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
+from cocoseg.train.dataset import crop_counts
 from cocoseg.train.loop import train
 from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
@@ -39,6 +40,7 @@ PARAMS = TrainParams(
     freeze_encoder_epochs=0,
     image_size_px=32,
     resize="squash",
+    crops_per_image=None,
     exif="auto",
     augment="none",
     flips="horizontal",
@@ -170,6 +172,19 @@ def test_crops_train_and_validate_images_of_any_size_at_their_own_size(repositor
     folder = run(params, [msgspec.structs.replace(pair, file_name=f"{n}.png") for n, pair in enumerate(pairs)])
     _, info = load_checkpoint(folder / "model")
     assert (info.preprocessing.resize, info.preprocessing.image_size_px) == ("crop", 64)
+
+
+def test_an_epoch_shows_as_many_crops_as_have_the_pixels_of_their_image_or_as_many_as_are_asked_for(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = msgspec.structs.replace(PARAMS, resize="crop", image_size_px=64)
+    large, small = write_pairs(repository, 1, size=200), write_pairs(repository / "small", 1, size=40)
+    assert crop_counts(large + small, params) == [10, 1]  # 200² / 64² = 9.8
+    assert crop_counts(large + small, msgspec.structs.replace(params, crops_per_image=3)) == [3, 3]
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["train: an epoch shows 11 crops of 2 images", "train: an epoch shows 6 crops of 2 images"]
+    with pytest.raises(ValueError, match="crops_per_image is 3, which has no effect on resize: squash; expected no"):
+        msgspec.structs.replace(PARAMS, crops_per_image=3)
 
 
 def test_a_crop_larger_than_every_image_is_refused_and_than_most_is_said(

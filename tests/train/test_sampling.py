@@ -64,6 +64,11 @@ def test_two_processes_share_the_batches_of_one_and_repeats_are_augmented_differ
     alone = keys()
     assert [len(batch) for batch in alone] == [len(batch) for batch in TrainingBatchSampler(10, 5, 3)]
     assert len({key for batch in alone for key in batch}) == 10  # a key of its own, so an augmentation of its own
+    crops = [key for batch in TrainingBatchSampler(3, 4, 0, times=[1, 5, 2]) for key in batch]
+    assert Counter(index for _, index in crops) == {0: 1, 1: 5, 2: 2}
+    assert len(set(crops)) == 8
+    rare_first = [key for batch in TrainingBatchSampler(2, 4, 0, factors=[3, 1], times=[4, 4]) for key in batch]
+    assert Counter(index for _, index in rare_first) == {0: 6, 1: 2}
     assert len({index for batch in alone for _, index in batch}) < 6
     for whole, one, other in zip(alone, keys(0, 2), keys(1, 2), strict=True):
         assert sorted(one + other) == sorted(whole)

@@ -17,7 +17,7 @@ from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.params import EvaluateParams
-from cocoseg.evaluate.prediction import BATCH_SIZE, finite, predict_logits
+from cocoseg.evaluate.prediction import BATCH_SIZE, finite, joined_labels, predict_logits
 from cocoseg.evaluate.pretraining import Seen, start_warnings
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
@@ -55,11 +55,11 @@ def evaluate(
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
     for predicted in predict_logits(model, info, _decoded(pairs, classes)):
-        (pair, truth), _, strips, _ = predicted
+        (pair, truth), _, parts, _ = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
         cut = threshold_logit(threshold)
-        parts = [original_labels(finite(logits, pair.file_name), place, cut) for logits, place in strips]
-        prediction = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        labels = (original_labels(finite(logits, pair.file_name), place, cut) for logits, place in parts)
+        prediction = joined_labels(labels, truth.shape[1])
         matrix = confusion_matrix(truth, prediction, classes)
         confusion += matrix
         per_image += class_pixels(pair.file_name, matrix, info.classes)

@@ -16,12 +16,13 @@ from cocoseg.core.errors import CocosegError
 from cocoseg.evaluate.scales import ONE_SCALE, averaged_logits, averaged_strips, scaled_px
 from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import Placement, Preprocessing, normalized, placed_image, placement, unresized
-from cocoseg.model.weights import ModelInfo
-from cocoseg.model.windows import BorderName, windowed_logits
+from cocoseg.model.weights import ModelInfo, output_channels
+from cocoseg.model.windows import BorderName, rows_of_parts, windowed_logits
 from cocoseg.workers import ahead, worker_count
 
 BATCH_SIZE = 16  # at most: a model that was trained with smaller batches predicts in those
 _WINDOW_PIXELS = 2**20  # at most at a time on a CPU, which gains nothing from more
+_WINDOW_VALUES = 2**24  # likewise, 64 MB of logits
 _BATCH_PIXELS = 2**26  # at most, before resizing, 200 MB: photographs from a phone come in smaller batches
 
 Key = TypeVar("Key")
@@ -33,9 +34,9 @@ class Predicted(NamedTuple, Generic[Key]):
 
     key: Key
     image: NDArray[np.uint8]
-    strips: Iterable[tuple[Tensor, Placement]]
-    """From top to bottom: logits (C, input_height, input_width), float32 on their device, and where they lie in the
-    part of the image that they are of: all of it, but for `resize: crop`."""
+    parts: Iterable[tuple[Tensor, Placement]]
+    """Logits (C, input_height, input_width), float32 on their device, and where they lie in the part of the image that
+    they are of: all of it, but for `resize: crop`. Then row by row of parts, each from left to right."""
     place: Placement
 
 
@@ -66,10 +67,11 @@ def predict_logits(
         yield from _by_batches(logits_of, _batches(images, info.preprocessing, most // passes, scales), passes)
         return
     window = info.preprocessing.image_size_px
-    windows = max(1, min(most, _WINDOW_PIXELS // window**2)) if device.type == "cpu" else most
-    strips_of = partial(windowed_logits, logits_of, window=window, batch_size=windows, border=border)
+    pixels = min(_WINDOW_PIXELS, _WINDOW_VALUES // output_channels(info.task, info.classes))
+    windows = max(1, min(most, pixels // window**2)) if device.type == "cpu" else most
+    parts_of = partial(windowed_logits, logits_of, window=window, batch_size=windows, border=border)
     for key, image in images:
-        yield Predicted(key, image, _strips(strips_of, image, scales), unresized(*image.shape[:2]))
+        yield Predicted(key, image, _parts(parts_of, image, scales), unresized(*image.shape[:2]))
 
 
 def _forward(
@@ -113,12 +115,22 @@ def _predicted(entry: tuple[Key, NDArray[np.uint8], Sequence[Placement]], logits
     return Predicted(key, image, [(mean, place)], place)
 
 
-def _strips(
-    strips_of: Callable[[Tensor], Iterator[Tensor]], image: NDArray[np.uint8], scales: Sequence[float]
+def joined_labels(parts: Iterable[NDArray[np.uint8]], width: int) -> NDArray[np.uint8]:
+    """Return the labels (H, `width`) of an image from those of its parts."""
+    rows = list(rows_of_parts(parts, width, np.hstack))
+    return np.concatenate(rows) if len(rows) > 1 else rows[0]
+
+
+def _parts(
+    parts_of: Callable[[Tensor], Iterator[Tensor]], image: NDArray[np.uint8], scales: Sequence[float]
 ) -> Iterator[tuple[Tensor, Placement]]:
-    """Yield the strips of an image by windows, each when it is asked for: all at once would not fit into memory."""
+    """Yield the parts of an image by windows, each when it is asked for: all at once would not fit into memory."""
+
+    def strips_of(pixels: Tensor) -> Iterator[Tensor]:
+        return rows_of_parts(parts_of(pixels), pixels.shape[-1], partial(torch.cat, dim=-1))
+
     pixels = torch.from_numpy(image).permute(2, 0, 1)
-    for logits in strips_of(pixels) if scales == ONE_SCALE else averaged_strips(strips_of, pixels, scales):
+    for logits in parts_of(pixels) if scales == ONE_SCALE else averaged_strips(strips_of, pixels, scales):
         yield logits, unresized(*logits.shape[1:])
 
 

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as v2f
 
-from cocoseg.coco.categories import IGNORE
+from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import BORDER_RGB, bordered
 from cocoseg.train.params import AugmentName, FlipsName
@@ -53,8 +54,8 @@ class RandomScale(v2.Transform):
 class BalancedCrop(v2.Transform):
     """A transform that cuts a square out of an image at a random scale, and resizes it to `image_size_px`.
 
-    Every second square, by chance, shows a random pixel of a random class of the image, so that small objects are seen;
-    the others lie anywhere. What lies outside the image is border.
+    Every second square, by chance, shows a random pixel of a random class of the image, background apart, so that small
+    objects are seen; the others lie anywhere. What lies outside the image is border.
     """
 
     def __init__(self, image_size_px: int, scales: tuple[float, float], margin_px: int = 0) -> None:
@@ -95,11 +96,15 @@ class BalancedCrop(v2.Transform):
 
 
 def _balanced_pixel(mask: Tensor) -> tuple[int, int] | None:
-    """Draw a class that the mask (H, W) shows, and one of its pixels: row and column; `None` if it shows none."""
-    shown = torch.bincount(mask.flatten(), minlength=IGNORE)[:IGNORE].nonzero()[:, 0]
+    """Draw a class that the mask (H, W) shows, and one of its pixels: row and column; `None` if it shows none.
+
+    Background is not drawn: where objects are rare, a square that lies anywhere shows it.
+    """
+    shown = torch.bincount(mask.flatten(), minlength=IGNORE)[BACKGROUND + 1 : IGNORE].nonzero()[:, 0]
     if not len(shown):
         return None
-    own = (mask == shown[torch.randint(len(shown), ())]).flatten().nonzero()[:, 0]
+    drawn = BACKGROUND + 1 + int(shown[torch.randint(len(shown), ())])
+    own = np.flatnonzero(mask.numpy() == drawn)  # in a tenth of the time of torch's nonzero
     row, column = divmod(int(own[torch.randint(len(own), ())]), mask.shape[1])
     return row, column
 

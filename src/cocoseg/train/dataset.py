@@ -163,10 +163,16 @@ class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         factors: Sequence[float] | None = None,
+        times: Sequence[int] | None = None,
     ) -> None:
-        """Prepare the batches. `factors`: how often to draw each sample, of `repeat_factors`; `None` for once."""
-        self.samples = samples
-        self.factors = None if factors is None else torch.tensor(factors)
+        """Prepare the batches. `factors`: how often to draw each sample, of `repeat_factors`; `None` for equally often.
+
+        `times`: how many crops an epoch shows of each sample; `None` for one.
+        """
+        self.indices = torch.arange(samples)
+        if times is not None:
+            self.indices = self.indices.repeat_interleave(torch.tensor(times))
+        self.factors = None if factors is None else torch.tensor(factors)[self.indices]
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -176,9 +182,10 @@ class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(sample_seed(self.seed, self.epoch, -1))
         if self.factors is None:
-            order = torch.randperm(self.samples, generator=generator).tolist()
+            places = torch.randperm(len(self.indices), generator=generator)
         else:
-            order = drawn(self.factors, generator)
+            places = torch.tensor(drawn(self.factors, generator))
+        order = self.indices[places].tolist()
         if len(order) < self._smallest_batch():
             order = (order * self._smallest_batch())[: self._smallest_batch()]
         seen = Counter[int]()
@@ -194,7 +201,7 @@ class TrainingBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def sizes(self) -> list[int]:
         """Return how many images each batch has, over all processes."""
-        full, rest = divmod(self.samples, self.batch_size)
+        full, rest = divmod(len(self.indices), self.batch_size)
         last = [rest] if rest >= self._smallest_batch() else []
         return [self.batch_size] * full + last or [self._smallest_batch()]
 
@@ -277,8 +284,7 @@ def training_side(
     factors: Sequence[float] | None = None,
 ) -> LoadedSide:
     """Return the training side: augmented, in a new order each epoch, each image as often as its factor says."""
-    if params.resize == "crop":
-        _check_crop(pairs, params.image_size_px)
+    times = crop_counts(pairs, params) if params.resize == "crop" else None
     own = OwnAugmentation(params.augment, len(classes)) if is_own(params.augment) else None
     augment: Any = "none" if own else params.augment
     dataset = SegmentationDataset(pairs, len(classes), preprocessing, augment, params.seed, params.flips)
@@ -286,13 +292,26 @@ def training_side(
         own.check([dataset[0, index] for index in range(min(TRIED_SAMPLES, len(dataset)))])
         dataset.own = own
     processes = fabric.global_rank, fabric.world_size
-    sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, *processes, factors)
+    sampler = TrainingBatchSampler(len(dataset), params.batch_size, params.seed, *processes, factors, times)
     return _loaded_side(dataset, sampler, "training images", fabric)
 
 
-def _check_crop(pairs: Sequence[Pair], image_size_px: int) -> None:
-    """Say if most crops are larger than their image. Raises `CocosegError` if all are: they would be mostly border."""
-    sides = [max(mask_size(pair)) for pair in pairs]
+def crop_counts(pairs: Sequence[Pair], params: TrainParams) -> list[int]:
+    """Return how many crops of each image an epoch shows, and say how many that are.
+
+    Raises `CocosegError` if all crops are larger than their image: they would be mostly border.
+    """
+    sizes = [mask_size(pair) for pair in pairs]
+    _check_crop([max(size) for size in sizes], params.image_size_px)
+    pixels = params.image_size_px**2
+    counts = [params.crops_per_image or max(1, round(height * width / pixels)) for height, width in sizes]
+    if is_first_process():
+        tqdm.write(f"train: an epoch shows {sum(counts):,} crops of {len(counts):,} images", file=sys.stderr)
+    return counts
+
+
+def _check_crop(sides: Sequence[int], image_size_px: int) -> None:
+    """Say if most crops are larger than their image, by the images' longer sides."""
     if (largest := max(sides)) < image_size_px:
         raise CocosegError(
             f"resize is crop, and image_size_px {image_size_px} is larger than every training image; their longest "

@@ -99,7 +99,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
             files.state.remove()
             for line in warnings(learner.primary_score, progress.best_score):
                 bar.write(f"train: {line}", file=sys.stderr)
-    return _cost(learner, progress, len(data.train), len(data.val)) if files is not None else None
+    return _cost(learner, progress, sum(train_side.sampler.sizes()), len(data.val)) if files is not None else None
 
 
 def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "tqdm[Any]") -> float:

@@ -55,6 +55,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """How an image gets that size: `squash` ignores its proportions, `letterbox` keeps them and fills up, `short_side`
     scales its shorter side to that size. `crop` keeps its own size: training sees random squares, prediction
     overlapping ones. Take it for small objects in large images."""
+    crops_per_image: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [16]})] | None
+    """How many crops of each image an epoch shows with `resize: crop`. Without a value, as many as have the pixels of
+    the image together: 16 of 256 pixels for an image of 1,024."""
     exif: ExifName
     # Kept in `model.json` for `cocoseg predict`. Training reads from the table of images which were turned.
     augment: AugmentChoice
@@ -126,6 +129,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
                 "augment: light or strong"
             )
         self._check_loss()
+        if self.resize != "crop" and self.crops_per_image is not None:
+            raise ValueError(
+                f"crops_per_image is {self.crops_per_image}, which has no effect on resize: {self.resize}; expected no "
+                "value, or resize: crop"
+            )
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(
                 f"image_size_px is {self.image_size_px}; expected at least {SMALLEST_WINDOW} with resize: crop"

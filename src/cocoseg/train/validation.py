@@ -4,6 +4,7 @@ Each process counts its own share of the images; the counts are then summed over
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from cocoseg.coco.categories import IGNORE
 from cocoseg.model.preprocessing import normalized, predicted_labels
 from cocoseg.model.threshold import threshold_logit
-from cocoseg.model.windows import windowed_logits
+from cocoseg.model.windows import rows_of_parts, windowed_logits
 from cocoseg.pictures.gallery import GalleryRow, gallery
 from cocoseg.scores.confusion import scores
 from cocoseg.train.dataset import SegmentationDataset
@@ -88,7 +89,8 @@ def strips(learner: Learner, images: Tensor, target: Tensor) -> Iterator[tuple[T
         yield forward(images), target
         return
     top = 0
-    for logits in windowed_logits(forward, images[0], preprocessing.image_size_px, learner.params.batch_size):
+    parts = windowed_logits(forward, images[0], preprocessing.image_size_px, learner.params.batch_size)
+    for logits in rows_of_parts(parts, images.shape[-1], partial(torch.cat, dim=-1)):
         yield logits[None], target[:, top : top + logits.shape[1]]
         top += logits.shape[1]
 

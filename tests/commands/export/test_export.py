@@ -33,7 +33,7 @@ from cocoseg.commands.model_source import ModelSource
 from cocoseg.commands.predict.photos import decode_photo, open_photo
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json, write_table
-from cocoseg.evaluate.prediction import predict_logits
+from cocoseg.evaluate.prediction import joined_labels, predict_logits
 from cocoseg.model.architectures import build_model
 from cocoseg.model.params import ResizeName
 from cocoseg.model.preprocessing import MEAN, Preprocessing, predicted_labels
@@ -129,7 +129,8 @@ def photo_and_its_labels(model: nn.Module, info: ModelInfo, threshold_logit: flo
     exif[0x0112] = 6
     Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
     (found,) = predict_logits(model, info, [(None, decode_photo(open_photo(Path("photo.jpg")), upright=True))])
-    return torch.cat([predicted_labels(logits, threshold_logit) for logits, _ in found.strips]).numpy()
+    parts = [predicted_labels(logits, threshold_logit).numpy() for logits, _ in found.parts]
+    return joined_labels(parts, found.place.input_width)
 
 
 def typed(code: str) -> NDArray[np.int64]:

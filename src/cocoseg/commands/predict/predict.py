@@ -31,7 +31,7 @@ from cocoseg.commands.predict.coco_results import (
 from cocoseg.commands.predict.photos import Opened, Photo, decode_photo, find_photos, open_photo, overlay_name
 from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.core.files import write_bytes, write_json
-from cocoseg.evaluate.prediction import Predicted, finite, predict_logits, sharing_cores
+from cocoseg.evaluate.prediction import Predicted, finite, joined_labels, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.evaluate.scales import ONE_SCALE, scaled_px
 from cocoseg.hardware import out_of_memory
@@ -193,10 +193,10 @@ def _write_image(
 ) -> _Written:
     """Write the mask and the overlay of an image, and return its entries."""
     parts, tallies = [], []
-    for logits, place in one.strips:
+    for logits, place in one.parts:
         parts.append(original_labels(finite(logits, str(one.key.path)), place, threshold_logit))
         tallies.append(confidence_tally(logits, place, threshold_logit))
-    labels = np.concatenate(parts)
+    labels = joined_labels(parts, one.place.width)
     confidences = class_confidences(tallies)
     name = one.key.name
     height, width = labels.shape
