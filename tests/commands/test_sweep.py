@@ -73,7 +73,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture
 def diary(repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the diary of a test."""
-    for name, value in {"PYTHONPATH": SOURCE, "DIARY": tmp_path / "diary", "EPOCHS": 3}.items():
+    for name, value in {"PYTHONPATH": SOURCE, "DIARY": tmp_path / "diary", "EPOCHS": 12}.items():
         monkeypatch.setenv(name, str(value))
     return tmp_path / "diary"
 
