@@ -22,7 +22,7 @@ def test_the_command_and_the_module_say_the_same() -> None:
     assert by_name.stdout == by_module.stdout
 
 
-@pytest.mark.parametrize("command", ["compare", "rank", "evaluate", "predict", "export", "verify"])
+@pytest.mark.parametrize("command", ["compare", "rank", "evaluate", "predict", "export", "verify", "sweep"])
 def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -30,7 +30,7 @@ def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[
     assert f"examples:\n  cocoseg {command} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "compare", "rank", "evaluate", "predict", "export", "verify"])
+@pytest.mark.parametrize("command", ["", "compare", "rank", "evaluate", "predict", "export", "verify", "sweep"])
 def test_help_fits_into_80_columns(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,7 +41,7 @@ def test_help_fits_into_80_columns(
 
 
 @pytest.mark.parametrize("columns", [60, 120])
-@pytest.mark.parametrize("command", ["compare", "rank", "evaluate", "predict", "export", "verify"])
+@pytest.mark.parametrize("command", ["compare", "rank", "evaluate", "predict", "export", "verify", "sweep"])
 def test_the_prose_of_help_wraps_at_the_width_of_the_terminal(
     command: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_cocoseg_line_is_one_that_the_command_takes(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("compare", "evaluate", "export", "predict", "rank", "verify"):
+    for name in ("compare", "evaluate", "export", "predict", "rank", "verify", "sweep"):
         monkeypatch.setattr(f"cocoseg.cli._{name}", lambda options: None)
     for line in shell_lines(page):
         words = shlex.split(line, comments=True) if line.startswith("cocoseg ") else []

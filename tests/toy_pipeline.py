@@ -117,11 +117,11 @@ match sys.argv[1]:
 '''
 
 
-def toy_pipeline(folder: Path, **params: Any) -> Clone:
+def toy_pipeline(folder: Path, script: str = SCRIPT, **params: Any) -> Clone:
     """Return the pipeline in a new repository, run once and committed on `main`."""
     repository = Clone(folder)
     (folder / "src").mkdir(parents=True)
-    (folder / "src/toy.py").write_text(SCRIPT)
+    (folder / "src/toy.py").write_text(script)
     stages = {
         name: {"cmd": f"python src/toy.py {name}", **entry, "deps": ["src/toy.py", *entry.get("deps", [])]}
         for name, entry in STAGES.items()

@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # here, because argparse would print the usage of `cocoseg` itself
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    with one_line_at_ctrl_c(f"cocoseg {options.command}: interrupted; run the same line again"):
+    going_on = "; runs that have started go on" if options.command == "sweep" else ""
+    with one_line_at_ctrl_c(f"cocoseg {options.command}: interrupted{going_on}; run the same line again"):
         _run(options)
 
 
@@ -56,7 +57,8 @@ class _Help(argparse.HelpFormatter):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cocoseg",
-        description="Compare runs, score and use models, and verify data. To run the pipeline itself, use dvc repro.",
+        description="Compare and sweep runs, score and use models, and verify data. To run the pipeline itself, use "
+        "dvc repro.",
         epilog="For examples, see cocoseg COMMAND --help. Exit status: 0 on success; 1 after a line on what to fix; 2 "
         "for a usage error; 130 when interrupted.",
     )
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_verify(commands)
+    _add_sweep(commands)
     return parser
 
 
@@ -241,6 +244,52 @@ def _verify(options: argparse.Namespace) -> None:
     as_json = options.format == "json"
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() if as_json else verify_text(report))
     sys.exit(report.exit_status)
+
+
+def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "sweep",
+        help="search parameters with many runs, here or on a cluster",
+        description="Run many experiments of the commit that is checked out, and rank them by the primary score in "
+        "validation. A list is a grid: each of its values gets as many runs. A range is sampled: uniform(low,high), "
+        "loguniform(low,high), int(low,high), logint(low,high), choice(a,b). The same line again goes on after a "
+        "kill, and with more --trials.",
+        epilog="examples:\n"
+        "  cocoseg sweep 'lr=loguniform(1e-4,3e-2)' 'arch=unet,fpn' --trials 20\n"
+        "  cocoseg sweep 'loss=ce,dice' 'seed=0,1,2' --on local:2\n"
+        "  cocoseg sweep 'lr=loguniform(1e-4,3e-2)' --trials 50 \\\n"
+        "    --on slurm:gpu=1,time=120 --prune median",
+        formatter_class=_Help,
+    )
+    command.add_argument("space", metavar="KEY=VALUES", nargs="+", help="a parameter of train, and its list or range")
+    command.add_argument("--trials", metavar="N", type=_positive_count,
+                         help="runs; default without a range: the whole grid")  # fmt: skip
+    command.add_argument("--on", metavar="PLACE", default="local:1", help="local:N, N processes at a time; or "
+                         "slurm:gpu=1,time=MINUTES,jobs=8, with options of sbatch; default: local:1")  # fmt: skip
+    command.add_argument("--study", metavar="URL", help="a file or a database for several clones to share; default: a "
+                         "file of this clone, below .dvc/tmp/sweep")  # fmt: skip
+    command.add_argument("--prune", choices=("none", "median", "hyperband"), default="none",
+                         help="end runs whose validation lags behind; default: none")  # fmt: skip
+    command.add_argument("--confirm", metavar="N", type=_count, default=3, help="fresh seeds on which the best and the "
+                         "commit are trained at the end, to compare them; default: 3")  # fmt: skip
+    command.add_argument("--retry-failed", action="store_true", help="try runs that failed once again")
+    command.set_defaults(run=_sweep, parser=command)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from cocoseg.commands.sweep.driver import sweep
+
+    sys.stdout.write(
+        sweep(
+            options.space,
+            most=options.trials,
+            on=options.on,
+            study=options.study,
+            pruning=options.prune,
+            confirm=options.confirm,
+            retry=options.retry_failed,
+        )
+    )
 
 
 def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

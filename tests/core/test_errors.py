@@ -60,7 +60,7 @@ def test_a_missing_module_that_no_extra_brings_is_a_bug_and_shows_where(script: 
 @pytest.mark.parametrize(
     ("module", "extra"),
     [("lightning_fabric", "train"), ("segmentation_models_pytorch", "train"), ("matplotlib", "train"),
-     ("tensorboard", "tensorboard"), ("wandb", "wandb")],
+     ("tensorboard", "tensorboard"), ("wandb", "wandb"), ("optuna", "sweep"), ("submitit", "sweep")],
 )  # fmt: skip
 def test_a_module_belongs_to_the_extra_that_names_its_distribution(module: str, extra: str) -> None:
     line = missing_extra(ModuleNotFoundError(name=module))

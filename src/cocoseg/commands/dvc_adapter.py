@@ -150,6 +150,21 @@ class Repository:
         """Return the outputs that `dvc.lock` does not name: not made yet, or lost with the end of a cut-off lock."""
         return sorted(self._relative(out.fs_path) for _, out in self._outs() if not out.hash_info)
 
+    def stages_up_to(self, name: str) -> dict[str, list[str]]:
+        """Return a stage and all that it depends on, as `dvc repro` takes them, each with its keys of `params.yaml`."""
+        if name not in {stage.addressing for stage in self._repo.index.stages}:
+            return {}
+        return {
+            stage.addressing: [str(key) for dep in stage.deps for key in getattr(dep, "params", ())]
+            for stage in self._repo.stage.collect(name, with_deps=True)
+        }
+
+    @property
+    def cache_folder(self) -> str:
+        """The folder of the cache, as `cache.dir` in DVC's settings would name it."""
+        folder: str = self._repo.cache.local_cache_dir
+        return folder
+
     def files_in(self, folder: Path) -> list[str]:
         """Return the files below a folder, by their name there, without those that `.dvcignore` names."""
         found = self._repo.dvcignore.find(self._repo.fs, str(folder))
@@ -263,6 +278,21 @@ def _cache_of(folder: Path) -> ObjectStore:
     """Return the cache of the repository of this folder, which is the current one."""
     with open_repository() as repository:
         return repository.cache()
+
+
+def share_cache(project: Path, cache: str) -> None:
+    """Let a clone use this cache, and link files from it where the disk can: a copy a run would fill the disk."""
+    from dvc.config import Config
+
+    with Config(str(project / ".dvc")).edit("local") as config:
+        config["cache"] = {"type": ["reflink", "hardlink", "symlink", "copy"], **config.get("cache", {}), "dir": cache}
+
+
+def run_dvc(*arguments: str) -> int:
+    """Run DVC in this process, so that it ends with it. Return its exit status."""
+    from dvc.cli import main
+
+    return int(main(list(arguments)))
 
 
 def waiting_runs() -> list[str]:

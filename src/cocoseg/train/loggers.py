@@ -135,6 +135,30 @@ class WandbLogger:
         self.run.finish()
 
 
+class SweepLogger:
+    """Tells `cocoseg sweep` the score of each epoch, and ends the run if that has asked for it.
+
+    With an error, so that DVC keeps nothing of it: its run cache would serve half a training as a whole one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "epochs").write_bytes(b"")  # a run that is resumed logs all of its epochs again
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], best: Mapping[str, float]) -> None:
+        """Add a line with the score that chooses."""
+        with (self.folder / "epochs").open("a") as epochs:
+            epochs.write(f"{metrics[best_score(best)[0]]}\n")
+        if (self.folder / "stop").exists():
+            raise CocosegError(f"pruned after epoch {epoch}: other runs of the sweep were better")
+
+    def log_picture(self, name: str, epoch: int, picture: NDArray[np.uint8]) -> None:
+        """Do nothing: the sweep looks at scores alone."""
+
+    def finish(self, model_folder: Path) -> None:
+        """Do nothing: the experiment has the result."""
+
+
 class RunLog:
     """The log of a run, sent to every logger.
 
@@ -183,6 +207,8 @@ def open_run_log(folder: Path, params: Mapping[str, Any], fingerprint: str) -> I
             loggers.append(TensorBoardLogger(kept_folder(events) / fingerprint[:12]))
         if project := os.environ.get("COCOSEG_WANDB"):
             loggers.append(WandbLogger(project, params, fingerprint[:12]))
+        if sweep := os.environ.get("COCOSEG_SWEEP"):
+            loggers.append(SweepLogger(Path(sweep)))
         yield RunLog(loggers)
 
 

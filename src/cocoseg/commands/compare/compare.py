@@ -1,6 +1,6 @@
 """Compare two runs, or two groups of runs that differ in the seed: what changed, and is it more than noise?"""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -89,17 +89,20 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What `--fail-if` came to; `None` where it was not asked, or the scores cannot be compared."""
 
 
-def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4) -> Comparison:
+def compare(
+    base: Revision, new: Revision, samples: int = 10_000, shown: int = 4, among: Collection[str] | None = None
+) -> Comparison:
     """Compare `new` with `base`, by the primary score and least effect that the base declares.
 
     A change must not choose its own measure. At most `shown` images that got worse and as many that got better are
-    named. Raises `CocosegError` for a revision without results, and for results that neither cache nor remote has.
+    named. Other seeds are looked for `among` the experiments of these names, or all. Raises `CocosegError` for a
+    revision without results, and for results that neither cache nor remote has.
     """
     read_ahead((base, new), (LOCK, *SMALL_FILES))
     old, fresh = scored(base), scored(new)
     # Without a change there is nothing to judge, and both sides would have the same group of seeds.
     changed = not _same_model(old, fresh) and group_key(base.lock, True) != group_key(new.lock, True)
-    groups, left_out = _groups(old, fresh) if changed else ([[old], [fresh]], [])
+    groups, left_out = _groups(old, fresh, among) if changed else ([[old], [fresh]], [])
     folds, about_folds = paired(groups)
     refused = refusal_of(old, fresh, folds[0].images)
     remarks = [*_remarks(old, fresh, folds, refused), *_below_baseline(old, fresh), *about_folds, *left_out]
@@ -134,9 +137,9 @@ def compare(base: Revision, new: Revision, samples: int = 10_000, shown: int = 4
     )
 
 
-def _groups(old: Scored, fresh: Scored) -> tuple[list[list[Scored]], list[str]]:
+def _groups(old: Scored, fresh: Scored, among: Collection[str] | None) -> tuple[list[list[Scored]], list[str]]:
     """Return the runs of each side, with those of other seeds, and why any were left out."""
-    groups, left_out = seed_groups([old, fresh], across_folds=True)
+    groups, left_out = seed_groups([old, fresh], among, across_folds=True)
     return groups, [*left_out, *(remark for group in groups if (remark := other_environments(group)))]
 
 

@@ -1,7 +1,7 @@
 """Runs that differ only in the seed, found among the experiments, and how to train more."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ _MADE_BY_SPLIT = (SPLITS, SPLIT_METRICS)  # in which two folds differ
 _THRESHOLD = re.compile(rb"^ +threshold: (\S+)$", re.MULTILINE)
 
 
-def seed_groups(own_runs: Sequence[Scored], *, across_folds: bool = False) -> tuple[list[list[Scored]], list[str]]:
+def seed_groups(
+    own_runs: Sequence[Scored], among: Collection[str] | None = None, *, across_folds: bool = False
+) -> tuple[list[list[Scored]], list[str]]:
     """Return these runs with the experiments that differ from one only in the seed, one per seed, by group.
 
     The second is why any were left out. Runs of one group are together, where the first of them stands. With
@@ -60,7 +62,7 @@ def seed_groups(own_runs: Sequence[Scored], *, across_folds: bool = False) -> tu
             first = group[place_of(run.revision)].revision.name
             remarks.append(f"{run.revision.name} has the settings and the seed of {first}: it counts once")
     masks = {run.revision.output_hash("mask", MASKS) for run in own_runs}
-    found = list(experiments())
+    found = [one for one in experiments() if among is None or one.name in among]
     locks = read_blobs(f"{one.commit}:{LOCK}" for one in found)
     alike = []
     for one, text in zip(found, locks, strict=True):

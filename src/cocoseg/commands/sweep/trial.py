@@ -1,0 +1,178 @@
+"""One run of a sweep, in a job of its own: an experiment of DVC in a clone of the commit, which sends back its result.
+
+A job may start on another node, and again after a kill; training then goes on after its last whole epoch.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cocoseg.core.errors import CocosegError
+from cocoseg.core.files import write_json
+from cocoseg.core.work_tree import InUseError, work_tree_held
+
+# Of a folder with the notes of one run.
+HELD, ENDED, LOG, EPOCHS, STOP = "held", "ended.json", "log", "epochs", "stop"
+_NO_SPACE = re.compile("No space left on device|Disk quota exceeded")
+_WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_WORDS = ("true", "false", "null", "nan", "inf")
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs to know. All paths are absolute, and on a disk that its node has too."""
+
+    name: str
+    commit: str
+    values: dict[str, Any]
+    """The parameters that differ from the commit's."""
+    needs: list[str]
+    """The stages, and `.dvc` files, whose outputs training starts from."""
+    repository: str
+    """The root of the clone that the sweep runs in, to which the experiment returns."""
+    project: str
+    """The folder with `dvc.yaml`, from that root."""
+    cache: str
+    notes: str
+    """The folder for the notes of this run."""
+    environment: dict[str, str | None]
+    """Variables to set, or to unset."""
+
+    def __call__(self) -> None:
+        """Run it; the form in which submitit takes it."""
+        run_trial(self)
+
+    def checkpoint(self) -> Any:
+        """Return what SLURM is to start again where the time of a job runs out."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Why a run has no result: its own failure, or the trouble of its machine, which says nothing of its parameters."""
+
+    why: str
+    is_trouble: bool
+
+
+def run_trial(trial: Trial) -> None:
+    """Run the experiment and send it to the repository of the sweep, or write why there is none."""
+    notes = Path(trial.notes)
+    with suppress(InUseError), work_tree_held(notes / HELD, trial.name, patience_s=3):  # else another job has it
+        if experiment_commit(trial.repository, trial.commit, trial.name) is not None:
+            return
+        (notes / ENDED).unlink(missing_ok=True)
+        work = notes / "work"
+        try:
+            why = _run(trial, work)
+            ended = None if why is None else Ended(why, False)
+        except (CocosegError, OSError) as error:
+            ended = Ended(str(error), True)
+        if ended is not None and (found := _NO_SPACE.search(ended.why)):
+            ended = Ended(f"{work}: {found[0]}", True)
+        if ended is not None and ended.is_trouble:
+            ended = Ended(f"{socket.gethostname()}: {ended.why}", True)
+        os.chdir(notes)
+        shutil.rmtree(work, ignore_errors=True)
+        if ended is not None:
+            write_json(notes / ENDED, ended)
+
+
+def experiment_ref(commit: str, name: str) -> str:
+    """Return where DVC keeps an experiment of a commit."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+
+
+def experiment_commit(repository: str, commit: str, name: str) -> str | None:
+    """Return the commit of an experiment, or `None` if the repository has none of this name."""
+    found = subprocess.run(
+        ["git", "-C", repository, "rev-parse", "--verify", "--quiet", experiment_ref(commit, name)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None
+
+
+def override(key: str, value: Any) -> str:
+    """Return a parameter as `dvc exp run -S` takes it."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if not isinstance(value, str) or (_PLAIN.fullmatch(value) and value.lower() not in _WORDS):
+        return value if isinstance(value, str) else json.dumps(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _run(trial: Trial, work: Path) -> str | None:
+    """Return why the run failed, or `None`. Raises `CocosegError` or `OSError` for trouble of the machine."""
+    from cocoseg.commands.dvc_adapter import run_dvc, share_cache
+
+    if not Path(trial.cache).is_dir():
+        raise CocosegError(
+            f"{trial.cache}: not found; the clone and the DVC cache must lie on a disk that all nodes have"
+        )
+    _prepare_process(trial)
+    shutil.rmtree(work, ignore_errors=True)  # of a job that was killed
+    # A clone and not a work tree of git's: experiments that run in those at a time share references that they write.
+    git("clone", "--quiet", "--shared", "--no-checkout", trial.repository, str(work))
+    for key in ("user.name", "user.email"):  # DVC commits
+        git("-C", str(work), "config", key, git("-C", trial.repository, "config", "--default", "cocoseg", "--get", key))
+    git("-C", str(work), "checkout", "--quiet", "--detach", trial.commit)
+    os.chdir(work / trial.project)
+    share_cache(Path.cwd(), trial.cache)
+    if run_dvc("checkout", "--quiet", "--force", *trial.needs):
+        raise CocosegError(f"{trial.cache}: lacks data of {trial.commit[:7]}; run dvc pull, or dvc repro, in the clone")
+    changes = [word for key, value in trial.values.items() for word in ("-S", override(key, value))]
+    # Sources of the data may lie on another machine; what was made of them is here.
+    if run_dvc("exp", "run", "--allow-missing", "--name", trial.name, *changes):
+        return _reason(Path(trial.notes) / LOG)
+    ref = experiment_ref(trial.commit, trial.name)
+    git("-C", str(work), "push", "--quiet", trial.repository, f"{ref}:{ref}")
+    return None
+
+
+def _prepare_process(trial: Trial) -> None:
+    """Set the environment, and send all that this process and its children say to the log."""
+    for name, value in trial.environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    # Else training would take srun's single task for a single device.
+    os.environ.pop("SLURM_STEP_ID", None)
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, for clusters that send it as a warning
+    log = os.open(Path(trial.notes) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+
+
+def _reason(log: Path) -> str:
+    """Return the line of a log that says why a stage failed: the last one before DVC's."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    end = next((number for number, line in enumerate(lines) if line.startswith("ERROR: failed to")), len(lines))
+    before = lines[end - 1] if end else ""
+    said = before if before and not before.startswith(("Running stage", "> ")) else " ".join(lines[end:][:1])
+    return _WAY_BACK.sub("", said) or "ended without a word"
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints; raise `CocosegError` with its words if it fails."""
+    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise CocosegError(" ".join(finished.stderr.split()) or f"git {arguments[0]} failed")
+    return finished.stdout.strip()
