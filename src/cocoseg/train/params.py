@@ -92,9 +92,9 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0, le=1000, extra_json_schema={"examples": [0.01]})]
     """Its weight decay; none for biases, norms and tables of positions."""
     schedule: ScheduleName
-    """How the learning rate changes after the warm-up."""
+    """How the learning rate changes after the warm-up. `onecycle` rises and falls along half a cosine each."""
     warmup_epochs: Annotated[float, Meta(ge=0, le=100_000, extra_json_schema={"examples": [1]})]
-    """Epochs in which the learning rate rises from 0."""
+    """Epochs in which the learning rate rises from 0. With `onecycle`, 0 is 30 % of the run."""
     batch_size: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [16]})]
     """Images per batch, over all devices."""
     accumulate_batches: Annotated[int, Meta(ge=1, le=65_536, extra_json_schema={"examples": [4]})]
