@@ -187,11 +187,11 @@ def test_rows_at_two_scales_by_hand() -> None:
 def test_strips_at_several_scales_are_those_of_the_whole_image_resized_there_and_back(height: int, width: int) -> None:
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     whole = []
-    for scale in (0.3, 1, 1.7):
+    for scale in (0.3, 1, 1.7, 4):
         size = [max(1, round(pixels * scale)) for pixels in (height, width)]
         there = nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True).float()
         whole.append(nn.functional.interpolate(there, (height, width), mode="bilinear")[0])
-    found = torch.cat(list(averaged_strips(in_strips, image, (0.3, 1, 1.7))), dim=1)
+    found = torch.cat(list(averaged_strips(in_strips, image, (0.3, 1, 1.7, 4))), dim=1)
     assert torch.allclose(found, torch.stack(whole).mean(dim=0), atol=1e-3)
 
 

@@ -80,4 +80,6 @@ def _rows_at(strips: Iterator[Tensor], image: Tensor, scale: float) -> Iterator[
             yield torch.lerp(held[:, above[own] - start], held[:, below[own] - start], share)
         done = ready
         if done < height:
-            held, start = held[:, int(above[done]) - start :], int(above[done])
+            # At scales above 2 the next row may lie in a strip that is still to come.
+            passed = min(int(above[done]) - start, held.shape[1])
+            held, start = held[:, passed:], start + passed
