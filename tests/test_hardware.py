@@ -55,7 +55,8 @@ def test_anything_else_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: st
 def as_srun_does(monkeypatch: pytest.MonkeyPatch, tasks: int, nodes: int, per_node: str, **more: str) -> None:
     """Set what srun tells the tasks of a step, and what a job of 8 tasks a node leaves in their environment."""
     step = {"STEP_NUM_TASKS": str(tasks), "STEP_NUM_NODES": str(nodes), "STEP_TASKS_PER_NODE": per_node}
-    job = {"JOB_ID": "12", "JOB_NAME": "bash", "NTASKS": "8", "NTASKS_PER_NODE": "8", "NODELIST": "localhost"}
+    job = {"JOB_ID": "12", "JOB_NAME": "bash", "NTASKS": "8", "NTASKS_PER_NODE": "8", "NODELIST": "other[1-2]"}
+    step["STEP_NODELIST"] = "localhost"
     for name, value in (job | {"STEP_ID": "0", "NNODES": str(nodes)} | step | more).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -73,6 +74,7 @@ def test_srun_says_how_many_processes_train_and_each_step_of_a_job_has_a_port_of
         starter = process_starter()
         assert isinstance(starter, SLURMEnvironment)
         starter.validate_settings(2, 2)
+        assert starter.main_address == "localhost"  # not the first node of the job, which the step may lack
         ports.add(starter.main_port)
     assert len(ports) == 2
 
@@ -87,8 +89,10 @@ def test_what_srun_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     as_srun_does(monkeypatch, 3, 2, "2,1")
     with pytest.raises(CocosegError, match="srun started 2,1 tasks on its nodes; expected as many on each"):
         device_count()
-    as_srun_does(monkeypatch, 2, 2, "1(x2)", NODELIST="node.invalid")
-    with pytest.raises(CocosegError, match="node.invalid, the first node of the job, is no host name here; set MASTER"):
+    as_srun_does(monkeypatch, 2, 2, "1(x2)", STEP_NODELIST="node.invalid")
+    with pytest.raises(
+        CocosegError, match="node.invalid, the first node of the step, is no host name here; set MASTER"
+    ):
         process_starter()
     as_srun_does(monkeypatch, 2, 1, "2", PROCID="0", LOCALID="0", NODEID="0", NTASKS="2")
     with socket.create_server(("", 0)) as other:

@@ -102,6 +102,7 @@ def process_starter() -> ClusterEnvironment | None:
             "processes of the training: PYTHONPATH=src srun python stages/train.py"
         )
     os.environ["SLURM_NTASKS_PER_NODE"] = str(_srun_tasks_per_node())  # srun leaves that of the job, or none
+    os.environ["SLURM_NODELIST"] = os.environ["SLURM_STEP_NODELIST"]  # a step may lack the job's first node
     os.environ.pop("SLURM_JOB_NAME", None)  # a job named bash would pass for a shell
     # Two steps of a job may share a node.
     job, step = counted_in("SLURM_JOB_ID") or 0, int(os.environ.get("SLURM_STEP_ID", "0"))
@@ -111,7 +112,7 @@ def process_starter() -> ClusterEnvironment | None:
         socket.getaddrinfo(starter.main_address, None)
     except OSError:
         raise CocosegError(
-            f"{starter.main_address}, the first node of the job, is no host name here; set MASTER_ADDR to its address"
+            f"{starter.main_address}, the first node of the step, is no host name here; set MASTER_ADDR to its address"
         ) from None
     return starter
 
