@@ -67,7 +67,7 @@ def test_ctrl_c_ends_a_stage_while_it_imports(stage: str, tmp_path: Path) -> Non
     assert ended.seconds < 2
 
 
-@pytest.mark.parametrize("program", ["stages/a.py", "bin/cocoseg", "-m", "notebook.py"])
+@pytest.mark.parametrize("program", ["stages/a.py", "bin/cocoseg", "notebook.py"])
 def test_ctrl_c_ends_a_program_of_ours_before_it_imports_modules_in_c_which_can_clear_its_exception(
     program: str,
 ) -> None:
@@ -77,6 +77,18 @@ def test_ctrl_c_ends_a_program_of_ours_before_it_imports_modules_in_c_which_can_
     handler, *imported = ended.stdout.split()
     assert (handler == "0") == (program != "notebook.py")  # SIG_DFL
     assert "msgspec" not in imported
+
+
+@pytest.mark.parametrize("line", ["cocoseg --help", "cocoseg.cli --help", "other --help"])
+def test_a_module_that_is_run_has_its_ctrl_c_ended_only_if_it_is_ours(line: str, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys; assert sys.argv[0] == '-m'; import cocoseg, signal; print(signal.getsignal(2), flush=True)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    command = [sys.executable, "-m", *line.split()]
+    said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert (said.split()[0] == "0") == line.startswith("cocoseg")  # SIG_DFL
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict x --out y", "export --format onnx --out y"])
