@@ -214,6 +214,7 @@ class OneSize(nn.Module):
     """Takes images of 64 pixels alone, as some encoders do."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] <= 128, "DefaultCPUAllocator: can't allocate memory"  # as torch says it
         assert images.shape[-1] == 64, "expected 64 pixels"
         return images
 
@@ -224,6 +225,7 @@ class OneSize(nn.Module):
         ((1.0,), "reflect", "--border reflect is for models with resize: crop"),
         ((1, 0.2), "none", "--scales 0.2 makes the network's input 13 pixels wide; expected 16 to 8000"),
         ((1, 2), "none", r"--scales 2 makes the .* 128 pixels wide, .* not take \(expected 64 pixels\); leave it out"),
+        ((1, 4), "none", r"--scales 4 makes the .* 256 pixels wide, for which memory is too small; leave it out"),
     ],
 )  # fmt: skip
 def test_what_a_model_cannot_be_asked_for_is_said_before_anything_is_written(

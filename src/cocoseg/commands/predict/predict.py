@@ -156,7 +156,12 @@ def _check(model: nn.Module, preprocessing: Preprocessing, scales: Sequence[floa
                 model.eval()(torch.zeros(1, 3, pixels, pixels))
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # an encoder built for one size
             reason = first_line(error).rstrip(".")
-            raise CocosegError(f"{wide}, which this model does not take ({reason}); leave it out") from None
+            why = (
+                "for which memory is too small"
+                if out_of_memory(error)
+                else f"which this model does not take ({reason})"
+            )
+            raise CocosegError(f"{wide}, {why}; leave it out") from None
 
 
 def _replaces(out: Path, photos: Sequence[Photo]) -> bool:
