@@ -32,6 +32,7 @@ EXPRESSIONS = {
     "secrets.AWS_SECRET_ACCESS_KEY": "",
     "github.token": TOKEN,
     "github.event.pull_request.number": "7",
+    "github.event.pull_request.head.repo.full_name": "team/cocoseg",
     "vars.FAIL_IF": "",
 }
 
@@ -353,6 +354,10 @@ def test_a_review_fails_on_every_status_that_is_not_allowed(fail_if: str, allowe
         status: bash(step["run"], ROOT, FAIL_IF=fail_if, ALLOWED=allowed, STATUS=status).returncode for status in "0134"
     }
     assert "".join(status for status, code in ended.items() if code == 0) == passing
+    # GitHub gives no variables to a pull request from a fork.
+    repositories = {"GITHUB_REPOSITORY": "team/seg", "HEAD_REPOSITORY": "other/seg"}
+    said = bash(step["run"], ROOT, FAIL_IF=fail_if, ALLOWED=allowed, STATUS="0", **repositories).stdout
+    assert ("::warning::" in said) == (not fail_if)
 
 
 @pytest.mark.parametrize("shared", [["refs/exps/12/3456789012345678901234567890123456789a/ochre-wisp"], []])
