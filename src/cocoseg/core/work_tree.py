@@ -15,15 +15,15 @@ try:
 except ImportError:  # Windows, where DVC cannot start the stages either: their commands are for a POSIX shell
     fcntl = None  # type: ignore[assignment]
 
-# Which of several processes of one training this is: variables of Fabric and SLURM.
-_RANKS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+# Which of several processes of one training this is: variables of torchrun, Fabric and SLURM.
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _PATIENCE_S = 10.0  # an orphan that is about to end needs less
 
 
 def is_first_process() -> bool:
     """Return whether this is the only process of a run, or the first of several: it alone writes."""
-    if (rank := os.environ.get("RANK")) is not None:  # torchrun's; its first process may be on any node of a job
-        return rank == "0"
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's; its first process may be on any node of a job
+        return os.environ.get("RANK") == "0"
     return all(os.environ.get(rank, "0") == "0" for rank in _RANKS)
 
 
