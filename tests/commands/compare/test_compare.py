@@ -23,6 +23,8 @@ from cocoseg.commands import revisions
 from cocoseg.commands.compare.compare import change_reason
 from cocoseg.commands.compare.differences import start_of
 from cocoseg.commands.compare.folds import Fold, about_groups
+from cocoseg.commands.compare.rank import _remarks as ranking_remarks
+from cocoseg.commands.compare.runs import RunMetrics, Scored
 from cocoseg.commands.compare.seeds import other_environments
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.revisions import LockedFile, LockedStage, Revision
@@ -671,6 +673,8 @@ def test_folds_are_paired_and_each_image_counts_once(in_folds: Clone, new: str) 
     assert found["more_seeds"] == []
     (about,) = found["remarks"]
     assert about.startswith("folds 0, 1, 2 of 3 are compared: each image counts once, ")
+    ranked = compared(in_folds, "main", "better", "--claim", "checkpoints", command="rank")
+    assert "only fold 0 of 3 is ranked, on a part of the images" in ranked["remarks"]
     # Of the images that changed, only those that both named runs predicted could be drawn.
     assert (found["images_changed"] == []) == (new != "better")
 
@@ -710,6 +714,13 @@ def test_images_in_groups_make_intervals_over_images_doubtful() -> None:
         revision = Told(name, None)
         revision.lock = {"split": LockedStage(outs=(LockedFile("metrics/split.json", "aa"),))}
         said.append(about_groups(revision, [Fold(base=[], new=[], images=[], replaced=0)] * folds))
+        metrics = RunMetrics(split="test", images=99, primary_score="miou", min_effect=0, iou={},
+                             initial_weights_may_have_seen=name == "grouped")  # fmt: skip
+        run = Scored(revision=revision, metrics=metrics, totals={}, own_totals={})
+        seen = ["the initial weights of grouped may have been trained on images that are scored here"]
+        few = "nothing can be told apart: 0 images, but 10 are needed"
+        one_side = about_groups(revision, [])
+        assert ranking_remarks([run], []) == [few, *(seen if name == "grouped" else []), *one_side]
     what, why = "the images come in 57 groups, but", "each image as independent of the others, and may be too narrow"
     assert said == [
         [f"{what} intervals take {why}"],

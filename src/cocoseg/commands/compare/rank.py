@@ -15,10 +15,10 @@ from cocoseg.commands.compare.compare import (
     refusal_of,
     title,
 )
-from cocoseg.commands.compare.folds import common_images
+from cocoseg.commands.compare.folds import about_groups, common_images, folds_of
 from cocoseg.commands.compare.gate import ClaimName
 from cocoseg.commands.compare.ranking import Pair, all_pairs, letters
-from cocoseg.commands.compare.runs import SMALL_FILES, Scored, params_of, scored, seed_of
+from cocoseg.commands.compare.runs import SMALL_FILES, Scored, fold_of, params_of, scored, seed_of
 from cocoseg.commands.compare.seeds import models_seen, more_seeds, other_environments, seed_groups, trained_with
 from cocoseg.commands.revisions import LOCK, Revision, read_ahead
 from cocoseg.core.errors import CocosegError
@@ -128,7 +128,11 @@ def _remarks(runs: Sequence[Scored], common: Sequence[str]) -> list[str]:
             remarks.append(f"{name} is {declared[0]} in the first, which decides, and {own} in {other.revision.name}")
     if len(common) < LEAST_IMAGES:
         remarks.append(f"nothing can be told apart: {few_images(len(common))}")
-    return remarks
+    if folds := folds_of(runs[0].revision):
+        remarks.append(f"only fold {fold_of(runs[0].revision)} of {folds[0]} is ranked, on a part of the images")
+    if seen := [run.revision.name for run in runs if run.metrics.initial_weights_may_have_seen]:
+        remarks.append(f"the initial weights of {', '.join(seen)} may have been trained on images that are scored here")
+    return [*remarks, *about_groups(runs[0].revision, [])]
 
 
 def _rows(
