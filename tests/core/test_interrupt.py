@@ -79,6 +79,16 @@ def test_ctrl_c_ends_a_program_of_ours_before_it_imports_modules_in_c_which_can_
     assert "msgspec" not in imported
 
 
+def test_a_stage_may_import_it_in_a_thread_first() -> None:
+    code = (
+        "import sys, threading as t; sys.argv = ['stages/a.py']; t.Thread(target=__import__, args=['cocoseg']).start()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, check=True).stderr == b""
+    )
+
+
 @pytest.mark.parametrize("line", ["cocoseg --help", "cocoseg.cli --help", "other --help"])
 def test_a_module_that_is_run_has_its_ctrl_c_ended_only_if_it_is_ours(line: str, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("")

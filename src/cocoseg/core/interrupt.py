@@ -17,7 +17,8 @@ _GRACE_S = 1.0  # to remove temporary files; threads and C code that take longer
 
 def end_silently_at_ctrl_c() -> None:
     """Let the system end this process at Ctrl-C, so that there is no traceback from an import."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as after nohup
+    # Another handler: it is ignored, as after nohup. Another thread may not set one.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and current_thread() is main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
