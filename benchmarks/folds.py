@@ -135,7 +135,7 @@ def main() -> None:
         widths = []
         for _ in range(trials):
             base, new = runs(chance, case)
-            own = fold_claim(base, new, NAMES, "miou", 0.0, 300, case.folds).primary
+            own = fold_claim(base, new, NAMES, "miou", 0.0, 300, 1 / (case.folds - 1)).primary
             first = [np.concatenate([fold[0] for fold in side]) for side in (base, new)]
             mistaken = checkpoint_claim(first[0], first[1], NAMES, "miou", 0.0, 300).primary
             middle, half = middle_and_half(own)

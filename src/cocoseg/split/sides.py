@@ -98,14 +98,16 @@ def split_metrics(
 
 
 def _group_counts(sides: Mapping[Side, Sequence[int]], params: SplitParams, groups: Groups) -> dict[str, Any]:
-    """Return how many groups there are and on which side, and the largest."""
+    """Return how many groups there are and on which side, and the images of the largest.
+
+    No name of one, which may be that of a patient: git keeps these metrics.
+    """
     members = groups.members()
-    largest = max(members, key=lambda name: len(members[name]))  # of equals the one with the smallest id
     return {
         "groups": len(members),
         "images_alone": groups.alone,
         "unknown_names": groups.unknown,
-        "largest": {"group": largest, "images": len(members[largest])},
+        "images_of_largest": max(map(len, members.values())),
         "sides": {side: len({groups.of_image.get(one) for one in ids} - {None}) for side, ids in sides.items()},
         "wanted": _wanted(sides, params),
     }
@@ -139,17 +141,17 @@ def closing_line(metrics: Mapping[str, Any]) -> str:
 
 def _about_groups(found: Mapping[str, Any], sides: Mapping[str, Any]) -> str:
     """Return how many groups there are, and how uneven they make the sides."""
-    largest, wanted = found["largest"], found["wanted"]
-    said = f"; {counted(found['groups'], 'group')} of up to {counted(largest['images'], 'image')} ({largest['group']})"
-    if largest["images"] == 1:
+    largest, wanted = found["images_of_largest"], found["wanted"]
+    said = f"; {counted(found['groups'], 'group')} of up to {counted(largest, 'image')}"
+    if largest == 1:
         said += ", so that none keeps two images together"
     if found["images_alone"]:
         said += f", {counted(found['images_alone'], 'image')} in none"
     if found["unknown_names"]:
         said += f", {counted(found['unknown_names'], 'name')} without an image"
     said += "; the shares ask for " + ", ".join(f"{wanted[side]:,}" for side in sides) + " images"
-    small = [_SIDE_NAMES[side] for side in sides if 0 < wanted[side] < largest["images"]]
-    return said + (f"; the group {largest['group']} is larger than {' and '.join(small)} should be" if small else "")
+    small = [_SIDE_NAMES[side] for side in sides if 0 < wanted[side] < largest]
+    return said + (f"; the largest group is larger than {' and '.join(small)} should be" if small else "")
 
 
 def _fold(unit: int | str, params: SplitParams) -> int:

@@ -121,22 +121,22 @@ def fold_claim(
     primary: ScoreName,
     min_effect: float,
     samples: int,
-    folds: int,
+    test_per_training: float,
 ) -> Claim:
     """Compare two groups of runs whose test sides are folds. `base` and `new` have for each common fold its runs.
 
     Every image counts once in a score, with the mean of the runs of its fold. The difference of a fold is what it adds
     to the whole difference (the infinitesimal jackknife; a class that the fold lacks adds nothing). Trainings of two
     folds share images, so their differences are not independent: the variance of the mean is the variance over folds
-    times 1/n + 1/(folds - 1), the second being tested over other images. Nadeau and Bengio 2003. It is at least that of
-    the images (paired bootstrap), as where one fold alone shows a class. The interval is Student's. Class intervals
-    hold jointly by Šidák 1967. With fewer than three folds, nothing is claimed.
+    times 1/n + `test_per_training`, the images of a test side for each of its training side. Nadeau and Bengio 2003.
+    It is at least that of the images (paired bootstrap), as where one fold alone shows a class. The interval is
+    Student's. Class intervals hold jointly by Šidák 1967. With fewer than three folds, nothing is claimed.
     """
     means = [np.concatenate([np.mean(fold, axis=0) for fold in side]) for side in (base, new)]  # (images, classes, 3)
     shown_in = _images_of_classes(means[0])
     images, common, scores = len(means[0]), len(base), list(summary_scores(means[0][0]))
     (old, old_parts), (fresh, fresh_parts) = (_of_folds(side) for side in (base, new))
-    errors = np.sqrt((1 / common + 1 / (folds - 1)) * (fresh_parts - old_parts).var(axis=0, ddof=1))
+    errors = np.sqrt((1 / common + test_per_training) * (fresh_parts - old_parts).var(axis=0, ddof=1))
     drawn_base, drawn_new = (_columns(drawn.scores, drawn.iou) for drawn in resampled(means, samples))
     counts = [*[images] * len(scores), *shown_in.tolist()]
     of_images = [standard_error(drawn, count) for drawn, count in zip((drawn_new - drawn_base).T, counts, strict=True)]

@@ -10,7 +10,7 @@ from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
 from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim, fold_claim
 from cocoseg.commands.compare.differences import Differences, differences, params_since
-from cocoseg.commands.compare.folds import Counts, Fold, about_groups, folds_of, paired
+from cocoseg.commands.compare.folds import Counts, Fold, about_groups, paired, test_per_training
 from cocoseg.commands.compare.gate import Gate
 from cocoseg.commands.compare.runs import (
     CURVES,
@@ -157,11 +157,8 @@ def _claims(folds: Sequence[Fold], samples: int, *, with_change: bool) -> tuple[
         return checkpoint, None
     if len(folds) == 1:
         return checkpoint, change_claim(pairs[0][0], pairs[0][1], *settings, samples)
-    of_folds = folds_of(fresh.revision)
-    assert of_folds is not None  # only then are there several
-    return checkpoint, fold_claim(
-        [base for base, _ in pairs], [new for _, new in pairs], *settings, samples, of_folds[0]
-    )
+    ratio = test_per_training(fresh.revision)
+    return checkpoint, fold_claim([base for base, _ in pairs], [new for _, new in pairs], *settings, samples, ratio)
 
 
 def _of_first(pairs: Sequence[tuple[list[Counts], list[Counts]]]) -> tuple[Counts, Counts]:

@@ -78,6 +78,14 @@ def folds_of(revision: Revision) -> tuple[int, int] | None:
     return None if fold_of(revision) is None else (params.get("folds", 0), params.get("data_seed", 0))
 
 
+def test_per_training(revision: Revision) -> float:
+    """Return how many images are tested for each one that is trained on, by the parameters of a run of a fold."""
+    params = params_of(revision.lock.get("split"))
+    train, val = (params.get(name, 0) for name in ("train_share", "val_share"))
+    trained_on = train / (train + val) if train else 1.0  # of the images of the other folds
+    return float(1 / (params.get("folds", 0) - 1) / trained_on)
+
+
 def _by_fold(group: Sequence[Scored]) -> dict[int | None, list[Scored]]:
     """Return the runs of each fold, first that of the own run's seed, or the smallest."""
     own = seed_of(group[0].revision)
