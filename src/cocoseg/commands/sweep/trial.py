@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json
@@ -22,6 +23,7 @@ from cocoseg.core.work_tree import InUseError, work_tree_held
 
 # Of a folder with the notes of one run.
 HELD, ENDED, LOG, EPOCHS, STOP = "held", "ended.json", "log", "epochs", "stop"
+_PATIENCE_S = 10
 _NO_SPACE = re.compile("No space left on device|Disk quota exceeded")
 _WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
@@ -126,6 +128,7 @@ def _run(trial: Trial, work: Path) -> str | None:
             f"{trial.cache}: not found; the clone and the DVC cache must lie on a disk that all nodes have"
         )
     _prepare_process(trial)
+    _end_orphans(trial.notes)
     shutil.rmtree(work, ignore_errors=True)  # of a job that was killed
     # A clone and not a work tree of git's: experiments that run in those at a time share references that they write.
     git("clone", "--quiet", "--shared", "--no-checkout", trial.repository, str(work))
@@ -143,6 +146,15 @@ def _run(trial: Trial, work: Path) -> str | None:
     ref = experiment_ref(trial.commit, trial.name)
     git("-C", str(work), "push", "--quiet", trial.repository, f"{ref}:{ref}")
     return None
+
+
+def _end_orphans(notes: str) -> None:
+    """End what a job of this run that was killed left: a stage does not notice that DVC is gone while it imports."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # such as where it is another user's
+            if process.environ().get("COCOSEG_SWEEP") == notes:
+                process.kill()
+                process.wait(_PATIENCE_S)
 
 
 def _prepare_process(trial: Trial) -> None:
