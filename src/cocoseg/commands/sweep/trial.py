@@ -23,7 +23,6 @@ from cocoseg.core.work_tree import InUseError, work_tree_held
 
 # Of a folder with the notes of one run.
 HELD, ENDED, LOG, EPOCHS, STOP = "held", "ended.json", "log", "epochs", "stop"
-_PATIENCE_S = 10
 _NO_SPACE = re.compile("No space left on device|Disk quota exceeded")
 _WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
@@ -97,13 +96,9 @@ def experiment_ref(commit: str, name: str) -> str:
 
 def experiment_commit(repository: str, commit: str, name: str) -> str | None:
     """Return the commit of an experiment, or `None` if the repository has none of this name."""
-    found = subprocess.run(
-        ["git", "-C", repository, "rev-parse", "--verify", "--quiet", experiment_ref(commit, name)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or None
+    with suppress(CocosegError):
+        return git("-C", repository, "rev-parse", "--verify", experiment_ref(commit, name))
+    return None
 
 
 def override(key: str, value: Any) -> str:
@@ -154,7 +149,6 @@ def _end_orphans(notes: str) -> None:
         with suppress(psutil.Error):  # such as where it is another user's
             if process.environ().get("COCOSEG_SWEEP") == notes:
                 process.kill()
-                process.wait(_PATIENCE_S)
 
 
 def _prepare_process(trial: Trial) -> None:
