@@ -80,7 +80,8 @@ def test_two_steps_of_a_job_on_two_nodes_count_as_one_process_does(cluster: Slur
     step = f"srun --exact -N2 -n2 {sys.executable} {SCRIPT} {tmp_path}"
     (tmp_path / "steps.sh").write_text(f"#!/bin/bash\n{step} > a & {step} > b & wait\n")
     path = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    ended(cluster, cluster.submit("-N2", "-n4", "steps.sh", cwd=tmp_path, PYTHONPATH=path, OMP_NUM_THREADS="1"))
+    both = ("-N2", "--ntasks-per-node=2")  # else 3 and 1, and the second step waits for the first
+    ended(cluster, cluster.submit(*both, "steps.sh", cwd=tmp_path, PYTHONPATH=path, OMP_NUM_THREADS="1"))
     for name in ("a", "b"):
         processes, loss, confusion = json.loads((tmp_path / name).read_text().splitlines()[-1])
         assert (processes, confusion) == (2, one[2])

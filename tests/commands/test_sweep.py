@@ -37,13 +37,15 @@ STAGES = {
 # A training that takes a while, writes its epochs, can be pruned, and notes where it starts and ends.
 TRAIN = """
         import os, time
-        from cocoseg.core.lifetime import end_with_dvc
-        end_with_dvc()
         diary, notes = Path(os.environ["DIARY"]), os.environ.get("COCOSEG_SWEEP", "")
         def note(what):
             with diary.open("a") as file:
                 file.write(f"{what} {params['wrong']} {params['seed']}\\n")
-        note("start")
+        note(f"start {os.getpid()}")
+        while not Path(os.environ["GO"]).exists():  # as long as imports take
+            time.sleep(0.05)
+        from cocoseg.core.lifetime import end_with_dvc
+        end_with_dvc()
         if params["wrong"] == 0.9:
             sys.exit("train: wrong is too much")
         for epoch in range(int(os.environ["EPOCHS"])):
@@ -65,6 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         folder = tmp_path_factory.mktemp("sweep")
         patch.setenv("DIARY", str(folder / "diary"))
         patch.setenv("EPOCHS", "0")
+        patch.setenv("GO", str(folder))
         return toy_pipeline(
             folder / "toy", SCRIPT.replace('    case "train":\n', f'    case "train":{TRAIN}'), images=4
         )
@@ -73,7 +76,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture
 def diary(repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the diary of a test."""
-    for name, value in {"PYTHONPATH": SOURCE, "DIARY": tmp_path / "diary", "EPOCHS": 12}.items():
+    for name, value in {"PYTHONPATH": SOURCE, "DIARY": tmp_path / "diary", "EPOCHS": 5, "GO": tmp_path}.items():
         monkeypatch.setenv(name, str(value))
     return tmp_path / "diary"
 
@@ -83,10 +86,10 @@ def runs(repository: Clone) -> list[str]:
     return re.findall("sweep-.*", repository.git("for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps"))
 
 
-def workers(folder: Path) -> list[psutil.Process]:
-    """Return the processes that run a trial."""
-    found = {one: " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])}
-    return [one for one, line in found.items() if "submitit.core._submit" in line and str(folder) in line]
+def worker_of(stage: int) -> psutil.Process:
+    """Return the process that runs the trial of a stage."""
+    [worker] = [one for one in psutil.Process(stage).parents() if "submitit.core._submit" in " ".join(one.cmdline())]
+    return worker
 
 
 @pytest.mark.parametrize(
@@ -244,23 +247,24 @@ def test_a_run_that_lags_behind_is_pruned_and_only_the_study_knows_it(tmp_path: 
 
 
 def test_after_kills_of_workers_and_driver_the_same_line_goes_on_and_nothing_is_done_twice(
-    repository: Clone, diary: Path
+    repository: Clone, diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ["cocoseg", "sweep", "wrong=0.1,0.2,0.9", "seed=0,1", "--on", "local:2", "--confirm", "0"]
+    monkeypatch.setenv("GO", str(tmp_path / "go"))  # a training is killed before it can end, or notice that it should
     killed: list[int] = []
     refused: list[str] = []
 
     def kill_two_workers_and_then_the_driver(group: int) -> None:
-        if len(killed) < 2:
-            if diary.exists() and diary.read_text().count("start") > len(killed):
-                [one, *_] = [one for one in workers(repository.folder) if one.pid not in killed]
-                one.kill()
-                killed.append(one.pid)
-        elif not refused:
+        started = re.findall(r"^start (\d+) .*\n", diary.read_text(), re.M) if diary.exists() else []
+        if len(killed) < min(2, len(started)):
+            killed.append(int(started[len(killed)]))
+            worker_of(killed[-1]).kill()
+        elif len(started) == 4 and not refused:
             other = repository.run(sys.executable, "-m", *line, check=False)
             assert other.returncode == 1
             refused.append(other.stderr.partition(", process")[0])
-        elif diary.read_text().count("end") >= 2:
+            (tmp_path / "go").touch()
+        elif refused and diary.read_text().count("end") >= 2:
             kill(group, alone=True)
 
     first = repository.disturbed(kill_two_workers_and_then_the_driver, *line)

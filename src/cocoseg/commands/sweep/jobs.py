@@ -91,11 +91,9 @@ class Jobs:
         slot = min(set(range(len(taken) + 1)) - taken)
         self._starts[name] += 1
         environment: dict[str, str | None] = {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        }
-        environment |= {"COCOSEG_SWEEP": str(notes)}
-        environment |= {
-            key: str(Path(os.environ[key]).expanduser().absolute()) for key in _PATHS if os.environ.get(key)
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "COCOSEG_SWEEP": str(notes),
+            **{key: str(Path(os.environ[key]).expanduser().absolute()) for key in _PATHS if os.environ.get(key)},
         }
         if self.place.kind == "local":  # submitit would hide all
             shown = self._gpus[slot % len(self._gpus)] if self._gpus else os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json
@@ -95,13 +96,9 @@ def experiment_ref(commit: str, name: str) -> str:
 
 def experiment_commit(repository: str, commit: str, name: str) -> str | None:
     """Return the commit of an experiment, or `None` if the repository has none of this name."""
-    found = subprocess.run(
-        ["git", "-C", repository, "rev-parse", "--verify", "--quiet", experiment_ref(commit, name)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or None
+    with suppress(CocosegError):
+        return git("-C", repository, "rev-parse", "--verify", experiment_ref(commit, name))
+    return None
 
 
 def override(key: str, value: Any) -> str:
@@ -126,6 +123,7 @@ def _run(trial: Trial, work: Path) -> str | None:
             f"{trial.cache}: not found; the clone and the DVC cache must lie on a disk that all nodes have"
         )
     _prepare_process(trial)
+    _end_orphans(trial.notes)
     shutil.rmtree(work, ignore_errors=True)  # of a job that was killed
     # A clone and not a work tree of git's: experiments that run in those at a time share references that they write.
     git("clone", "--quiet", "--shared", "--no-checkout", trial.repository, str(work))
@@ -143,6 +141,14 @@ def _run(trial: Trial, work: Path) -> str | None:
     ref = experiment_ref(trial.commit, trial.name)
     git("-C", str(work), "push", "--quiet", trial.repository, f"{ref}:{ref}")
     return None
+
+
+def _end_orphans(notes: str) -> None:
+    """End what a job of this run that was killed left: a stage does not notice that DVC is gone while it imports."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # such as where it is another user's
+            if process.environ().get("COCOSEG_SWEEP") == notes:
+                process.kill()
 
 
 def _prepare_process(trial: Trial) -> None:
