@@ -1,5 +1,6 @@
 """Which image trains, validates or tests."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -316,9 +317,17 @@ def test_a_side_that_groups_or_folds_leave_empty_is_an_error_that_says_so() -> N
     images = {image_id: {1} for image_id in range(9)}
     one_group = dict.fromkeys(images, "a")
     with pytest.raises(
-        CocosegError, match=r"the test side is empty: of 9 images in 1 group, .* with fold . of 5; take"
+        CocosegError, match=r"the .* side of fold 0 of 5 is empty: the hash of none of 1 group falls there; take fewer"
     ):
         folds(images, groups=one_group)
+    # In any run, whatever its fold: the others are not trained in vain. The seed that it names works.
+    with pytest.raises(CocosegError, match="side of fold . of 5 is empty: .* set data_seed: ([0-9]+), with") as found:
+        split({one: {1} for one in range(7)}, split_rule="fold", fold=4)
+    named = re.search("data_seed: ([0-9]+)", str(found.value))
+    assert named is not None
+    assert all(
+        sides[side] for sides in folds({one: {1} for one in range(7)}, data_seed=int(named[1])) for side in SIDES
+    )
     with pytest.raises(CocosegError, match="side is empty: .* of 9 images in 1 group, and the hash of none"):
         split(images, groups=one_group)
     with pytest.raises(CocosegError, match="of 9 images in 1 group, which split_rule: exact keeps together"):

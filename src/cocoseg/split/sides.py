@@ -1,8 +1,10 @@
 """Assign each image to a side: training, validation or test."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from cocoseg.coco.categories import BACKGROUND, IGNORE
 from cocoseg.core.errors import CocosegError, counted
@@ -15,6 +17,7 @@ from cocoseg.unit_hash import unit_hash
 
 _SIDE_NAMES: dict[str, str] = {"train": "training", "val": "validation", "test": "test"}
 _NO_GROUPS = Groups()
+_SEEDS_TRIED = 1000
 
 
 def split_images(
@@ -42,7 +45,7 @@ def split_images(
             side_of = _official_sides([row for row in images if row.image_id in masked], params, groups)
         case "fold":
             side_of = {one: _fold_side(groups.unit(one), params) for one in image_ids}
-            reason = f", and the hash of none of them falls there with fold {params.fold} of {params.folds}"
+            _refuse_poor_folds({groups.unit(one) for one in image_ids}, params, groups)
     sides: dict[Side, list[int]] = {side: [] for side in SIDES}
     for image_id in image_ids:
         sides[side_of[image_id]].append(image_id)
@@ -55,14 +58,38 @@ def split_images(
 def _refuse_empty(sides: Mapping[Side, Sequence[int]], params: SplitParams, images: str, way_out: str) -> None:
     """Raise `CocosegError` if a side is empty that should not be. `images`: how many there are, and why, in words."""
     more = "keep more images (max_images, classes)"
-    if params.split_rule == "fold" and not sides["test"]:
-        raise CocosegError(f"params.yaml: the test side is empty: of {images}; take fewer folds, or {more}")
     for side, share in params.shares().items():
         if share > 0 and not sides[side]:
             raise CocosegError(
                 f"params.yaml: the {side} side is empty: {side}_share is {share:g} of {images}; raise it, or {more}"
                 f"{way_out}" + (f", or set {side}_share: 0" if side == "test" else "")
             )
+
+
+def _refuse_poor_folds(units: Collection[int | str], params: SplitParams, groups: Groups) -> None:
+    """Raise `CocosegError` if any of the folds has an empty side, before others of them are trained."""
+    if (poor := _poor_fold(units, params)) is None:
+        return
+    fold, side = poor
+    of = counted(len(units), "group" if groups.of_image else "image")
+    seeds = (msgspec.structs.replace(params, data_seed=seed) for seed in range(_SEEDS_TRIED))
+    good = next((one.data_seed for one in seeds if _poor_fold(units, one) is None), None)
+    seed = "" if good is None else f"set data_seed: {good}, with which none of any fold is empty, or "
+    raise CocosegError(
+        f"params.yaml: the {_SIDE_NAMES[side]} side of fold {fold} of {params.folds} is empty: the hash of none of "
+        f"{of} falls there; {seed}take fewer folds, or keep more images (max_images, classes)"
+    )
+
+
+def _poor_fold(units: Collection[int | str], params: SplitParams) -> tuple[int, Side] | None:
+    """Return the first fold with an empty side that should not be, and that side."""
+    for fold in range(params.folds):
+        own = msgspec.structs.replace(params, fold=fold)
+        there = {_fold_side(unit, own) for unit in units}
+        for side, share in (_shares_without_test(params) | {"test": 1}).items():
+            if share > 0 and side not in there:
+                return fold, side
+    return None
 
 
 def split_metrics(

@@ -131,8 +131,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         self._check_loss()
         if self.resize != "crop" and self.crops_per_image is not None:
             raise ValueError(
-                f"crops_per_image is {self.crops_per_image}, which has no effect on resize: {self.resize}; expected no "
-                "value, or resize: crop"
+                f"crops_per_image is {self.crops_per_image}, which has no effect on resize: {self.resize}; expected "
+                "null, or resize: crop"
             )
         if self.resize == "crop" and self.image_size_px < SMALLEST_WINDOW:
             raise ValueError(

@@ -86,7 +86,7 @@ def _rows(ranking: Ranking, markdown: bool) -> str:
 def _notes(ranking: Ranking) -> str:
     about = "seeds and images" if ranking.claim == "change" else "images alone, so it is about these checkpoints only"
     seen = ranking.models_seen
-    pairs = "one pair" if len(ranking.pairs) == 1 else f"all {len(ranking.pairs)} pairs"
+    pairs = {0: "no pair", 1: "one pair"}.get(len(ranking.pairs), f"all {len(ranking.pairs)} pairs")
     return (
         f"Rows that share a letter cannot be told apart, or differ by less than ±{ranking.min_effect:g}. The intervals "
         f"hold jointly for {pairs}, on {ranking.images} images of the {ranking.split} side; chance is that of {about}. "

@@ -54,6 +54,8 @@ def sweep(
     base = _base()
     check_space(space, base.values, base.stages)
     points = len(space.combinations())
+    if space.is_grid and most is not None and most > points:
+        sys.stderr.write(f"--trials is {most}, but there are no more than {counted(points, 'combination')}\n")
     most = min(most or points, points) if space.is_grid else most
     if most is None:
         raise CocosegError("--trials is missing; expected a number of runs, since a range has no end")
@@ -100,6 +102,8 @@ def _confirmed(jobs: Jobs, base: Base, space: Space, tried: list[Tried], confirm
         if retry and jobs.state(name).kind == "failed":
             jobs.forget(name)
     agenda = Listed(jobs, named[0] | named[1])
+    sys.stderr.write(f"{best.name} is the best; it and the commit are trained on {counted(confirm, 'fresh seed')}: "
+                     f"{counted(len(agenda.values), 'run')} more\n")  # fmt: skip
     _drive(jobs, agenda, len(agenda.values))
     if agenda.failed:
         raise CocosegError(f"the best was not confirmed: {agenda.failed[0]}; --retry-failed tries that again")
