@@ -31,7 +31,7 @@ SlurmdUser={user}
 SlurmdParameters=config_overrides
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
@@ -58,7 +58,7 @@ mount --bind hosts /etc/hosts
 munged --foreground --force --key-file=munge.key --socket=munge.socket --pid-file=munge.pid --log-file=munge.log \
   --seed-file=munge.seed &
 slurmctld -D &
-for node in {" ".join(NODES)}; do {" ".join(NAMESPACE)} --uts sh -c "hostname $node; exec slurmd -D -N $node" & done
+for node in {" ".join(NODES)}; do {" ".join(NAMESPACE)} --uts sh -c "hostname $node; slurmd -D -N $node & wait" & done
 wait
 """
 
