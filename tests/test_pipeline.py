@@ -167,7 +167,8 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(
     for path in declared:
         subprocess.run(["rm", "-r", path], cwd=copy.folder, check=True)
     copy.run(sys.executable, "-c", OPENED, f"stages/{stage}.py", str(tmp_path / "opened"), PYTHONPATH="src")
-    declared += [*entry["deps"], "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json", "data/.lock"]
+    needed = [dep["path"] for dep in done.yaml("dvc.lock")["stages"][stage].get("deps", [])]  # with their values
+    declared += [*needed, "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json", "data/.lock"]
     for line in (tmp_path / "opened").read_text().splitlines():
         path = Path(copy.folder, line)
         # What git and DVC keep for themselves (dvclive looks up the commit) is no input of the stage.

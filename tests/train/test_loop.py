@@ -183,7 +183,7 @@ def test_an_epoch_shows_as_many_crops_as_have_the_pixels_of_their_image_or_as_ma
     assert crop_counts(large + small, msgspec.structs.replace(params, crops_per_image=3)) == [3, 3]
     said = capsys.readouterr().err.splitlines()
     assert said == ["train: an epoch shows 11 crops of 2 images", "train: an epoch shows 6 crops of 2 images"]
-    with pytest.raises(ValueError, match="crops_per_image is 3, which has no effect on resize: squash; expected no"):
+    with pytest.raises(ValueError, match="crops_per_image is 3, which has no effect on resize: squash; expected null"):
         msgspec.structs.replace(PARAMS, crops_per_image=3)
 
 
