@@ -1,15 +1,12 @@
 """The command line of `cocoseg`, for what is not a stage of the pipeline."""
 
 import argparse
-import math
 import sys
-import textwrap
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
+from cocoseg.arguments import Help, count, positive_count, scales_of, threshold_of
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.threads import wait_briefly
@@ -44,14 +41,6 @@ def _run(options: argparse.Namespace) -> None:
     except OSError as error:  # such as a file where a folder is expected
         place = error.filename2 or error.filename
         sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
-
-
-class _Help(argparse.HelpFormatter):
-    """Wraps prose at the width of the terminal. Indented lines stay: they are commands to copy, or columns."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = text.splitlines()
-        return "\n".join(line if line.startswith("  ") else textwrap.fill(line, width) for line in lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,14 +80,14 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "  cocoseg compare main ochre-wisp           an experiment against main\n"
         "  cocoseg compare HEAD~1 HEAD --format md   as a pull request's comment\n"
         "  cocoseg compare main --fail-if worse      as a check before a merge",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("base", metavar="BASE", help="a git revision or an experiment")
     command.add_argument("new", metavar="REV", nargs="?", help="the run to judge; default: the working tree")
     command.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
     command.add_argument("--pictures", metavar="DIR", type=Path, help="draw the images that changed most into DIR")
     command.add_argument(
-        "--images", metavar="N", type=_count, default=4, help="images to show per kind, worse and better; default: 4"
+        "--images", metavar="N", type=count, default=4, help="images to show per kind, worse and better; default: 4"
     )
     command.add_argument(
         "--plots-url", metavar="URL", help="with md: the URL of the committed files of REV, to show their plots"
@@ -153,7 +142,7 @@ def _add_rank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "  cocoseg rank main smaller-lr larger-lr\n"
         "  dvc exp list --name-only | xargs cocoseg rank main\n"
         "  cocoseg rank main ochre-wisp --claim checkpoints   one seed each",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("revisions", metavar="REV", nargs="+", help="two or more git revisions or experiments; the "
                          "first decides which score counts, and on what masks")  # fmt: skip
@@ -186,7 +175,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "  cocoseg evaluate --side val\n"
         "  cocoseg evaluate --model ../other/data/model\n"
         "  cocoseg evaluate --model torchvision:deeplabv3_mobilenet",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument(
         "--model",
@@ -222,14 +211,14 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "  cocoseg verify                  downloads everything from the default remote\n"
         "  cocoseg verify --repair         restores each file from an intact copy\n"
         "  cocoseg verify --no-remote --format json",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("--repair", action="store_true", help="restore missing and corrupt data, on the remote too")
     remotes = command.add_mutually_exclusive_group()
     remotes.add_argument("--remote", metavar="NAME", help="check this remote in place of the default one")
     remotes.add_argument("--no-remote", action="store_true", help="do not check remotes")
     command.add_argument(
-        "--jobs", metavar="N", type=_count, help="files to read at a time; default: by the number of cores"
+        "--jobs", metavar="N", type=count, help="files to read at a time; default: by the number of cores"
     )
     command.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     command.set_defaults(run=_verify, parser=command)
@@ -259,10 +248,10 @@ def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "  cocoseg sweep 'loss=ce,dice' 'seed=0,1,2' --on local:2\n"
         "  cocoseg sweep 'lr=loguniform(1e-4,3e-2)' --trials 50 \\\n"
         "    --on slurm:gpu=1,time=120 --prune median",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("space", metavar="KEY=VALUES", nargs="+", help="a parameter of train, and its list or range")
-    command.add_argument("--trials", metavar="N", type=_positive_count,
+    command.add_argument("--trials", metavar="N", type=positive_count,
                          help="runs; default without a range: the whole grid")  # fmt: skip
     command.add_argument("--on", metavar="PLACE", default="local:1", help="local:N, N processes at a time; or "
                          "slurm:gpu=1,time=MINUTES,jobs=8, with options of sbatch; default: local:1")  # fmt: skip
@@ -270,7 +259,7 @@ def _add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                          "file of this clone, below .dvc/tmp/sweep")  # fmt: skip
     command.add_argument("--prune", choices=("none", "median", "hyperband"), default="none",
                          help="end runs whose validation lags behind; default: none")  # fmt: skip
-    command.add_argument("--confirm", metavar="N", type=_count, default=3, help="fresh seeds on which the best and the "
+    command.add_argument("--confirm", metavar="N", type=count, default=3, help="fresh seeds on which the best and the "
                          "commit are trained at the end, to compare them; default: 3")  # fmt: skip
     command.add_argument("--retry-failed", action="store_true", help="try runs that failed once again")
     command.set_defaults(run=_sweep, parser=command)
@@ -307,18 +296,18 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "  cocoseg predict photos/ --out predicted --rev ochre-wisp\n"
         "  cocoseg predict photos/ --out predicted --repo https://example.org/team/repo\n"
         "  cocoseg predict photos/ --out out --repo URL --model team/seg/data/model",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("paths", metavar="PATH", nargs="+", help="an image, a folder of images, or a quoted glob")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the predictions, "
                          "in place of earlier ones of the same images")  # fmt: skip
     _add_model_source(command)
     command.add_argument("--tta", action="store_true", help="average with the prediction of the mirror image")
-    command.add_argument("--scales", metavar="S,S", type=_scales, default=(1.0,), help="average the logits of the "
+    command.add_argument("--scales", metavar="S,S", type=scales_of, default=(1.0,), help="average the logits of the "
                          "image at these scales, such as 0.75,1,1.25; default: 1")  # fmt: skip
     command.add_argument("--border", choices=("none", "reflect"), default="none", help="of a model with resize: crop: "
                          "windows end at the image's edge, or see it mirrored beyond; default: none")  # fmt: skip
-    command.add_argument("--batch-size", metavar="N", type=_positive_count,
+    command.add_argument("--batch-size", metavar="N", type=positive_count,
                          help="images per batch; default: as in training, at most 16")  # fmt: skip
     command.set_defaults(run=_predict, parser=command)
 
@@ -334,7 +323,7 @@ def _add_model_source(command: argparse.ArgumentParser) -> None:
         "then begins at its root, as for dvc get"
     )  # fmt: skip
     command.add_argument(
-        "--threshold", metavar="P", type=_threshold, help="of a binary model: foreground is where its probability is "
+        "--threshold", metavar="P", type=threshold_of, help="of a binary model: foreground is where its probability is "
         "above P, a number, or auto for the best in validation; default: as these weights were scored, else 0.5"
     )  # fmt: skip
 
@@ -383,7 +372,7 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "  cocoseg export --format onnx --out exported/ochre-wisp --rev ochre-wisp\n"
         "  cocoseg export --format huggingface --out exported/hub\n"
         "  hf upload USER/NAME exported/hub",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     command.add_argument("--format", choices=("onnx", "huggingface"), required=True, help="what to write")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder for the files")
@@ -400,30 +389,3 @@ def _export(options: argparse.Namespace) -> None:
     with prepared_folder(options.out):
         said = export(source, options.format, options.out, options.threshold)
     sys.stdout.write(f"{said}\n")
-
-
-def _threshold(text: str) -> float | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    with suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a valid threshold; expected a number between 0 and 1, or auto")
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    with suppress(ValueError):
-        scales = tuple(map(float, text.split(",")))
-        if all(0 < scale < math.inf for scale in scales) and len(set(scales)) == len(scales):
-            return scales
-    raise argparse.ArgumentTypeError(f"{text!r} is not valid; expected different numbers above 0, such as 0.75,1,1.25")
-
-
-def _positive_count(text: str) -> int:
-    return _count(text, least=1)
-
-
-def _count(text: str, least: int = 0) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid count; expected a whole number from {least}")
-    return int(text)

@@ -12,9 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from cocoseg.commands.sweep.jobs import State
 from cocoseg.commands.sweep.space import Range, Space, Values
@@ -164,7 +166,7 @@ def open_storage(place: str) -> BaseStorage:
         # SQLite: a second driver waits for the first.
         more = {"connect_args": {"timeout": 60}} if place.startswith("sqlite:") else {"pool_pre_ping": True}
         return RDBStorage(place, engine_kwargs=more)
-    except Exception as error:  # every kind of database has errors of its own library
+    except (SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError) as error:
         raise CocosegError(
             f"--study {without_secrets(place)}: cannot be opened ({one_line(error, {})}); expected a file, or a "
             "database such as postgresql://user@host/name"
