@@ -35,12 +35,16 @@ SOURCE = Path(__file__).parents[3] / "src"
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Make `main`, a branch with fewer wrong pixels, and experiments of both with other seeds."""
-    made = environment_of(toy_pipeline)(tmp_path_factory.mktemp("toy") / "toy")
-    made.dvc_here("exp", "run", "--name", "main-1", "-S", "seed=1")
-    made.dvc_here("exp", "run", "--name", "main-2", "-S", "seed=2")
+    return with_better_branch(environment_of(toy_pipeline)(tmp_path_factory.mktemp("toy") / "toy"), "seed")
+
+
+def with_better_branch(made: Clone, key: str) -> Clone:
+    """Run 1 and 2 of a parameter on `main`, and all of it on the branch `better`; both commits have 0."""
+    for value in (1, 2):
+        made.dvc_here("exp", "run", "--name", f"main-{value}", "-S", f"{key}={value}")
     made.git("checkout", "--quiet", "--force", "-b", "better")
-    for seed in (2, 1, 0):
-        made.dvc_here("exp", "run", "--name", f"better-{seed}", "-S", "wrong=0.2", "-S", f"seed={seed}")
+    for value in (2, 1, 0):
+        made.dvc_here("exp", "run", "--name", f"better-{value}", "-S", "wrong=0.2", "-S", f"{key}={value}")
     made.commit("fewer wrong pixels")
     made.git("checkout", "--quiet", "main")
     made.dvc_here("checkout")
@@ -650,18 +654,8 @@ def test_a_side_without_any_object_cannot_be_judged(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def in_folds(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Make `main` and a branch with fewer wrong pixels, each run in three folds. The commits have the first."""
-    made = environment_of(lambda folder: toy_pipeline(folder, split_rule="fold"))(
-        tmp_path_factory.mktemp("toy") / "toy"
-    )
-    for fold in (1, 2):
-        made.dvc_here("exp", "run", "--name", f"main-{fold}", "-S", f"fold={fold}")
-    made.git("checkout", "--quiet", "--force", "-b", "better")
-    for fold in (2, 1, 0):
-        made.dvc_here("exp", "run", "--name", f"better-{fold}", "-S", "wrong=0.2", "-S", f"fold={fold}")
-    made.commit("fewer wrong pixels")
-    made.git("checkout", "--quiet", "main")
-    made.dvc_here("checkout")
-    return made
+    make = environment_of(lambda folder: toy_pipeline(folder, split_rule="fold"))
+    return with_better_branch(make(tmp_path_factory.mktemp("toy") / "toy"), "fold")
 
 
 @pytest.mark.parametrize("new", ["better", "better-1"])
