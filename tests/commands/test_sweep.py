@@ -305,7 +305,7 @@ def test_ctrl_c_leaves_what_has_started_and_the_best_is_confirmed_on_fresh_seeds
     )
     monkeypatch.setenv("EPOCHS", "0")
     said = repository.run(*line).stdout
-    assert diary.read_text().count("end 0.15 0\n") == 1
+    assert diary.read_text().count("end 0.15 0\n") == 1, said
     seeds = sorted(one for one in diary.read_text().splitlines() if one.startswith("end"))[1:]
     assert seeds == sorted(f"end {wrong} {seed}" for wrong in (0.15, 0.3) for seed in (1, 2, 3))
     assert re.search(
@@ -395,3 +395,17 @@ def test_two_clones_share_a_study_and_each_ends_with_all_runs(repository: Clone,
     for clone in clones:
         assert "6 runs: 6 done." in clone.run(*line).stdout
         assert len(set(runs(clone))) == 6
+
+
+@pytest.mark.usefixtures("capfd")  # it gives back the streams that a trial sends to its log
+def test_a_run_whose_log_says_nothing_is_the_trouble_of_its_machine(
+    repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cocoseg.commands.dvc_adapter.run_dvc", lambda *words: int(words[0] == "exp"))
+    run_trial(Trial(name="one", commit=repository.git("rev-parse", "HEAD").strip(), values={}, needs=[],
+                    repository=str(repository.folder), project="", cache=str(repository.folder / ".dvc/cache"),
+                    notes=str(tmp_path), environment={}))  # fmt: skip
+    ended = read_json(tmp_path / "ended.json", Ended)
+    assert ended.is_trouble
+    assert ended.why.endswith(f"{tmp_path}/log: does not say why the run failed, as where the disk is full")

@@ -137,7 +137,9 @@ def _run(trial: Trial, work: Path) -> str | None:
     changes = [word for key, value in trial.values.items() for word in ("-S", override(key, value))]
     # Sources of the data may lie on another machine; what was made of them is here.
     if run_dvc("exp", "run", "--allow-missing", "--name", trial.name, *changes):
-        return _reason(Path(trial.notes) / LOG)
+        if (reason := _reason(log := Path(trial.notes) / LOG)) is None:
+            raise CocosegError(f"{log}: does not say why the run failed, as where the disk is full")
+        return reason
     ref = experiment_ref(trial.commit, trial.name)
     git("-C", str(work), "push", "--quiet", trial.repository, f"{ref}:{ref}")
     return None
@@ -167,13 +169,13 @@ def _prepare_process(trial: Trial) -> None:
         os.dup2(log, stream)
 
 
-def _reason(log: Path) -> str:
-    """Return the line of a log that says why a stage failed: the last one before DVC's."""
+def _reason(log: Path) -> str | None:
+    """Return the line of a log that says why a stage failed: the last one before DVC's. `None` if DVC says nothing."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     end = next((number for number, line in enumerate(lines) if line.startswith("ERROR: failed to")), len(lines))
     before = lines[end - 1] if end else ""
     said = before if before and not before.startswith(("Running stage", "> ")) else " ".join(lines[end:][:1])
-    return _WAY_BACK.sub("", said) or "ended without a word"
+    return _WAY_BACK.sub("", said) or None
 
 
 def git(*arguments: str) -> str:
