@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng import zlib_ng
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _RGB = 0, 2
@@ -72,7 +73,7 @@ def _paeth(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _deflate(scanlines: npt.NDArray[np.uint8], memory_level: int) -> bytes:
     # Run lengths only: every zlib and zlib-ng finds the same runs, but their searches for matches differ.
-    deflate = zlib.compressobj(level=1, wbits=15, memLevel=memory_level, strategy=zlib.Z_RLE)
+    deflate = zlib_ng.compressobj(level=1, wbits=15, memLevel=memory_level, strategy=zlib_ng.Z_RLE)
     return deflate.compress(scanlines.data) + deflate.flush()
 
 

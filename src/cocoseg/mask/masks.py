@@ -18,8 +18,8 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import Visibility, box_of, disagreements, ignore_boxes, pixels_of, visibility
-from cocoseg.mask.painting import Maps, Paint, label_pixels, paint, pixels_sha256, row_major
+from cocoseg.mask.objects import Visibility, box_of, disagreements, ignored_boxes, pixels_of, visibility
+from cocoseg.mask.painting import Maps, Paint, paint, pixels_sha256
 from cocoseg.mask.params import MaskParams
 from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, painted_boxes, shapes_of
 from cocoseg.tables import ImageRow, first_of_status
@@ -145,24 +145,22 @@ def paint_image(
     if params.instance_masks and len(checked.paints) > _MOST_INSTANCES:
         return checked.without_mask("too_many_instances")
     height, width = image.sides()
-    paints = [*checked.paints, *_ignored(image, regions)] if regions else checked.paints
+    lost_boxes = [one.bbox for one in checked.lost] if params.lost == "ignore" else []
+    boxes = list(ignored_boxes(lost_boxes, height, width))
+    paints = [*checked.paints, *_ignored(image, regions), *boxes]
     maps = paint(paints, height, width, params.overlap, instance_map=params.instance_masks)
-    boxes = [one.bbox for one in checked.lost] if params.lost == "ignore" else []
-    without_box = ignore_boxes(maps.labels, boxes)
-    ignored = bool(boxes) or params.overlap == "ignore" or any(entry.ignored for entry in paints)
-    pixels = label_pixels(maps.labels, checked.paints, ignored=ignored)
     negative = params.negatives == "keep" and not checked.lost
-    if not negative and not pixels.keys() - {BACKGROUND, IGNORE}:
+    if not negative and not maps.pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
-    counted = {"lost_ignored": len(boxes) - without_box, "lost_without_box": without_box}
+    counted = {"lost_ignored": len(boxes), "lost_without_box": len(lost_boxes) - len(boxes)}
     before = Counter(one.reason for one in lost)
-    return _written(painter, image, checked, maps, pixels=pixels, lost_before=before, **counted)
+    return _written(painter, image, checked, maps, pixels=maps.pixels, lost_before=before, **counted)
 
 
 def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **counted: Any) -> PaintedImage:
     """Write the maps of an image; return what there is to say of it. `counted`: further fields of `PaintedImage`."""
     sha256 = _write_maps(painter, mask_name(image.file_name), maps)
-    sizes = [shape.span.size for shape in checked.shapes]
+    sizes = [shape.size for shape in checked.shapes]
     with_instances = painter.params.instance_masks
     return PaintedImage(
         dropped=None,
@@ -172,7 +170,7 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
         instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if with_instances else (),
         contested=maps.contested,
-        visibility=visibility(checked.paints, maps.labels, maps.contested) if maps.contested else Visibility(),
+        visibility=visibility(checked.paints, maps) if maps.contested else Visibility(),
         disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, *image.sides())),
         lost=[(one.reason, box_of(one.bbox)) for one in checked.lost],
         **checked.notes(),
@@ -182,11 +180,10 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
 
 def _write_maps(painter: Painter, name: str, maps: Maps) -> str:
     """Write the mask and the instance map if there is one; return the SHA-256 of the mask's pixels."""
-    labels = row_major(maps.labels)
-    write_bytes(painter.masks / name, encode_png(labels))
+    write_bytes(painter.masks / name, encode_png(maps.labels))
     if maps.instances is not None:
-        write_bytes(painter.instance_masks / name, encode_png(row_major(maps.instances)))
-    return pixels_sha256(labels)
+        write_bytes(painter.instance_masks / name, encode_png(maps.instances))
+    return pixels_sha256(maps.labels)
 
 
 def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
@@ -194,7 +191,7 @@ def _ignored(image: Image, regions: Sequence[IgnoredRegion]) -> Iterator[Paint]:
     for shape in shapes_of([one.segmentation for one in regions], *image.sides(), drop_out_of_bounds=False):
         if isinstance(shape, SegmentationDefect):
             raise CocosegError(f"{image.file_name}: an ignored region: {shape}; run: dvc repro -f download")
-        yield Paint(span=shape.span, class_index=IGNORE, ignored=True)
+        yield Paint(borders=shape.borders, size=shape.size, class_index=IGNORE, ignored=True)
 
 
 class _Checked(msgspec.Struct, kw_only=True):
@@ -252,7 +249,8 @@ def _checked(painter: Painter, image: Image, annotations: Sequence[Annotation]) 
         found.shapes.append(shape)
         found.paints.append(
             Paint(
-                span=shape.span,
+                borders=shape.borders,
+                size=shape.size,
                 class_index=painter.class_of_category[annotation.category_id],
                 rank=painter.rank_of_category[annotation.category_id],
                 ignored=annotation.iscrowd == 1 and params.crowd == "ignore",

@@ -1,19 +1,18 @@
 """What becomes of objects in a mask: the lost ones, those that others hide, and those that paint what nobody said."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil, floor
 from typing import Literal, TypeVar
 
-import cv2
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 from numpy.typing import NDArray
 
-from cocoseg.coco.categories import BACKGROUND, IGNORE
+from cocoseg.coco.categories import IGNORE
 from cocoseg.coco.format import UNREADABLE, Annotation, Box
-from cocoseg.mask.painting import Paint
+from cocoseg.mask.painting import Maps, Paint
 
 MOST_BOX_PX = 2
 """How far a painted box may lie from `bbox` at an edge."""
@@ -93,41 +92,30 @@ def pixels_of(bbox: Raw | UnsetType, height: int, width: int) -> tuple[slice, sl
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
-def ignore_boxes(labels: NDArray[np.uint8], boxes: Sequence[Raw | UnsetType]) -> int:
-    """Make 255 of what nothing paints in each box; return how many boxes are not usable in this image."""
-    without = 0
+def ignored_boxes(boxes: Iterable[Raw | UnsetType], height: int, width: int) -> Iterator[Paint]:
+    """Yield what makes 255 of what nothing paints in each box that is usable in this image."""
     for bbox in boxes:
-        pixels = pixels_of(bbox, *labels.shape)
-        if pixels is None:
-            without += 1
-        else:
-            inside = labels[pixels]
-            inside[inside == BACKGROUND] = IGNORE
-    return without
+        if pixels := pixels_of(bbox, height, width):
+            rows, columns = pixels
+            tops = np.arange(columns.start, columns.stop) * height
+            borders = np.stack((tops + rows.start, tops + rows.stop), axis=1).ravel()
+            yield Paint(
+                borders=borders, size=int(borders[1::2].sum() - borders[::2].sum()), class_index=IGNORE, ignored=True
+            )
 
 
-def visibility(paints: Sequence[Paint], labels: NDArray[np.uint8], contested: int) -> Visibility:
-    """Return which objects others hide: those of whose pixels few or none bear their class.
-
-    `labels`, (height, width), and `contested` as `paint` gives them.
-    """
+def visibility(paints: Sequence[Paint], maps: Maps) -> Visibility:
+    """Return which objects others hide: those of whose pixels few or none bear their class. `maps`: of `paint`."""
     hidden: Counter[int] = Counter()
     mostly: Counter[int] = Counter()
-    columns = labels.ravel(order="F")  # of what `paint` gives no copy
-    for entry in paints:
-        span = entry.span
-        # Whatever hides an object contests its pixels: most objects have more than all that are contested.
-        if entry.ignored or contested < (1 - _MOSTLY) * span.size:
+    for index, (entry, owned) in enumerate(
+        zip(paints, maps.pieces.owned(), strict=False)
+    ):  # strict: those that it is given
+        # Most objects keep enough pixels of their own, and need no look at those that others of their class give them.
+        if entry.ignored or owned >= _MOSTLY * entry.size:
             continue
-        middle = len(span.covered) * 3 // 8, len(span.covered) * 5 // 8
-        # The middle quarter shows enough of most objects.
-        for first, last in (middle, (0, len(span.covered))):
-            own = (columns[span.start + first : span.start + last] == entry.class_index).view(np.uint8)
-            own &= span.covered[first:last]
-            left = cv2.countNonZero(own)
-            if left >= _MOSTLY * span.size:
-                break
-        else:
+        left = maps.pieces.visible(index, entry.class_index)
+        if left < _MOSTLY * entry.size:
             mostly[entry.class_index] += 1
             hidden[entry.class_index] += not left
     return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))

@@ -26,22 +26,6 @@ class SegmentationDefect(Exception):
     """Why an annotation paints nothing; the message is the reason under which it is counted."""
 
 
-class Span(msgspec.Struct, frozen=True):
-    """The painted pixels of one annotation: `covered[i]` is 255 where it paints pixel `start + i` in column order.
-
-    A mask of whole bytes and not of truth values: it takes part in arithmetic on class indices as it is.
-    """
-
-    start: int
-    covered: NDArray[np.uint8]
-    size: int
-
-    @property
-    def stop(self) -> int:
-        """The first pixel after the span."""
-        return self.start + len(self.covered)
-
-
 class RunLengths(msgspec.Struct):
     """COCO's RLE: `size` is height and width, `counts` a list of runs or their compressed text."""
 
@@ -50,12 +34,14 @@ class RunLengths(msgspec.Struct):
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A checked segmentation: its span, its compressed run lengths, and what was noticed on the way though it stays.
+    """A checked segmentation as the pixels that it paints, and what was noticed on the way though it stays.
 
-    `encoded`: without empty runs. `converted`: its form is not COCO's own.
+    `borders`: pixels in column order; it paints from each first up to but not including the second of two. `size`: how
+    many it paints. `encoded`: its compressed run lengths, without empty ones. `converted`: its form is not COCO's own.
     """
 
-    span: Span
+    borders: NDArray[np.int64]
+    size: int
     encoded: bytes
     ignored_parts: int = 0
     clipped: bool = False
@@ -258,16 +244,13 @@ def _is_outside(parts: list[list[float]], height: int, width: int) -> bool:
 
 def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | SegmentationDefect:
     """Return the shape of run lengths that alternate between background and foreground, background first."""
-    runs = counts[1 : len(counts) // 2 * 2]  # from the first foreground to the last
-    size = int(runs[::2].sum())
+    size = int(counts[1::2].sum())
     if size == 0:
         return SegmentationDefect(checked.if_empty() if isinstance(checked, Outline) else "paints_nothing")
-    on_and_off = np.zeros(len(runs), np.uint8)
-    on_and_off[::2] = 255
-    span = Span(start=int(counts[0]), covered=on_and_off.repeat(runs), size=size)
+    borders = counts[: len(counts) // 2 * 2].cumsum()
     if isinstance(checked, _Runs):
-        return Shape(span, checked.encoded, converted=checked.converted)
-    return Shape(span, checked.encoded, checked.ignored_parts, checked.clipped, checked.converted)
+        return Shape(borders, size, checked.encoded, converted=checked.converted)
+    return Shape(borders, size, checked.encoded, checked.ignored_parts, checked.clipped, checked.converted)
 
 
 def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.float64]:
