@@ -73,16 +73,23 @@ def _annotation(
         bits = coco_mask.decode(compressed).ravel(order="F")
         borders = np.flatnonzero(np.diff(bits, prepend=0, append=1 - bits[-1]))
         segmentation = {"size": [height, width], "counts": np.diff(borders, prepend=0).tolist()}
-    left, top = min(outlines[0][::2]), min(outlines[0][1::2])
+    corners = np.concatenate([np.reshape(outline, (-1, 2)) for outline in outlines])
+    low, sides = corners.min(axis=0), np.ptp(corners, axis=0)
     return {
         "segmentation": segmentation,
-        "area": round(3 * radius * radius, 4),
+        "area": round(sum(map(_area, outlines)), 4),
         "iscrowd": int(crowd),
         "image_id": index + 1,
-        "bbox": [left, top, round(max(outlines[0][::2]) - left, 2), round(max(outlines[0][1::2]) - top, 2)],
+        "bbox": np.round([*low, *sides], 2).tolist(),
         "category_id": category_id,
         "id": number,
     }
+
+
+def _area(outline: list[float]) -> float:
+    """Return the area of a polygon, as COCO's `area` has it."""
+    x, y = np.reshape(outline, (-1, 2)).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 def _outline(radius: float, width: int, height: int, generator: np.random.Generator) -> list[float]:
