@@ -119,7 +119,7 @@ def test_the_whole_map_equals_ann_to_mask_and_the_words_of_the_rule(
     raw = [msgspec.Raw(json.dumps(entry).encode()) for entry in segmentations]
     shapes = shapes_of(raw, height, width, drop_out_of_bounds=False)
     paints = [
-        Paint(span=shape.span, class_index=class_index, rank=rank, ignored=crowd)
+        Paint(borders=shape.borders, size=shape.size, class_index=class_index, rank=rank, ignored=crowd)
         for shape, class_index, rank, crowd in zip(shapes, classes, ranks, crowds, strict=True)
         if isinstance(shape, Shape)
     ]
@@ -204,7 +204,8 @@ def read_numbers(path: Path) -> NDArray[np.uint16]:
 def test_an_image_of_one_pixel_is_painted() -> None:
     (shape,) = shapes_of([msgspec.Raw(b"[[0, 0, 1, 0, 1, 1, 0, 1]]")], 1, 1, drop_out_of_bounds=True)
     assert isinstance(shape, Shape)
-    assert paint([Paint(span=shape.span, class_index=9)], 1, 1, "last", instance_map=False).labels.tolist() == [[9]]
+    whole = Paint(borders=shape.borders, size=shape.size, class_index=9)
+    assert paint([whole], 1, 1, "last", instance_map=False).labels.tolist() == [[9]]
 
 
 def test_category_ids_are_not_class_indices() -> None:

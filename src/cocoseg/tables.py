@@ -55,7 +55,7 @@ def turned_images(rows: Iterable[ImageRow]) -> frozenset[str]:
     return frozenset(row.file_name for row in rows if row.is_converted("turned"))
 
 
-class MaskRow(msgspec.Struct, frozen=True, kw_only=True):
+class MaskRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One class of one image in `data/masks.csv`; background and ignored pixels have rows of their own.
 
     `sha256` is that of the pixels of the mask, as `pixels_sha256` defines it; the first row of each image has it.

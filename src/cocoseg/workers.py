@@ -34,8 +34,10 @@ def counted_in(variable: str) -> int | None:
     return int(asked)
 
 
-def process_pool(most: int) -> Executor:
+def process_pool(most: int, *, beside: bool = False) -> Executor:
     """Return a pool of `worker_count` processes, at most `most`; a single worker is a thread of this process.
+
+    `beside`: one fewer, since this process lends a hand.
 
     They end when this process ends, even if it is killed. Those of a plain pool would wait forever. Raises
     `CocosegError` without room for their locks.
@@ -44,7 +46,7 @@ def process_pool(most: int) -> Executor:
         return ThreadPoolExecutor(1)
     # Spawned: a fork would copy locks held by threads that numpy and OpenCV may have started.
     try:
-        return ProcessPoolExecutor(workers, _Spawn(), _begin_worker)
+        return ProcessPoolExecutor(workers - beside, _Spawn(), _begin_worker)
     except OSError as error:
         if error.errno == errno.EMFILE:
             raise
@@ -86,10 +88,13 @@ def ahead(
     items: Iterable[Item],
     most: int,
     pixels: Callable[[Item], int] | None = None,
+    *,
+    lend_a_hand: bool = False,
 ) -> Iterator[Result]:
     """Yield the result of `task` for each item, in order, while the pool works on up to `most` of the next ones.
 
-    `pixels`: how many an item has; together those that are started stay within half of `PIXEL_BUDGET`.
+    `pixels`: how many an item has; together those that are started stay within half of `PIXEL_BUDGET`. `lend_a_hand`: as
+    long as the pool has so much to do, work on the next one here rather than wait.
     """
     started: deque[tuple[Future[Result], int]] = deque()
     held = 0
@@ -99,14 +104,25 @@ def ahead(
         while started and held + own > PIXEL_BUDGET // 2:
             held -= started[0][1]
             yield started.popleft()[0].result()
-        started.append((pool.submit(task, item), own))
+        busy = lend_a_hand and sum(not future.done() for future, _ in started) >= most
+        started.append((_done(task, item) if busy else pool.submit(task, item), own))
         held += own
         del item  # it may be large, and the next may take long
-        if len(started) > most:
+        while started and (started[0][0].done() if lend_a_hand else len(started) > most):
             held -= started[0][1]
             yield started.popleft()[0].result()
     while started:
         yield started.popleft()[0].result()
+
+
+def _done(task: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Do a task here. What it raises waits for its turn, as in a pool."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(task(item))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 class PixelBudget:

@@ -48,6 +48,18 @@ def test_a_one_pixel_file_is_what_the_standard_says_byte_for_byte() -> None:
     assert png[45 + length :] == bytes.fromhex("00000000 49454e44 ae426082")
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (97, 131, 3)])
+@pytest.mark.parametrize("longest", [1, 3, 300, 3000])
+def test_the_bytes_are_those_of_any_zlib(shape: tuple[int, ...], longest: int) -> None:
+    generator = np.random.default_rng(longest)
+    values = generator.integers(0, 255, np.prod(shape), np.uint8, endpoint=True)
+    pixels = values.repeat(generator.integers(1, longest, len(values), endpoint=True))[: len(values)].reshape(shape)
+    png = encode_png(pixels)
+    content = png[41:-16]
+    deflate = zlib.compressobj(1, memLevel=4 if len(shape) == 2 else 8, strategy=zlib.Z_RLE)
+    assert content == deflate.compress(zlib.decompress(content)) + deflate.flush()
+
+
 def test_a_label_map_is_small() -> None:
     labels = np.zeros((480, 640), np.uint8)
     labels[100:300, 200:400] = 3

@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET, Raw
 
 from cocoseg.coco.format import Annotation
-from cocoseg.mask.objects import disagreements, ignore_boxes, visibility
+from cocoseg.mask.objects import disagreements, ignored_boxes, visibility
 from cocoseg.mask.painting import Paint, paint
 from cocoseg.mask.params import Overlap
 from cocoseg.mask.segmentation import Shape, painted_boxes, shapes_of
@@ -19,23 +19,27 @@ def raw(value: Any) -> Raw:
     return Raw(json.dumps(value).encode())
 
 
+def ignored(height: int, width: int, *boxes: Any, over: Paint | None = None) -> tuple[int, list[list[int]]]:
+    """How many boxes are not usable, and the labels of an image with nothing else but what lies over them."""
+    found = list(ignored_boxes(boxes, height, width))
+    maps = paint([*found, *([over] if over else [])], height, width, "last", instance_map=False)
+    return len(boxes) - len(found), maps.labels.tolist()
+
+
 def test_a_lost_box_is_255_where_nothing_else_paints() -> None:
-    labels = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 2]], np.uint8)
+    other = Paint(borders=np.array([4, 5]), size=1, class_index=1)
     # x from 0.5 to 2.5 touches columns 0 to 2, y from 1 to 2 row 1
-    assert ignore_boxes(labels, [raw([0.5, 1, 2, 1])]) == 0
-    assert labels.tolist() == [[0, 0, 0, 0], [255, 1, 255, 0], [0, 0, 0, 2]]
+    boxes = ignored(3, 4, raw([0.5, 1, 2, 1]), over=other)
+    assert boxes == (0, [[0, 0, 0, 0], [255, 1, 255, 0], [0, 0, 0, 0]])
 
 
 def test_a_box_of_numbers_in_quotes_is_one() -> None:
-    labels = np.zeros((2, 3), np.uint8)
-    assert ignore_boxes(labels, [raw(["0", "1", "2.0", "1"]), raw(["0", "1", "two", "1"])]) == 1
-    assert labels.tolist() == [[0, 0, 0], [255, 255, 0]]
+    boxes = ignored(2, 3, raw(["0", "1", "2.0", "1"]), raw(["0", "1", "two", "1"]))
+    assert boxes == (1, [[0, 0, 0], [255, 255, 0]])
 
 
 def test_a_box_is_cut_at_the_border_of_the_image() -> None:
-    labels = np.zeros((2, 3), np.uint8)
-    assert ignore_boxes(labels, [raw([-5, -5, 6, 6]), raw([2, 1, 90, 90])]) == 0
-    assert labels.tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert ignored(2, 3, raw([-5, -5, 6, 6]), raw([2, 1, 90, 90])) == (0, [[255, 0, 0], [0, 0, 255]])
 
 
 @pytest.mark.parametrize(
@@ -43,9 +47,7 @@ def test_a_box_is_cut_at_the_border_of_the_image() -> None:
     [UNSET, *map(raw, [None, [], [1, 1, 2], [1, 1, 0, 2], [1, 1, -2, 2], "box", [5, 5, 1, 1], [1, 1, 1e300, 2]])],
 )
 def test_a_box_that_is_not_usable_in_the_image_is_counted(bbox: Any) -> None:
-    labels = np.zeros((4, 4), np.uint8)
-    assert ignore_boxes(labels, [bbox]) == 1
-    assert not labels.any()
+    assert ignored(4, 4, bbox) == (1, [[0] * 4] * 4)
 
 
 def shapes(*segmentations: Any) -> list[Shape]:
@@ -59,13 +61,14 @@ def square(left: int, top: int, side: int) -> list[list[int]]:
 
 
 def paints(*entries: tuple[list[list[int]], int]) -> list[Paint]:
-    return [Paint(span=shapes(entry)[0].span, class_index=index) for entry, index in entries]
+    found = [(shapes(entry)[0], index) for entry, index in entries]
+    return [Paint(borders=shape.borders, size=shape.size, class_index=index) for shape, index in found]
 
 
 def seen(overlap: Overlap, *entries: tuple[list[list[int]], int]) -> tuple[dict[int, int], dict[int, int]]:
     own = paints(*entries)
     maps = paint(own, 20, 20, overlap, instance_map=False)
-    found = visibility(own, maps.labels, maps.contested)
+    found = visibility(own, maps)
     return found.hidden, found.mostly_hidden
 
 
@@ -109,7 +112,7 @@ def said(segmentation: Any, **fields: Any) -> list[tuple[str, str]]:
     entry = {"id": 1, "image_id": 1, "category_id": 1} | fields
     annotation = msgspec.json.decode(json.dumps(entry), type=Annotation)
     boxes = painted_boxes([shape], 20, 20)
-    return [(one.kind, one.what()) for one in disagreements([annotation], [shape.span.size], boxes)]
+    return [(one.kind, one.what()) for one in disagreements([annotation], [shape.size], boxes)]
 
 
 def test_a_painted_box_may_lie_two_pixels_from_the_one_that_is_said() -> None:
@@ -158,6 +161,5 @@ def test_what_shows_at_an_end_of_an_object_counts_as_what_shows_in_its_middle() 
 
 
 def test_a_box_in_shares_of_the_image_is_no_box_in_pixels() -> None:
-    labels = np.zeros((20, 20), np.uint8)
-    assert ignore_boxes(labels, [Raw(b"[0.1, 0.1, 0.5, 0.5]"), Raw(b"[0, 0, 1, 1]")]) == 1
-    assert labels.sum() == 255
+    without, labels = ignored(20, 20, Raw(b"[0.1, 0.1, 0.5, 0.5]"), Raw(b"[0, 0, 1, 1]"))
+    assert (without, np.sum(labels)) == (1, 255)

@@ -38,7 +38,8 @@ def shape_of(segmentation: bytes, height: int, width: int, *, drop: bool = False
 
 def pixels(painted: Shape, height: int, width: int) -> NDArray[np.uint8]:
     flat = np.zeros(height * width, np.uint8)
-    flat[painted.span.start : painted.span.stop] = painted.span.covered // 255
+    for start, stop in painted.borders.reshape(-1, 2).tolist():
+        flat[start:stop] = 1
     return flat.reshape(width, height).T
 
 
@@ -63,7 +64,7 @@ def test_a_polygon_paints_the_pixels_of_pycocotools(parts: list[list[float]], he
         return  # one pixel of pycocotools' at most, see the test of normalized coordinates
     painted = shape(parts, height, width)
     np.testing.assert_array_equal(pixels(painted, height, width), expected)
-    assert painted.span.size == expected.sum()
+    assert painted.size == expected.sum()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
@@ -86,25 +87,24 @@ def test_run_lengths_paint_the_same_as_a_list_and_as_compressed_text(
 
 def test_a_square_of_two_by_two_covers_four_pixels_from_the_second_column() -> None:
     painted = shape([[1, 1, 3, 1, 3, 3, 1, 3]], height=4, width=4)
-    assert painted.span.start == 1 * 4 + 1
-    assert painted.span.covered.tolist() == [255, 255, 0, 0, 255, 255]
+    assert painted.borders.tolist() == [1 * 4 + 1, 1 * 4 + 3, 2 * 4 + 1, 2 * 4 + 3]
 
 
 def test_a_part_of_two_points_is_ignored_and_the_other_part_stays() -> None:
     painted = shape([[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 3]], height=4, width=4)
-    assert (painted.span.size, painted.ignored_parts, painted.clipped) == (4, 1, False)
+    assert (painted.size, painted.ignored_parts, painted.clipped) == (4, 1, False)
 
 
 def test_a_polygon_that_leaves_the_image_is_cut_at_its_border_or_dropped() -> None:
     outline = [[2, 0, 9, 0, 9, 2, 2, 2]]
     assert shape(outline, height=4, width=4).clipped
-    assert shape(outline, height=4, width=4).span.size == 4
+    assert shape(outline, height=4, width=4).size == 4
     with pytest.raises(SegmentationDefect, match="out_of_bounds"):
         shape(outline, height=4, width=4, drop=True)
 
 
 def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
-    assert shape([[0, 0, 4, 0, 4, 4, 0, 4]], height=4, width=4, drop=True).span.size == 16
+    assert shape([[0, 0, 4, 0, 4, 4, 0, 4]], height=4, width=4, drop=True).size == 16
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_broken_segmentation_is_named(segmentation: Any, reason: str) -> None:
 
 
 def test_an_object_of_one_pixel_in_the_corner_is_not_normalized() -> None:
-    assert shape([[0, 0, 1, 0, 1, 1, 0, 1]], height=4, width=4).span.size == 1
+    assert shape([[0, 0, 1, 0, 1, 1, 0, 1]], height=4, width=4).size == 1
 
 
 SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]

@@ -26,7 +26,7 @@ _OFTEN = (
 )
 
 
-class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
+class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one image and its annotations. `pixels`: of each value that its mask has; none if dropped.
 
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
@@ -62,7 +62,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True):
             "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
             "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
         }
-        return {**(Counter(self.dropped_annotations) + Counter(self.lost_before)), **_named(noted)}
+        here, before = self.dropped_annotations, self.lost_before
+        return _named({reason: here.get(reason, 0) + before.get(reason, 0) for reason in here | before} | noted)
 
     def boxes(self) -> list[tuple[str, Box]]:
         """Return the boxes that its lost and its disagreeing annotations say, each with the reason."""

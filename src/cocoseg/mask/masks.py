@@ -25,7 +25,7 @@ from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, pai
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.workers import ahead, process_pool, worker_count
 
-_CHUNK_IMAGES = 64
+_CHUNK_IMAGES = 32
 _SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
 
@@ -153,7 +153,7 @@ def paint_image(
     if not negative and not maps.pixels.keys() - {BACKGROUND, IGNORE}:
         return checked.without_mask("no_painted_class")
     counted = {"lost_ignored": len(boxes), "lost_without_box": len(lost_boxes) - len(boxes)}
-    before = Counter(one.reason for one in lost)
+    before = dict(Counter(one.reason for one in lost))
     return _written(painter, image, checked, maps, pixels=maps.pixels, lost_before=before, **counted)
 
 
@@ -167,7 +167,7 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
         dropped_annotations=dict(checked.dropped),
         first=checked.first,
         sha256=sha256,
-        instances=Counter(entry.class_index for entry in checked.paints if not entry.ignored),
+        instances=dict(Counter(entry.class_index for entry in checked.paints if not entry.ignored)),
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if with_instances else (),
         contested=maps.contested,
         visibility=visibility(checked.paints, maps) if maps.contested else Visibility(),
@@ -285,11 +285,10 @@ def _paint_all(painter: Painter, work: Sequence[Work]) -> Iterator[PaintedImage]
         if workers <= 1:
             yield from _counted((_paint_chunk(painter, chunk) for chunk in chunks), progress)
             return
-        with process_pool(len(chunks)) as pool:
+        with process_pool(workers, beside=True) as pool:
             # Packed one by one on their way: all at once would be the whole file again.
-            yield from _counted(
-                ahead(pool, partial(_paint_packed, painter), map(_pack, chunks), 2 * workers, _largest), progress
-            )
+            task, packed, most = partial(_paint_packed, painter), map(_pack, chunks), 2 * (workers - 1)
+            yield from _counted(ahead(pool, task, packed, most, _largest, lend_a_hand=True), progress)
 
 
 def _counted(chunks: Iterator[list[PaintedImage]], progress: "tqdm[Any]") -> Iterator[PaintedImage]:

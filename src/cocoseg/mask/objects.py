@@ -27,14 +27,14 @@ _Said = TypeVar("_Said")
 _Read = TypeVar("_Read")
 
 
-class Visibility(msgspec.Struct, frozen=True):
+class Visibility(msgspec.Struct, frozen=True, gc=False):
     """How many objects of each class index keep no pixel of their class, and how many under a tenth or none."""
 
     hidden: dict[int, int] = {}
     mostly_hidden: dict[int, int] = {}
 
 
-class Disagreement(msgspec.Struct, frozen=True):
+class Disagreement(msgspec.Struct, frozen=True, gc=False):
     """What one annotation says of itself, its `bbox` or `area`, and does not paint.
 
     `off`: by how many times what is allowed.
@@ -108,11 +108,10 @@ def visibility(paints: Sequence[Paint], maps: Maps) -> Visibility:
     """Return which objects others hide: those of whose pixels few or none bear their class. `maps`: of `paint`."""
     hidden: Counter[int] = Counter()
     mostly: Counter[int] = Counter()
-    for index, (entry, owned) in enumerate(
-        zip(paints, maps.pieces.owned(), strict=False)
-    ):  # strict: those that it is given
+    owned = maps.pieces.owned()
+    for index, entry in enumerate(paints):
         # Most objects keep enough pixels of their own, and need no look at those that others of their class give them.
-        if entry.ignored or owned >= _MOSTLY * entry.size:
+        if entry.ignored or owned[index] >= _MOSTLY * entry.size:
             continue
         left = maps.pieces.visible(index, entry.class_index)
         if left < _MOSTLY * entry.size:
