@@ -13,7 +13,7 @@ import numpy as np
 
 from cocoseg.download.sample.scenes import draw_annotations, draw_pixels
 from cocoseg.images.png import encode_png
-from cocoseg.mask.painting import Paint, paint, row_major
+from cocoseg.mask.painting import Paint, paint
 from cocoseg.mask.segmentation import Shape, shapes_of
 from cocoseg.pictures.gallery import resized, resized_labels
 from cocoseg.pictures.layout import GAP_PX, PAGE_PX, Pixels, beside, centered, framed, paper, text_line, text_width
@@ -49,11 +49,11 @@ def three_panels(image: dict[str, Any], annotations: list[dict[str, Any]], names
         height, width, drop_out_of_bounds=False,
     )  # fmt: skip
     paints = [
-        Paint(span=shape.span, class_index=one["category_id"])
+        Paint(borders=shape.borders, size=shape.size, class_index=one["category_id"])
         for one, shape in zip(chosen, shapes, strict=True)
         if isinstance(shape, Shape)
     ]
-    labels = row_major(paint(paints, height, width, "smallest", instance_map=False).labels)
+    labels = paint(paints, height, width, "smallest", instance_map=False).labels
     pixels = resized(draw_pixels(image["id"]), *size) | np.uint8(15)  # fewer tones, smaller files
     return [
         described(annotations, *size, WIDTH_PX / width, names),

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 
 import pytest
 
@@ -70,6 +71,27 @@ def test_large_images_are_made_ahead_within_half_the_budget_and_in_order() -> No
         assert next(made) == 1  # 10 + 10 + 44 were started, and 200 have to wait
         assert set(started) <= {0, 1, 2, 3}
         assert list(made) == [2, 3, 4, 5]
+
+
+def test_while_the_pool_is_busy_the_next_is_done_here_in_order_and_an_error_waits_for_its_turn() -> None:
+    go, here = Event(), set[int]()
+
+    def task(number: int) -> int:
+        if current_thread() is main_thread():
+            here.add(number)
+            go.set()
+        go.wait(10)
+        if number == 4:
+            raise ValueError("of the fifth")
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        made = ahead(pool, task, range(6), 2, lend_a_hand=True)
+        assert [next(made) for _ in range(4)] == [0, 1, 2, 3]
+        assert 2 in here
+        assert not {0, 1} & here  # the pool has room for two
+        with pytest.raises(ValueError, match="of the fifth"):
+            next(made)
 
 
 def test_who_asks_for_more_pixels_than_are_left_waits() -> None:

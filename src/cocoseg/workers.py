@@ -93,8 +93,8 @@ def ahead(
 ) -> Iterator[Result]:
     """Yield the result of `task` for each item, in order, while the pool works on up to `most` of the next ones.
 
-    `pixels`: how many an item has; together those that are started stay within half of `PIXEL_BUDGET`. `lend_a_hand`: as
-    long as the pool has so much to do, work on the next one here rather than wait.
+    `pixels`: how many an item has; together those that are started stay within half of `PIXEL_BUDGET`. `lend_a_hand`:
+    while the pool has `most` to do, the next is done here.
     """
     started: deque[tuple[Future[Result], int]] = deque()
     held = 0

@@ -50,7 +50,8 @@ class Pieces(msgspec.Struct, frozen=True, kw_only=True):
 
     def owned(self) -> list[int]:
         """Return how many pixels each annotation is on top of, and at the end those that none is."""
-        return np.bincount(self.owners, self.lengths, self.borders[0] + 1).astype(np.int64).tolist()
+        pixels: list[int] = np.bincount(self.owners, self.lengths, self.borders[0] + 1).astype(np.int64).tolist()
+        return pixels
 
     def visible(self, index: int, class_index: int) -> int:
         """Return how many pixels of an annotation bear a class."""
@@ -163,6 +164,6 @@ def pixels_sha256(labels: NDArray[np.uint8]) -> str:
     """
     pixels = labels.ravel()
     numbers = np.concatenate((labels.shape, (pixels[1:] != pixels[:-1]).nonzero()[0], [len(pixels) - 1])).astype("<u4")
-    digest = hashlib.sha256(numbers)
-    digest.update(pixels[numbers[2:]])
+    digest = hashlib.sha256(numbers.data)
+    digest.update(pixels[numbers[2:]].data)
     return digest.hexdigest()
