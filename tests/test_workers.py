@@ -82,7 +82,7 @@ def test_while_the_pool_is_busy_the_next_is_done_here_in_order_and_an_error_wait
             go.set()
         go.wait(10)
         if number == 4:
-            raise ValueError("of the fifth")
+            raise CocosegError("of the fifth")
         return number
 
     with ThreadPoolExecutor(1) as pool:
@@ -90,7 +90,7 @@ def test_while_the_pool_is_busy_the_next_is_done_here_in_order_and_an_error_wait
         assert [next(made) for _ in range(4)] == [0, 1, 2, 3]
         assert 2 in here
         assert not {0, 1} & here  # the pool has room for two
-        with pytest.raises(ValueError, match="of the fifth"):
+        with pytest.raises(CocosegError, match="of the fifth"):
             next(made)
 
 

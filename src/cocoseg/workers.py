@@ -116,11 +116,11 @@ def ahead(
 
 
 def _done(task: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Do a task here. What it raises waits for its turn, as in a pool."""
+    """Do a task here. The mistake that it finds waits for its turn, as in a pool, so that the first one is told."""
     future: Future[Result] = Future()
     try:
         future.set_result(task(item))
-    except Exception as error:
+    except CocosegError as error:
         future.set_exception(error)
     return future
 
