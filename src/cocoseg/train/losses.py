@@ -205,7 +205,7 @@ def _soft_counts(log_probabilities: Tensor, target: Tensor, shared: bool) -> tup
     flat = index.flatten()
     intersection = torch.zeros(classes, device=hit.device).index_add(0, flat, hit)
     if target.device.type == "cpu":  # in a third of the time; on a GPU it would wait for the largest index
-        target_pixels = torch.bincount(target.flatten(), minlength=IGNORE + 1)[:classes].float()
+        target_pixels = torch.bincount(target.flatten().int(), minlength=IGNORE + 1)[:classes].float()
     else:
         target_pixels = torch.zeros(classes, device=hit.device).index_add(0, flat, counted.flatten().float())
     predicted = probabilities.sum(dim=(0, 2, 3))
