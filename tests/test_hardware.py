@@ -1,5 +1,8 @@
 import os
+import platform
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from cocoseg.train.devices import (
 from cocoseg.train.memory import free_memory_bytes
 from cocoseg.workers import worker_count
 
+ROOT = Path(__file__).parents[1]
 VARIABLES = ("COCOSEG_WORKERS", "COCOSEG_DEVICES", "COCOSEG_NODES", "COCOSEG_PRECISION", "COCOSEG_DETERMINISTIC")
 
 
@@ -106,6 +110,24 @@ def test_what_srun_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_free_memory_is_some_and_not_absurd() -> None:
     assert 2**20 < free_memory_bytes() < 2**50
+
+
+@pytest.mark.parametrize(("said", "expected"), [({}, "glibc"), ({"MALLOC_ARENA_MAX": "8"}, "nobody")])
+def test_freed_memory_is_kept_for_the_next_step_unless_the_environment_says_how(
+    said: dict[str, str], expected: str
+) -> None:
+    code = """
+import resource
+from cocoseg.train.memory import keep_freed_memory
+keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * 40_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "", **said}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 15) == (platform.libc_ver()[0] == expected)  # pages, of at most 2 MB
 
 
 def test_a_container_has_what_it_may_take_less_what_it_uses_but_for_cached_files(

@@ -11,7 +11,7 @@ from evaluate.test_evaluation import INFO
 from torch import Tensor, nn
 
 from cocoseg.evaluate import prediction, restore
-from cocoseg.evaluate.prediction import joined_labels, predict_logits
+from cocoseg.evaluate.prediction import Predicted, joined_labels, predict_each, predict_logits
 from cocoseg.evaluate.restore import _labels_in_parts, original_labels, original_logits
 from cocoseg.evaluate.scales import averaged_strips
 from cocoseg.model.params import ResizeName
@@ -86,6 +86,18 @@ class Meeting(nn.Module):
 def test_two_cores_run_two_passes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCOSEG_WORKERS", "2")
     assert len(list(predict_logits(Meeting(), INFO, zeros((8, 8), (8, 8)), batch_size=2))) == 2
+
+
+def test_two_cores_finish_two_images_at_a_time_and_the_order_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOSEG_WORKERS", "2")
+    both = threading.Barrier(2, timeout=30)
+
+    def finish(predicted: Predicted[int]) -> int:
+        both.wait()
+        return predicted.key
+
+    info = msgspec.structs.replace(INFO, params={"batch_size": 2})
+    assert list(predict_each(Recording(), info, zeros(*[(8, 8)] * 4), finish)) == [0, 1, 2, 3]
 
 
 def test_photographs_of_a_phone_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from cocoseg.coco.file_names import mask_name
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_bytes
 from cocoseg.evaluate.params import EvaluateParams
-from cocoseg.evaluate.prediction import BATCH_SIZE, finite, joined_labels, predict_logits
+from cocoseg.evaluate.prediction import BATCH_SIZE, Predicted, finite, joined_labels, predict_each
 from cocoseg.evaluate.pretraining import Seen, start_warnings
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.images.pairs import Pair, mask_pixels, read_pair
@@ -50,20 +50,22 @@ def evaluate(
     `threshold`: above this probability lies the foreground of a binary model.
     Raises `CocosegError` for a corrupt image or mask, and for logits that are not finite.
     """
-    classes = len(info.classes)
+    classes, cut = len(info.classes), threshold_logit(threshold)
     started = time.perf_counter()
     confusion = np.zeros((classes, classes), np.int64)
     per_image: list[ClassPixels] = []
-    for predicted in predict_logits(model, info, _decoded(pairs, classes)):
+
+    def counted(predicted: Predicted[tuple[Pair, NDArray[np.uint8]]]) -> tuple[str, NDArray[np.int64]]:
         (pair, truth), _, parts, _ = predicted
         del _, predicted  # the image, which may be gigantic, has been of use
-        cut = threshold_logit(threshold)
         labels = (original_labels(finite(logits, pair.file_name), place, cut) for logits, place in parts)
         prediction = joined_labels(labels, truth.shape[1])
-        matrix = confusion_matrix(truth, prediction, classes)
-        confusion += matrix
-        per_image += class_pixels(pair.file_name, matrix, info.classes)
         write_prediction(predictions, pair.file_name, prediction)
+        return pair.file_name, confusion_matrix(truth, prediction, classes)
+
+    for file_name, matrix in predict_each(model, info, _decoded(pairs, classes), counted):
+        confusion += matrix
+        per_image += class_pixels(file_name, matrix, info.classes)
     seconds = time.perf_counter() - started
     return Evaluation(confusion=confusion, per_image=per_image, seconds=seconds, threshold=threshold)
 

@@ -28,6 +28,7 @@ from cocoseg.train.dataset import LoadedSide, sample_seed, training_side, valida
 from cocoseg.train.devices import launched_fabric, memory_explained, training_precision
 from cocoseg.train.learner import Learner, Progress
 from cocoseg.train.losses import segmentation_loss
+from cocoseg.train.memory import keep_freed_memory
 from cocoseg.train.optimizer import current_lr, lr_factor, set_lr
 from cocoseg.train.params import TrainParams
 from cocoseg.train.resume import RunFiles, open_run_files, refuse_replaced, resume, run_fingerprint, snapshot
@@ -55,6 +56,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
     runs out.
     """
     data.check_sides()
+    keep_freed_memory()
     fabric = launched_fabric(params)
     learner = Learner(params, data, fabric)
     train_side = training_side(data.train, learner.preprocessing, learner.classes, params, fabric, data.repeat_factors)

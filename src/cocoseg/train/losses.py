@@ -204,7 +204,10 @@ def _soft_counts(log_probabilities: Tensor, target: Tensor, shared: bool) -> tup
     hit = probabilities.gather(1, index.unsqueeze(1)).flatten()  # of each pixel's own class; 0 where ignored
     flat = index.flatten()
     intersection = torch.zeros(classes, device=hit.device).index_add(0, flat, hit)
-    target_pixels = torch.zeros(classes, device=hit.device).index_add(0, flat, counted.flatten().float())
+    if target.device.type == "cpu":  # in a third of the time; on a GPU it would wait for the largest index
+        target_pixels = torch.bincount(target.flatten().int(), minlength=IGNORE + 1)[:classes].float()
+    else:
+        target_pixels = torch.zeros(classes, device=hit.device).index_add(0, flat, counted.flatten().float())
     predicted = probabilities.sum(dim=(0, 2, 3))
     if shared:
         intersection, predicted, target_pixels = _over_processes(torch.stack([intersection, predicted, target_pixels]))

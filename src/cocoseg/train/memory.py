@@ -1,5 +1,6 @@
-"""The memory that is free for training."""
+"""The memory that is free for training, and what it has once been given."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -31,3 +32,22 @@ def _machine_memory_bytes() -> int:
     except (OSError, StopIteration):
         # Not Linux: half of the machine's memory, a cautious guess.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**30
+
+
+# Of malloc.h: the sizes from which freed memory is given back, at the end of the heap and in pieces of their own.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 2**30
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that a step has freed for the next one, unless the environment says how.
+
+    By default a step gives most of its memory back to the system, and the next one gets it anew, page by page, each
+    filled with zeros: a tenth of a step's time on two cores. The peak stays as it is.
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
