@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parent)]
 from train import DATA, need_run
@@ -30,10 +31,10 @@ from cocoseg.evaluate.galleries import galleries
 from cocoseg.evaluate.iou_bars import iou_bars
 from cocoseg.evaluate.params import EvaluateParams
 from cocoseg.evaluate.restore import original_logits
-from cocoseg.images.pairs import pairs, read_pair
+from cocoseg.images.pairs import Pair, pairs, read_pair
 from cocoseg.images.png import encode_png
 from cocoseg.model.preprocessing import normalized, placed_image, placement, predicted_labels
-from cocoseg.model.weights import load_checkpoint
+from cocoseg.model.weights import ModelInfo, load_checkpoint
 from cocoseg.scores.bootstrap import resampled
 from cocoseg.scores.confusion import confusion_matrix
 from cocoseg.train.validation import batch_confusion
@@ -50,18 +51,13 @@ def seconds(task: Callable[[], object], repeats: int = 3) -> float:
     return float(np.median(taken))
 
 
-def side() -> None:
-    """Print the time of a whole evaluation and of its forward passes."""
-    mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
-    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
-    chosen = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
-    model, info = load_checkpoint(DATA / "model")
-    params = load_params(EvaluateParams)
+def passes(model: nn.Module, info: ModelInfo, chosen: list[Pair], predictions: Path) -> tuple[float, float]:
+    """Return the seconds of the bare forward passes of a side, and of its whole evaluation."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     preprocessing = info.preprocessing
-
     batches = []
     for start in range(0, len(chosen), 16):
-        decoded = [read_pair(pair, len(mapping.classes)) for pair in chosen[start : start + 16]]
+        decoded = [read_pair(pair, len(info.classes)) for pair in chosen[start : start + 16]]
         places = [
             placement(mask.shape[0], mask.shape[1], preprocessing.image_size_px, preprocessing.resize)
             for _, mask in decoded
@@ -70,22 +66,28 @@ def side() -> None:
             placed_image(torch.from_numpy(image).permute(2, 0, 1), place)
             for (image, _), place in zip(decoded, places, strict=True)
         ]
-        batches.append((torch.stack(images), places))
+        batches.append((torch.stack(images).to(device), places))
 
     def forward() -> None:
-        bare = model.to(memory_format=torch.channels_last).eval()
+        bare = model.to(device).to(memory_format=torch.channels_last).eval()
         with torch.inference_mode():
             for images, places in batches:
                 logits = bare(normalized(images, preprocessing)).float()
                 for own, place in zip(logits, places, strict=True):
-                    predicted_labels(original_logits(own, place)).numpy()
+                    predicted_labels(original_logits(own, place)).cpu().numpy()
 
+    return seconds(forward), seconds(lambda: evaluate(model, info, chosen, predictions))
+
+
+def side() -> None:
+    """Print the time of a whole evaluation and of its forward passes."""
+    mapping = read_json(DATA / "category_mapping.json", CategoryMapping)
+    mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
+    chosen = pairs(read_lines(DATA / "splits/test.txt"), mask_map, DATA / "images", DATA / "masks")
+    model, info = load_checkpoint(DATA / "model")
+    params = load_params(EvaluateParams)
     with tempfile.TemporaryDirectory() as name:
         predictions = Path(name)
-
-        def predicted() -> None:
-            evaluate(model, info, chosen, predictions)
-
         result = evaluate(model, info, chosen, predictions)
 
         def drawn() -> None:
@@ -94,7 +96,7 @@ def side() -> None:
             for _, picture in galleries(chosen, predictions, result.per_image, mapping.classes, params.gallery_images):
                 encode_png(picture)
 
-        bare, ours, pictures = seconds(forward), seconds(predicted), seconds(drawn)
+        (bare, ours), pictures = passes(model, info, chosen, predictions), seconds(drawn)
     print(f"{len(chosen)} images: bare forward pass {bare:.2f} s; ours {ours:.2f} s, {bare / ours:.2f} of its speed;")
     print(f"  scores, intervals and pictures {pictures:.2f} s more")
 

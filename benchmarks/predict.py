@@ -55,20 +55,22 @@ def draw_photos(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def untrained(arch: str, encoder: str, preprocessing: Preprocessing) -> tuple[nn.Module, ModelInfo]:
+def untrained(
+    arch: str, encoder: str, preprocessing: Preprocessing, classes: tuple[str, ...] = CLASSES
+) -> tuple[nn.Module, ModelInfo]:
     """Return a model and the content of its `model.json`."""
     torch.manual_seed(0)
-    model = build_model(arch, encoder, "none", len(CLASSES)).eval()
+    model = build_model(arch, encoder, "none", len(classes)).eval()
     data = TrainingData(train_images=0, val_images=0, fingerprint="")
     info = ModelInfo(
-        arch=arch, encoder=encoder, task="multiclass", classes=CLASSES, preprocessing=preprocessing, epoch=0,
+        arch=arch, encoder=encoder, task="multiclass", classes=classes, preprocessing=preprocessing, epoch=0,
         val_miou=0, params={}, data=data, versions={},
     )  # fmt: skip
     return model, info
 
 
-def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int) -> None:
-    """Print the times of `cocoseg predict` and of its forward passes, in turns, several times."""
+def passes(model: nn.Module, info: ModelInfo, count: int, repeats: int) -> list[float]:
+    """Return the seconds of the bare forward passes, of those with labels, and of `cocoseg predict`, in turns."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     preprocessing = info.preprocessing
     with tempfile.TemporaryDirectory() as name:
@@ -101,7 +103,14 @@ def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int
         forward(labels=True)  # warm up
         taken = [[seconds(lambda: forward(labels=False)), seconds(lambda: forward(labels=True)), seconds(ours)]
                  for _ in range(repeats)]  # fmt: skip
-    bare, labelled, whole = np.median(taken, axis=0)
+    return [float(one) for one in np.median(taken, axis=0)]
+
+
+def folder_of_photos(model: nn.Module, info: ModelInfo, count: int, repeats: int) -> None:
+    """Print the times of `cocoseg predict` and of its forward passes."""
+    preprocessing = info.preprocessing
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    bare, labelled, whole = passes(model, info, count, repeats)
     print(f"{count} photos of 640×480, {info.arch} at {preprocessing.image_size_px} px, {device}:")
     print(f"  ours {whole:.1f} s, {count / whole:.1f} images/s,")
     print(f"  {bare / whole:.2f} of the speed of the bare forward pass ({bare:.1f} s),")

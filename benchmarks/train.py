@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,14 @@ def need_run(*outputs: str) -> None:
             sys.exit(f"{DATA / output} is missing: this measures what a run left; make one with: uv run dvc repro")
 
 
-def sides() -> tuple[CategoryMapping, list[Pair], list[Pair]]:
-    """Return the classes of the masks, and the pairs of training and validation."""
+def sides(first: str = "train", second: str = "val") -> tuple[CategoryMapping, list[Pair], list[Pair]]:
+    """Return the classes of the masks, and the pairs of two sides."""
     mask_map = read_json(DATA / "image_mask_map.json", dict[str, str])
-    train_pairs, val_pairs = (
+    one, other = (
         pairs(read_lines(DATA / f"splits/{side}.txt"), mask_map, DATA / "images", DATA / "masks")
-        for side in ("train", "val")
+        for side in (first, second)
     )
-    return read_json(DATA / "category_mapping.json", CategoryMapping), train_pairs, val_pairs
+    return read_json(DATA / "category_mapping.json", CategoryMapping), one, other
 
 
 def run_data(mapping: CategoryMapping, train_side: list[Pair], val_side: list[Pair]) -> RunData:
@@ -85,6 +86,7 @@ def ours(params: TrainParams) -> dict[str, Any]:
     return {
         "images_per_second": cost["train_images_per_second"],
         "val_images_per_second": cost["val_images_per_second"],
+        **{key: cost[key] for key in ("peak_memory_mb", "precision")},
         "mious": mious,
         "seconds": time.perf_counter() - started,
     }
@@ -97,43 +99,53 @@ def _model(params: TrainParams, mapping: CategoryMapping) -> tuple[nn.Module, to
 
 
 def bare(params: TrainParams) -> dict[str, Any]:
-    """Run steps and forward passes on ready tensors, for about three epochs."""
+    """Run steps and forward passes on ready tensors, for about three epochs, on the device of training."""
     mapping, train_pairs, _ = sides()
     preprocessing = Preprocessing(image_size_px=params.image_size_px, resize=params.resize)
     model, optimizer = _model(params, mapping)
-    model = model.to(memory_format=torch.channels_last).train()
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    model = model.to(device).to(memory_format=torch.channels_last)
     few = train_pairs[: 8 * params.batch_size]
     dataset = SegmentationDataset(few, len(mapping.classes), preprocessing, None, params.seed)
     ready = [dataset[0, index] for index in range(len(dataset))]
     batches = [
-        tuple(torch.stack(part) for part in zip(*ready[start : start + params.batch_size], strict=True))
+        tuple(torch.stack(part).to(device) for part in zip(*ready[start : start + params.batch_size], strict=True))
         for start in range(0, len(ready) - params.batch_size + 1, params.batch_size)
     ]
     loss_name = resolved_loss(params.loss)
-    bf16 = training_precision() == "bf16-mixed"
+    precision = training_precision()
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    autocast = partial(torch.autocast, device.type, dtype, enabled=precision != "32-true")
+    scaler = torch.GradScaler(device.type, enabled=precision == "16-mixed")
 
     def step(images: Tensor, target: Tensor) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with autocast():
             output = model(normalized(images, preprocessing))
-        segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        scaler.scale(segmentation_loss(output, target, loss_name)).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
 
     def forward(images: Tensor, _: Tensor) -> None:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), autocast():
             model(normalized(images, preprocessing))
+
+    def all_done() -> float:
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        return time.perf_counter()
 
     rates = []
     for task, training in ((step, True), (forward, False)):
         model.train(training)
         for images, target in batches:
             task(images, target)
-        started = time.perf_counter()
+        started = all_done()
         rounds = 3 * max(1, len(train_pairs) // len(ready))
         for _ in range(rounds):
             for images, target in batches:
                 task(images, target)
-        rates.append(rounds * len(batches) * params.batch_size / (time.perf_counter() - started))
+        rates.append(rounds * len(batches) * params.batch_size / (all_done() - started))
     return {"images_per_second": rates[0], "val_images_per_second": rates[1]}
 
 
@@ -184,12 +196,10 @@ def plain(params: TrainParams) -> dict[str, Any]:
 CONTENDERS = {"ours": ours, "bare": bare, "plain": plain}
 
 
-def measured(contender: str, params: TrainParams, **environment: str) -> dict[str, Any]:
-    """Return the result of a contender that runs in its own process."""
-    command = [sys.executable, __file__, "--contender", contender, msgspec.json.encode(params).decode()]
-    finished = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
+def measured(contender: str, params: TrainParams, script: str = __file__, **environment: str) -> dict[str, Any]:
+    """Return the result of a contender of `script` that runs in its own process."""
+    command = [sys.executable, script, "--contender", contender, msgspec.json.encode(params).decode()]
+    finished = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
     result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return result
 

@@ -1,8 +1,8 @@
 """Measure what `cocoseg verify` finds and how long it takes: `uv run benchmarks/verify.py`.
 
 First, for each fault in data: what `dvc status` and `dvc status --cloud` report, what `cocoseg verify` reports, and
-what is left after `--repair`. Then, for 5,000 masks on the S3 server of the tests: `dvc push` and `dvc pull`, compared
-with copying the files one at a time, and `cocoseg verify`, compared with hashing every copy one at a time.
+what is left after `--repair`. Then, for 5,000 masks on the S3 server of the tests: `cocoseg verify`, compared with
+getting every object and with hashing every copy one at a time.
 """
 
 import argparse
@@ -15,18 +15,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import s3fs
 from tabulate import tabulate
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src"), str(Path(__file__).parent)]
 from clones import Clone
 from counting_pipeline import counting_pipeline
-from s3_server import KEY, REGION, SECRET, S3Server
+from s3 import masks_on_disk
+from s3_remote import set_remote
+from s3_server import KEY, SECRET, S3Server
 from silent_faults import FAULTS, dvc_says
-
-from cocoseg.images.png import encode_png
 
 
 def fault_table(folder: Path) -> str:
@@ -59,36 +58,19 @@ def through_s3(folder: Path, masks: int) -> None:
         os.environ.update(server.credentials)
         files = s3fs.S3FileSystem(key=KEY, secret=SECRET, endpoint_url=server.url)
         files.mkdir("masks")
-        clone = counting_pipeline(folder / "made")
-        settings = f"url = s3://masks/dvc\nendpointurl = {server.url}\nregion = {REGION}\nverify = true\n"
-        (clone.folder / ".dvc/config").write_text(f"[core]\nremote = store\n['remote \"store\"']\n{settings}")
-        chance = np.random.default_rng(0)
-        (clone.folder / "masks").mkdir()
-        for number in range(masks):
-            small = chance.integers(0, 6, (12, 16), dtype=np.uint8)
-            pixels = np.kron(small, np.ones((40, 40), np.uint8))  # 640 × 480
-            (clone.folder / f"masks/{number:06}.png").write_bytes(encode_png(pixels))
-        clone.dvc("add", "masks")
-        clone.commit("masks")
+        clone = masks_on_disk(folder, masks)
+        set_remote(clone, server.url, "s3://masks/dvc")
+        clone.dvc("push")
         paths = sorted((clone.folder / "masks").iterdir())
-        size = sum(path.stat().st_size for path in paths)
-        print(f"{masks} masks, {size / 1e6:.1f} MB")
         part = paths[: max(1, masks // 10)]
-        up = (
-            seconds(lambda: [files.put_file(str(path), f"masks/plain/{path.name}") for path in part])
-            * masks
-            / len(part)
-        )
+        for path in part:
+            files.put_file(str(path), f"masks/plain/{path.name}")
         down = seconds(lambda: [files.cat_file(f"masks/plain/{path.name}") for path in part]) * masks / len(part)
         print(f"  (one at a time: of {len(part)}, times {masks / len(part):g})")
-        line("push", seconds(lambda: clone.dvc("push")), up, "put one at a time")
         line("verify, three places", seconds(lambda: clone.run("cocoseg", "verify")), down, "get one at a time")
         here = seconds(lambda: clone.run("cocoseg", "verify", "--no-remote"))
         copies = [*paths, *(path for path in (clone.folder / ".dvc/cache/files").rglob("*") if path.is_file())]
         line("verify, this machine", here, seconds(lambda: [md5(path) for path in copies]), "hashlib, one at a time")
-        shutil.rmtree(clone.folder / "masks")
-        shutil.rmtree(clone.folder / ".dvc/cache")
-        line("pull", seconds(lambda: clone.dvc("pull")), down, "get one at a time")
         shutil.rmtree(clone.folder / "masks")
         shutil.rmtree(clone.folder / ".dvc/cache")
         line("verify --repair", seconds(lambda: clone.run("cocoseg", "verify", "--repair")), down, "get one at a time")

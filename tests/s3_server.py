@@ -18,6 +18,7 @@ import tomllib
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 ROOT = Path(__file__).parents[1]
 SWIFT = "swift==2.38.3"
@@ -66,6 +67,17 @@ class NoServer(Exception):
 class S3Server:
     """The server, a context manager, with its data in `folder`. The data survives a stop and a kill."""
 
+    credentials: ClassVar = {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "",
+        "AWS_SHARED_CREDENTIALS_FILE": "",
+    }
+    """The environment of a user who may read and write, for a server other than AWS."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
@@ -86,19 +98,6 @@ class S3Server:
     def url(self) -> str:
         """The URL for clients."""
         return f"http://127.0.0.1:{self._ports['proxy']}"
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        """The environment of a user who may read and write, for a server other than AWS."""
-        return {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "",
-            "AWS_SHARED_CREDENTIALS_FILE": "",
-        }
 
     def start(self) -> None:
         """Start all parts. Raises `NoServer` if one of them does not start."""
@@ -125,6 +124,11 @@ class S3Server:
         for process in self._processes:
             process.wait()
         self._processes.clear()
+
+    @property
+    def pids(self) -> list[int]:
+        """The ids of its processes."""
+        return [process.pid for process in self._processes]
 
     @property
     def kept(self) -> int:
