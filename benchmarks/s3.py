@@ -134,7 +134,7 @@ async def transferred(url: str, paths: list[Path], connections: int, up: bool) -
     async def work() -> None:
         for path in waiting:
             key = f"masks/bare-{connections}/{path.name}"
-            await (client._put_file(str(path), key) if up else client._cat_file(key))
+            await (client._put_file(str(path), key) if up else client._get_file(key, "/dev/null"))
 
     await asyncio.gather(*(work() for _ in range(connections)))
     await session.close()
