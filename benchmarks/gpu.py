@@ -5,8 +5,7 @@ It has been run on a CPU only, by `--device cpu` with a few images: what a GPU g
 Generates JPEGs of 640×480 pixels with masks of 21 classes, and measures each row in a process of its own, on one
 device. A cell has the images per second of ours, those of the bare network, and their ratio:
 
-- train, validate: the stage `train` with augmentation and logging, from the second epoch on; the bare step and forward
-  pass of the same model and precision on batches that are ready on the device
+- train, validate: the stage `train`, from the second epoch on; the bare step and forward pass on ready batches
 - evaluate, predict: from image files to masks, of `predict` overlays and results too; the bare forward pass
 - variants: training of the first network in float32, in float16 with its loss scaling, with `compile`, with
   `COCOSEG_DETERMINISTIC=1`, and as one process of several would (NCCL on a GPU)
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,8 +77,8 @@ def inference(params: TrainParams) -> dict[str, float]:
         bare, whole = evaluate.passes(model, info, chosen, Path(name))
     forward, _, predicted = predict.passes(model, info, len(chosen), repeats=3)
     taken = {"bare_evaluate": bare, "evaluate": whole, "bare_predict": forward, "predict": predicted}
-    peak = peak_memory_mb(next(model.parameters()).device)
-    return {name: len(chosen) / seconds for name, seconds in taken.items()} | {"peak_memory_mb": peak}
+    rates = {name: len(chosen) / seconds for name, seconds in taken.items()}
+    return rates | {"peak_memory_mb": peak_memory_mb(next(model.parameters()).device)}
 
 
 def float16(params: TrainParams) -> dict[str, Any]:
@@ -99,10 +97,11 @@ def profiled(params: TrainParams) -> dict[str, Any]:
     """Train two epochs; return the parts of the second, in milliseconds."""
     epoch, found = loop._train_epoch, dict[str, float]()
 
-    def watched(learner: Any, side: Any, progress: Any, bar: Any) -> float:
+    def watched(*arguments: Any) -> float:
+        found.clear()
         started = time.perf_counter()
         with profile() as seen:
-            loss = epoch(learner, side, progress, bar)
+            loss = epoch(*arguments)
         found["the epoch"] = 1000 * (time.perf_counter() - started)
         events = seen.key_averages()
         found["waiting for a batch"] = sum(one.cpu_time_total for one in events if "DataLoader" in one.key) / 1000
@@ -120,10 +119,7 @@ def profiled(params: TrainParams) -> dict[str, Any]:
     return found
 
 
-CONTENDERS: dict[str, Callable[[TrainParams], dict[str, Any]]] = {
-    "ours": train.ours, "bare": train.bare, "inference": inference, "float16": float16,
-    "communicating": communicating, "profile": profiled,
-}  # fmt: skip
+CONTENDERS = {one.__name__: one for one in (train.ours, train.bare, inference, float16, communicating, profiled)}
 
 
 def measured(contender: str, params: TrainParams, **environment: str) -> dict[str, Any]:
@@ -136,11 +132,6 @@ def measured(contender: str, params: TrainParams, **environment: str) -> dict[st
         return {}
 
 
-def cell(ours: float | None, bare: float | None) -> str:
-    """Return both rates and their ratio."""
-    return f"{ours:.1f} of {bare:.1f}, {ours / bare:.2f}" if ours and bare else "failed"
-
-
 def networks(base: TrainParams, names: list[str], sizes: list[int]) -> str:
     """Return the table of networks and sizes."""
     rows = []
@@ -150,22 +141,19 @@ def networks(base: TrainParams, names: list[str], sizes: list[int]) -> str:
             ours, bare, other = (measured(contender, params) for contender in ("ours", "bare", "inference"))
             pairs = [(ours.get(key), bare.get(key)) for key in ("images_per_second", "val_images_per_second")]
             pairs += [(other.get(key), other.get(f"bare_{key}")) for key in ("evaluate", "predict")]
-            peaks = [ours.get("peak_memory_mb"), other.get("peak_memory_mb")]
-            rows.append([name, size, *(cell(*pair) for pair in pairs), *peaks])
+            cells = [f"{own:.1f} of {peer:.1f}, {own / peer:.2f}" if own and peer else "failed" for own, peer in pairs]
+            rows.append([name, size, *cells, ours.get("peak_memory_mb"), other.get("peak_memory_mb")])
     header = ["network", "px", "train", "validate", "evaluate", "predict", "MiB: training", "inference"]
     return tabulate(rows, header, tablefmt="github")
 
 
 def variants(base: TrainParams, names: list[str]) -> str:
-    """Return the table of variants beside the training without them."""
-    results = {"as it is": measured("ours", base)}
-    for name in names:
-        contender, changes, environment = VARIANTS[name]
-        results[name] = measured(contender, msgspec.structs.replace(base, **changes), **environment)
-    rows = [
-        [name, *(result.get(key) for key in ("precision", "images_per_second", "peak_memory_mb"))]
-        for name, result in results.items()
-    ]
+    """Return the table of variants of training."""
+    rows = []
+    for name in ("as it is", *names):
+        contender, changes, environment = VARIANTS.get(name, ("ours", {}, {}))
+        result = measured(contender, msgspec.structs.replace(base, **changes), **environment)
+        rows.append([name, *(result.get(key) for key in ("precision", "images_per_second", "peak_memory_mb"))])
     return tabulate(rows, ["variant", "precision", "train, images/s", "MiB"], tablefmt="github")
 
 
@@ -180,8 +168,8 @@ def main() -> None:
     parser.add_argument("--contender", nargs=2, metavar=("NAME", "PARAMS"), help="for internal use")
     options = parser.parse_args()
     if options.contender:
-        name, text = options.contender
-        print(json.dumps(CONTENDERS[name](msgspec.json.decode(text, type=TrainParams))))
+        contender, text = options.contender
+        print(json.dumps(CONTENDERS[contender](msgspec.json.decode(text, type=TrainParams))))
         return
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -190,19 +178,18 @@ def main() -> None:
         sys.exit("gpu.py: no CUDA device here; to try the program itself: --device cpu --images 40 --sizes 64")
     os.environ["COCOSEG_DEVICES"] = "1"
     params = load_params(TrainParams)
+    start = str(Path(params.initial_weights).resolve())
     base = msgspec.structs.replace(
-        params, arch=options.architectures[0], image_size_px=options.sizes[0], epochs=3, warmup_epochs=0,
-        initial_weights=str(Path(params.initial_weights).resolve()),
-    )  # fmt: skip
+        params, arch=options.architectures[0], image_size_px=options.sizes[0], epochs=3, initial_weights=start
+    )
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         write_data(options.images)
         print(f"{options.images} images, batches of {base.batch_size}, {device_name(torch.device(options.device))}\n")
         print(networks(base, options.architectures, options.sizes), flush=True)
         print(f"\n{base.arch}, {base.image_size_px} px\n\n{variants(base, options.variants)}\n", flush=True)
-        parts = measured("profile", base)
-        whole = parts.get("the epoch", 1.0)
-        rows = [[part, ms, f"{ms / whole:.1%}"] for part, ms in parts.items()]
+        parts = measured("profiled", base)
+        rows = [[part, ms, f"{ms / parts['the epoch']:.1%}"] for part, ms in parts.items()]
         print(tabulate(rows, ["part of a training epoch", "ms", "share"], tablefmt="github", floatfmt=".1f"))
 
 
