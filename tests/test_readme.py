@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 # What a test cannot have: COCO's host, a bucket, a package index, a browser.
 PHOTOGRAPHS = "dataset=coco2017-val"
-UV = '#!/bin/sh\nmkdir -p .venv/bin && touch .venv/bin/activate\nshift && exec "$@"\n'
+UV = '#!/bin/sh\nmkdir -p .venv/bin && touch .venv/bin/activate\nshift 2 && exec "$@"\n'
 
 
 @pytest.fixture(scope="module")

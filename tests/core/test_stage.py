@@ -39,8 +39,8 @@ run(main, Params)
 """
 
 
-def run_toy(folder: Path, lr: str) -> "subprocess.CompletedProcess[str]":
-    (folder / "toy.py").write_text(SCRIPT)
+def run_toy(folder: Path, lr: str, script: str = SCRIPT) -> "subprocess.CompletedProcess[str]":
+    (folder / "toy.py").write_text(script)
     (folder / "params.yaml").write_text(f"lr: {lr}\n")
     (folder / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr]}}\n")
     return subprocess.run(
@@ -57,6 +57,23 @@ def test_a_stage_that_succeeds_is_silent_and_leaves_its_timing(tmp_path: Path) -
     finished = run_toy(tmp_path, "0.5")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert set(json.loads((tmp_path / "metrics/timing/toy.json").read_text())) == {"seconds", "images_per_second"}
+
+
+@pytest.mark.parametrize(("more", "status", "end"), [("", 0, ""), ("\nsys.exit(3)", 3, "taken apart")])
+def test_a_stage_ends_at_once_after_what_libraries_registered_but_never_hides_a_later_failure(
+    tmp_path: Path, more: str, status: int, end: str
+) -> None:
+    before = """
+import atexit, os, sys
+import cocoseg.core.stage
+class Held:
+    def __del__(self, write=os.write):
+        write(2, b"taken apart")
+held = Held()
+atexit.register(print, "registered")
+"""
+    finished = run_toy(tmp_path, "0.5", before + SCRIPT.rstrip() + more)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (status, "registered\n", end)
 
 
 @pytest.mark.parametrize(
