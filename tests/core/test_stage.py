@@ -39,8 +39,16 @@ run(main, Params)
 """
 
 
-def run_toy(folder: Path, lr: str) -> "subprocess.CompletedProcess[str]":
-    (folder / "toy.py").write_text(SCRIPT)
+# As `run` is when it has waited its ten seconds.
+IMPATIENT = """
+import cocoseg.core.stage as stage
+from functools import partial
+stage.work_tree_held = partial(stage.work_tree_held, patience_s=0.3)
+"""
+
+
+def run_toy(folder: Path, lr: str, before: str = "") -> "subprocess.CompletedProcess[str]":
+    (folder / "toy.py").write_text(before + SCRIPT)
     (folder / "params.yaml").write_text(f"lr: {lr}\n")
     (folder / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr]}}\n")
     return subprocess.run(
@@ -112,7 +120,7 @@ def test_a_second_stage_is_refused_and_no_way_back_is_named_that_would_be_in_the
 ) -> None:
     (tmp_path / "data/model").mkdir(parents=True)
     with work_tree_held(tmp_path / "data/.lock", "train"):
-        finished = run_toy(tmp_path, "0.5")
+        finished = run_toy(tmp_path, "0.5", IMPATIENT)
     assert finished.returncode == 1
     assert re.fullmatch(
         r"toy: .*: in use by train, process \d+ on .*; wait for it or end it, then run the same line again\n",
