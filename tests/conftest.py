@@ -12,7 +12,7 @@ from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
 
-# Two tests run at a time and start processes: with several threads each they would compete for the cores.
+# Three tests run at a time and start processes: with several threads each they would compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Shells make background jobs, such as these tests, ignore Ctrl-C. Processes that tests start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -334,7 +334,7 @@ def test_a_comment_shows_the_images_that_changed_where_the_branch_has_their_pict
     clone.git("checkout", "--quiet", "--force", "-B", "merged", "main")
     clone.git("checkout", "--quiet", "shown", "--", "comparison")
     clone.commit("an older comparison")
-    command[4] = "merged"
+    command[2] = "merged"
     assert "Drawn in comparison/changed.png." in clone.run(*command).stdout
 
 
