@@ -249,7 +249,7 @@ def test_a_run_that_lags_behind_is_pruned_and_only_the_study_knows_it(tmp_path: 
 def test_after_kills_of_workers_and_driver_the_same_line_goes_on_and_nothing_is_done_twice(
     repository: Clone, diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ["cocoseg", "sweep", "wrong=0.1,0.2,0.4,0.9", "--on", "local:2", "--confirm", "0"]
+    line = ["cocoseg", "sweep", "wrong=0.1,0.2,0.9", "seed=0,1", "--on", "local:2", "--confirm", "0"]
     monkeypatch.setenv("GO", str(tmp_path / "go"))  # a training is killed before it can end, or notice that it should
     killed: list[int] = []
     refused: list[str] = []
@@ -274,11 +274,11 @@ def test_after_kills_of_workers_and_driver_the_same_line_goes_on_and_nothing_is_
         f"cocoseg sweep: a sweep runs in this clone already; {repository.folder}: in use by cocoseg sweep"
     ]
     second = repository.run(*line)
-    assert "4 runs: 3 done, 1 failed." in second.stdout
+    assert "6 runs: 4 done, 2 failed." in second.stdout
     assert "failed: train: wrong is too much" in first.stderr + second.stderr
     done = Counter(one for one in diary.read_text().splitlines() if one.startswith("end"))
-    assert done == {f"end {wrong} 0": 1 for wrong in (0.1, 0.2, 0.4)}
-    assert len(runs(repository)) == 3
+    assert done == {f"end {wrong} {seed}": 1 for wrong in (0.1, 0.2) for seed in (0, 1)}
+    assert len(runs(repository)) == 4
     before = diary.read_text()
     assert repository.run(*line).stdout == second.stdout
     assert diary.read_text() == before
