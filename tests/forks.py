@@ -114,8 +114,8 @@ def _serve() -> None:
         importlib.import_module(name)
     for line in iter(sys.stdin.readline, ""):
         command, folder, said, environment = json.loads(line)
-        if (name := IMPORTED_FOR.get(command[1])) is not None:
-            importlib.import_module(name)
+        if (needed := IMPORTED_FOR.get(command[1])) is not None:
+            importlib.import_module(needed)
         if (child := os.fork()) == 0:
             _become(command, folder, Path(said), environment)
             return
