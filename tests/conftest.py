@@ -12,11 +12,35 @@ from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
 
-# Two tests run at a time and start processes: with several threads each they would compete for the cores.
+# Three tests run at a time and start processes: with several threads each they would compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Shells make background jobs, such as these tests, ignore Ctrl-C. Processes that tests start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# By the time that they take, longest first.
+LONGEST = (
+    "test_pipeline.py",
+    "commands/compare/test_compare.py",
+    "train/test_loop.py",
+    "commands/test_sweep.py",
+    "commands/verify/test_verify.py",
+    "test_workflows.py",
+    "faults/test_kills.py",
+    "test_s3.py",
+    "commands/export/test_export.py",
+    "faults/test_remote_network.py",
+    "test_recipes.py",
+    "test_secrets.py",
+    "test_resume.py",
+    "test_gate.py",
+    "faults/test_full_disk.py",
+    "faults/test_network.py",
+    "test_readme.py",
+    "test_label_map_runs.py",
+    "core/test_interrupt.py",
+    "model/test_architectures.py",
+    "train/test_initial_weights.py",
+)
 
 
 @pytest.fixture
@@ -48,6 +72,12 @@ def server(s3_server: S3Server) -> Iterator[S3Server]:
         for name, value in (s3_server.credentials | {"NO_PROXY": "127.0.0.1"}).items():
             environment.setenv(name, value)
         yield s3_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first: what workers start last is short, so that they end together."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

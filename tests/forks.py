@@ -30,6 +30,8 @@ IMPORTED = [
     *("dvc.output", "dvc.parsing.context", "dvc.repo", "dvc.repo.artifacts", "dvc.repo.metrics", "dvc.repo.plots"),
     *("dvc.repo.reproduce", "dvc.repo.stage", "dvc.schema", "dvc_data.index", "dvc_s3", "s3fs", "scmrepo.git"),
 ]
+# What a command needs besides, imported before the first of its kind.
+IMPORTED_FOR = {"exp": "dvc.repo.experiments.run", "sweep": "cocoseg.commands.sweep.driver"}
 Meanwhile = Callable[[int], None]
 
 MAIN = {"dvc": "dvc.cli", "cocoseg": "cocoseg.cli"}
@@ -112,6 +114,8 @@ def _serve() -> None:
         importlib.import_module(name)
     for line in iter(sys.stdin.readline, ""):
         command, folder, said, environment = json.loads(line)
+        if (needed := IMPORTED_FOR.get(command[1])) is not None:
+            importlib.import_module(needed)
         if (child := os.fork()) == 0:
             _become(command, folder, Path(said), environment)
             return

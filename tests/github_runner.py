@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from clones import ROOT, Clone
 
 ARTIFACT = "https://example.org/artifact"  # URL of an uploaded artifact
+# A runner has none of these. With the last two each start of Python compiles, or every module that is installed is.
+_NOT_INHERITED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "UV_COMPILE_BYTECODE")
 
 
 class Finished(NamedTuple):
@@ -88,7 +90,7 @@ def bash(script: str, folder: Path, *first: Path, **environment: str) -> "subpro
     """Run a script as `shell: bash` does, with `first` at the start of the path and without this process's Python."""
     ours = str(Path(sys.executable).parent)
     path = [place for place in os.environ["PATH"].split(os.pathsep) if place != ours]
-    inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
         cwd=folder,

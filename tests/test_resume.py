@@ -239,14 +239,12 @@ def test_the_fingerprint_differs_with_parameters_data_versions_and_code() -> Non
     ]
     assert len({base, *others}) == 4
     code = "import cocoseg.core.errors; from cocoseg.train.resume import run_fingerprint as f; print(f([], {}))"
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", code + extra],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.splitlines()[-1]
-        for extra in ("", "; import cocoseg.train.sample_cache; print(f([], {}))")
-    ]
-    assert printed[0] != printed[1]
+    finished = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(f([], {{}})); import cocoseg.train.sample_cache; print(f([], {{}}))"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    before, same, after = finished.stdout.splitlines()
+    assert before == same != after

@@ -39,6 +39,14 @@ run(main, Params)
 """
 
 
+# As `run` is when it has waited its ten seconds.
+IMPATIENT = """
+import cocoseg.core.stage as stage
+from functools import partial
+stage.work_tree_held = partial(stage.work_tree_held, patience_s=0.3)
+"""
+
+
 def run_toy(folder: Path, lr: str, script: str = SCRIPT) -> "subprocess.CompletedProcess[str]":
     (folder / "toy.py").write_text(script)
     (folder / "params.yaml").write_text(f"lr: {lr}\n")
@@ -129,7 +137,7 @@ def test_a_second_stage_is_refused_and_no_way_back_is_named_that_would_be_in_the
 ) -> None:
     (tmp_path / "data/model").mkdir(parents=True)
     with work_tree_held(tmp_path / "data/.lock", "train"):
-        finished = run_toy(tmp_path, "0.5")
+        finished = run_toy(tmp_path, "0.5", IMPATIENT + SCRIPT)
     assert finished.returncode == 1
     assert re.fullmatch(
         r"toy: .*: in use by train, process \d+ on .*; wait for it or end it, then run the same line again\n",

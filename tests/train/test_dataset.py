@@ -270,6 +270,7 @@ def test_what_worker_processes_lack_is_one_line_with_the_way_to_do_without_them(
         raise RuntimeError(error)
 
     monkeypatch.setattr(SegmentationDataset, "decoded", fail)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)  # how long an end may hang
     dataset = SegmentationDataset(write_pairs(tmp_path, 2), 2, SQUASH, None, seed=0)
     with pytest.raises(CocosegError, match=f"{line}, or train without worker processes: COCOSEG_WORKERS=1 dvc repro$"):
         list(loader(dataset, ValidationBatchSampler(2, 1), 1, pin_memory=False))

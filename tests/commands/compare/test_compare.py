@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -96,7 +95,7 @@ def write(path: Path, text: str) -> None:
 
 def error_of(repository: Clone, *arguments: str) -> str:
     """Return the one line of a comparison that fails."""
-    finished = repository.run(sys.executable, "-m", "cocoseg", "compare", *arguments, check=False)
+    finished = repository.run("cocoseg", "compare", *arguments, check=False)
     assert finished.returncode == 1
     lines = finished.stderr.splitlines()
     assert len(lines) == 1, finished.stderr
@@ -308,7 +307,7 @@ def test_two_models_that_one_folder_of_initial_weights_held_are_a_difference() -
 
 def test_the_images_that_changed_most_are_named_and_drawn(repository: Clone, tmp_path: Path) -> None:
     finished = repository.run(
-        sys.executable, "-m", "cocoseg", "compare", "main", "better", "--format", "md", "--images", "3",
+        "cocoseg", "compare", "main", "better", "--format", "md", "--images", "3",
         "--pictures", str(tmp_path / "pictures"),
     )  # fmt: skip
     changed = compared(repository, "main", "better", "--images", "3")["images_changed"]
@@ -324,7 +323,7 @@ def test_a_comment_shows_the_images_that_changed_where_the_branch_has_their_pict
     clone = copy_of(repository, tmp_path / "branch")
     clone.git("checkout", "--quiet", "--force", "-B", "shown", "better")
     command = [
-        sys.executable, "-m", "cocoseg", "compare", "main", "shown", "--format", "md", "--images", "1",
+        "cocoseg", "compare", "main", "shown", "--format", "md", "--images", "1",
         "--pictures", "comparison", "--plots-url", "https://example.org/raw/abc/",
     ]  # fmt: skip
     assert "Drawn in comparison/changed.png." in clone.run(*command).stdout
@@ -335,7 +334,7 @@ def test_a_comment_shows_the_images_that_changed_where_the_branch_has_their_pict
     clone.git("checkout", "--quiet", "--force", "-B", "merged", "main")
     clone.git("checkout", "--quiet", "shown", "--", "comparison")
     clone.commit("an older comparison")
-    command[4] = "merged"
+    command[2] = "merged"
     assert "Drawn in comparison/changed.png." in clone.run(*command).stdout
 
 
@@ -544,9 +543,7 @@ def test_a_picture_that_cannot_be_drawn_costs_only_itself(repository: Clone, tmp
     image = (lost.folder / "data/images" / name).read_bytes()
     digest = hashlib.md5(image).hexdigest()
     (lost.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).unlink()
-    finished = lost.run(
-        sys.executable, "-m", "cocoseg", "compare", "main", "better", "--pictures", str(tmp_path / "drawn")
-    )
+    finished = lost.run("cocoseg", "compare", "main", "better", "--pictures", str(tmp_path / "drawn"))
     assert f"Not drawn: better: data/images/{name} is neither in the cache nor on the remote" in finished.stdout
     assert "these checkpoints on these images" in finished.stdout
 
@@ -555,7 +552,7 @@ def test_other_classes_are_not_compared_but_what_differs_is_still_reported(repos
     other = copy_of(repository, tmp_path / "classes")
     other.set_params(classes=["cat", "horse"])
     other.dvc_here("repro")
-    finished = other.run(sys.executable, "-m", "cocoseg", "compare", "main", check=False)
+    finished = other.run("cocoseg", "compare", "main", check=False)
     assert finished.returncode == 1
     assert finished.stderr.count("\n") == 1
     assert "the classes differ, 1 removed (dog) and 1 added (horse)" in finished.stderr
@@ -694,7 +691,7 @@ def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clon
     lacking.dvc_here("exp", "remove", "better-0")
     assert (
         "no image in common: fold 0 against fold 1"
-        in lacking.run(sys.executable, "-m", "cocoseg", "compare", "main", "better-1", check=False).stderr
+        in lacking.run("cocoseg", "compare", "main", "better-1", check=False).stderr
     )
 
 

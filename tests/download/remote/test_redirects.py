@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from certificates import contexts
 from loopback import CUT, LoopbackServer, redirect
@@ -22,7 +23,7 @@ from cocoseg.download.remote.source import AbsentError, Source, TransferError
 
 AT_ONCE = (0.0, 0.0)
 CHUNK = 8 * 2**20
-ARCHIVE = b"".join(number.to_bytes(8) for number in range((2 * CHUNK + 4000) // 8))
+ARCHIVE = np.arange((2 * CHUNK + 4000) // 8, dtype=">u8").tobytes()
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 PUBLIC, PRIVATE = "127.0.0.1", "127.0.0.2"  # as far as these tests go
 

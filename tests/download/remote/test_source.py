@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from loopback import CUT, FLIP, RESET, SHORT, STALL, LoopbackServer
 from stage_runs import ROOT
@@ -22,7 +23,7 @@ AT_ONCE = (0.0, 0.0, 0.0)  # three more attempts, without a wait
 CHUNK = 8 * 2**20
 
 # Three chunks, the last of them short; no two bytes ranges are the same.
-ARCHIVE = b"".join(number.to_bytes(8) for number in range((2 * CHUNK + 4000) // 8))
+ARCHIVE = np.arange((2 * CHUNK + 4000) // 8, dtype=">u8").tobytes()
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 
 
