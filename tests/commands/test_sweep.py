@@ -337,7 +337,10 @@ def test_trouble_of_a_machine_says_nothing_of_parameters_and_the_same_line_goes_
     assert diary.read_text().count("start") == 2
 
 
-def test_a_node_without_the_cache_says_which_and_where(repository: Clone, tmp_path: Path) -> None:
+def test_a_node_without_the_cache_says_which_and_where(
+    repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     nowhere, clone = str(tmp_path / "cache"), str(repository.folder)
     run_trial(Trial(name="one", commit="c" * 40, values={}, needs=[], repository=clone, project="", cache=nowhere,
                     notes=str(tmp_path), environment={}))  # fmt: skip
