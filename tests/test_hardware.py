@@ -1,9 +1,11 @@
+import ctypes
 import os
 import platform
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -19,7 +21,7 @@ from cocoseg.train.devices import (
     node_count,
     process_starter,
 )
-from cocoseg.train.memory import free_memory_bytes
+from cocoseg.train.memory import free_memory_bytes, keep_freed_memory
 from cocoseg.workers import worker_count
 
 ROOT = Path(__file__).parents[1]
@@ -122,12 +124,38 @@ from cocoseg.train.memory import keep_freed_memory
 keep_freed_memory()
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    b"x" * 40_000_000
+    b"x" * 30_000_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "", **said}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 15) == (platform.libc_ver()[0] == expected)  # pages, of at most 2 MB
+
+
+@pytest.mark.parametrize(
+    ("system", "most", "expected"),
+    [
+        ("linux", 2**31, [(-3, 2**30), (-1, 2**30)]),
+        ("linux", 2**25, [(-3, 2**30), (-3, 2**25), (-1, 2**30)]),  # glibc before 2.35
+        ("linux", 0, [(-3, 2**30), (-3, 2**25)]),  # the second setting alone would cost every step all of its pages
+        ("win32", 2**31, []),
+    ],
+)
+def test_an_allocator_that_refuses_a_threshold_gets_a_lower_one_or_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, system: str, most: int, expected: list[tuple[int, int]]
+) -> None:
+    asked = []
+
+    def mallopt(parameter: int, value: int) -> int:
+        asked.append((parameter, value))
+        return int(value <= most)
+
+    for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    keep_freed_memory()
+    assert asked == expected
 
 
 def test_a_container_has_what_it_may_take_less_what_it_uses_but_for_cached_files(

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 # Where cgroups v2 and v1 say how much memory a container may use and does use, and the part that is cached files.
@@ -37,6 +38,7 @@ def _machine_memory_bytes() -> int:
 # Of malloc.h: the sizes from which freed memory is given back, at the end of the heap and in pieces of their own.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
+_MOST_IN_HEAP_BYTES = 2**25  # before glibc 2.35, which refuses a higher M_MMAP_THRESHOLD
 
 
 def keep_freed_memory() -> None:
@@ -47,7 +49,7 @@ def keep_freed_memory() -> None:
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
-    if mallopt is not None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # glibc's alone
+    # Either alone would be worse than none: it ends glibc's own adjustment of both.
+    if mallopt and (mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MOST_IN_HEAP_BYTES)):
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
