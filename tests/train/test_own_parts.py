@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -290,3 +292,20 @@ def test_a_network_whose_encoder_is_a_name_has_none() -> None:
     named: Any = nn.Conv2d(3, 3, 1)
     named.encoder = "resnet18"
     assert encoder_of(named) is None
+
+
+def test_a_network_may_keep_for_training_what_it_made_in_validation(repository: Path) -> None:
+    # Such as positional encodings, which grow with the widest image so far.
+    write_own(net(
+        "x = self.layer(x)\n"
+        "        if self.scale.shape[-1] < x.shape[-1]:\n"
+        "            self.scale = torch.ones(x.shape[-1])\n"
+        "        return x * self.scale[:x.shape[-1]]",
+        "nn.Conv2d(3, classes, 1)\n        self.scale = torch.ones(1)",
+    ))  # fmt: skip
+    params = msgspec.structs.replace(PARAMS, arch="custom/mine.py:net", resize="short_side", ema_decay=None)
+    pairs = write_pairs(repository, 8)
+    for pair in pairs[:4]:
+        for path in pair.image, pair.mask:
+            cv2.imwrite(str(path), cv2.resize(np.asarray(cv2.imread(str(path), -1)), (64, 32)))
+    run(params, pairs)

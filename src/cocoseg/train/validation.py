@@ -41,7 +41,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     """Of binary models, (2, `BINS`) as in `cocoseg.train.thresholds`."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a network may keep tensors that it makes here, and train with them
 def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Validation:
     """Return the loss and the counts of the validation side, the same in every process."""
     fabric, model, classes = learner.fabric, learner.validated_model, len(learner.classes)
