@@ -153,7 +153,7 @@ def test_every_rule_equals_a_reference_that_looks_at_each_pixel(
     assert maps.contested == sum(len(set(classes)) > 1 for classes in claims)
     for index, entry in enumerate(paints):
         own = sum(expected[pixel] == entry.class_index for pixel in range(12) if covers(entry, pixel))
-        assert entry.ignored or maps.pieces.visible(index, entry.class_index) == own
+        assert entry.ignored or maps.pieces.visible(index, entry) == own
     assert maps.instances is not None
     named = maps.instances.T.ravel()
     assert ((named > 0) == ((expected > 0) & (expected < 255))).all()

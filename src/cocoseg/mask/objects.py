@@ -113,7 +113,7 @@ def visibility(paints: Sequence[Paint], maps: Maps) -> Visibility:
         # Most objects keep enough pixels of their own, and need no look at those that others of their class give them.
         if entry.ignored or owned[index] >= _MOSTLY * entry.size:
             continue
-        left = maps.pieces.visible(index, entry.class_index)
+        left = maps.pieces.visible(index, entry)
         if left < _MOSTLY * entry.size:
             mostly[entry.class_index] += 1
             hidden[entry.class_index] += not left

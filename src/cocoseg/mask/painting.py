@@ -39,10 +39,11 @@ class Paint(msgspec.Struct, frozen=True, kw_only=True):
 class Pieces(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of pixels in column order, each from one border to the next; all fields (pieces,).
 
-    `borders`: the index of the annotation with whose border each begins, and `owners`: of the one that is on top there;
-    where there is none, one more than the last index.
+    `starts`: the first pixel of each. `borders`: the index of the annotation with whose border each begins, and
+    `owners`: of the one that is on top there; where there is none, one more than the last index.
     """
 
+    starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     labels: NDArray[np.uint8]
     borders: NDArray[np.int64]
@@ -53,10 +54,12 @@ class Pieces(msgspec.Struct, frozen=True, kw_only=True):
         pixels: list[int] = np.bincount(self.owners, self.lengths, self.borders[0] + 1).astype(np.int64).tolist()
         return pixels
 
-    def visible(self, index: int, class_index: int) -> int:
-        """Return how many pixels of an annotation bear a class."""
-        pixels = self.lengths * (self.labels == class_index)
-        return int(np.add.reduceat(pixels, (self.borders == index).nonzero()[0])[::2].sum())
+    def visible(self, index: int, entry: Paint) -> int:
+        """Return how many pixels of an annotation bear its class."""
+        # A crowded image has a million pieces, and few of them are where this one is.
+        near = slice(*self.starts.searchsorted(entry.borders[[0, -1]]).tolist())
+        pixels = self.lengths[near] * (self.labels[near] == entry.class_index)
+        return int(np.add.reduceat(pixels, (self.borders[near] == index).nonzero()[0])[::2].sum())
 
 
 class Maps(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +119,7 @@ def paint(paints: Sequence[Paint], height: int, width: int, overlap: Overlap, *,
         numbered=tuple(order),
         contested=int(lengths[contested].sum()),
         pixels={value: int(pixels[value]) for value in pixels.nonzero()[0].tolist()},
-        pieces=Pieces(lengths=lengths, labels=labels, borders=indices[layers], owners=indices[top]),
+        pieces=Pieces(starts=starts, lengths=lengths, labels=labels, borders=indices[layers], owners=indices[top]),
     )
 
 
