@@ -94,6 +94,14 @@ def test_pixels_run_down_the_columns() -> None:
     assert maps.labels.tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
+@pytest.mark.parametrize("annotations", [52, 53, 54, 105])
+def test_the_last_of_many_annotations_is_on_top(annotations: int) -> None:
+    # A float64 tells the highest bit of 53, and would round more of them up.
+    maps = paint([strip(0, WIDTH, 1 + number) for number in range(annotations)], 1, WIDTH, "last", instance_map=True)
+    assert maps.pixels == {annotations: WIDTH}
+    assert maps.pieces.owned() == [0] * (annotations - 1) + [WIDTH, 0]
+
+
 def covers(entry: Paint, pixel: int) -> bool:
     return bool(np.searchsorted(entry.borders, pixel, side="right") % 2)
 
