@@ -13,6 +13,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from train.test_loop import PARAMS
 
 from cocoseg.core.errors import CocosegError
+from cocoseg.train.dataset import _start_worker
 from cocoseg.train.devices import (
     deterministic,
     device_count,
@@ -156,6 +157,15 @@ def test_an_allocator_that_refuses_a_threshold_gets_a_lower_one_or_stays_as_it_i
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     keep_freed_memory()
     assert asked == expected
+
+
+def test_a_process_that_loads_images_keeps_no_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("cocoseg.train.dataset.keep_freed_memory", asked.append)
+    monkeypatch.setattr("cocoseg.train.dataset.end_with_parent", lambda: None)
+    monkeypatch.setattr("cv2.setNumThreads", lambda threads: None)
+    _start_worker(0)
+    assert asked == [2**25]
 
 
 def test_a_container_has_what_it_may_take_less_what_it_uses_but_for_cached_files(

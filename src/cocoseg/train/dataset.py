@@ -27,7 +27,7 @@ from cocoseg.model.params import is_own
 from cocoseg.model.preprocessing import Placement, Preprocessing, placed_image, placed_mask, placement, stored_size_px
 from cocoseg.train.augment import SCALES, augmentation, augmented
 from cocoseg.train.devices import node_count
-from cocoseg.train.memory import free_memory_bytes
+from cocoseg.train.memory import MOST_IN_HEAP_BYTES, free_memory_bytes, keep_freed_memory
 from cocoseg.train.own_parts import TRIED_SAMPLES, OwnAugmentation
 from cocoseg.train.params import AugmentName, FlipsName, TrainParams
 from cocoseg.train.sample_cache import SampleCache
@@ -368,4 +368,5 @@ def processes_here() -> int:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # no threads of its own: those of all workers would compete for the same cores
+    keep_freed_memory(MOST_IN_HEAP_BYTES)  # less than its parent: each would hold its largest photograph for good
     end_with_parent()

@@ -38,10 +38,11 @@ def _machine_memory_bytes() -> int:
 # Of malloc.h: the sizes from which freed memory is given back, at the end of the heap and in pieces of their own.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
-_MOST_IN_HEAP_BYTES = 2**25  # before glibc 2.35, which refuses a higher M_MMAP_THRESHOLD
+MOST_IN_HEAP_BYTES = 2**25
+"""What glibc itself goes up to; before 2.35 it refuses a higher M_MMAP_THRESHOLD."""
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(most: int = _KEPT_BYTES) -> None:
     """Let glibc keep the memory that a step has freed for the next one, unless the environment says how.
 
     By default a step gives most of its memory back to the system, and the next one gets it anew, page by page, each
@@ -51,5 +52,5 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # glibc's alone
     # Either alone would be worse than none: it ends glibc's own adjustment of both.
-    if mallopt and (mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MOST_IN_HEAP_BYTES)):
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    if mallopt and (mallopt(_M_MMAP_THRESHOLD, most) or mallopt(_M_MMAP_THRESHOLD, MOST_IN_HEAP_BYTES)):
+        mallopt(_M_TRIM_THRESHOLD, most)
