@@ -9,6 +9,8 @@ from cocoseg.commands.dvc_adapter import Output, Repository
 from cocoseg.core.errors import CocosegError
 
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+# A folder or file named "..", also between backslashes, or "." or nothing; a character that no name has.
+_OUTSIDE = re.compile(r"(^|[/\\])\.\.([/\\]|\Z)|(^|/)\.?(/|\Z)|\0")
 
 
 class _Listed(msgspec.Struct):
@@ -42,8 +44,6 @@ def listed_files(content: bytes, output: Output) -> dict[str, str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocosegError(f"{output.path}: {output.object} is not a valid list of files: {error}") from None
     for entry in entries:
-        parts = entry.relpath.split("/")
-        climbs = ".." in re.split(r"[/\\]", entry.relpath)
-        if climbs or not set(parts).isdisjoint({"", "."}) or "\0" in entry.relpath:
+        if _OUTSIDE.search(entry.relpath):
             raise CocosegError(f"{output.path}: {output.object} names {entry.relpath!r}, outside the folder")
     return {entry.relpath: entry.md5 for entry in entries}

@@ -3,12 +3,13 @@
 import os
 import re
 import shutil
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
 from cocoseg.commands.dvc_adapter import Output, Repository, folder_list
-from cocoseg.commands.verify.stores import State, Store, file_chunks, md5
+from cocoseg.commands.verify.stores import State, Store, file_md5, md5
 from cocoseg.core.files import UNFINISHED
 
 SET_ASIDE = Path(".dvc/tmp/set-aside")  # git ignores it
@@ -22,6 +23,7 @@ class Workspace:
 
     def __init__(self, repository: Repository) -> None:
         self._root = repository.root
+        self._start = f"{repository.root}{os.sep}"
         self._repository = repository
         # A folder per run, so that a run never overwrites what an earlier one set aside.
         self._aside = self._root / SET_ASIDE / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(2).hex()}"
@@ -31,6 +33,10 @@ class Workspace:
         """Return the path of a file, whatever the current folder is."""
         return self._root / name
 
+    def _name_of(self, name: str) -> str:
+        """Return `path` as a string: to make a `Path` takes as long as to hash a small file."""
+        return f"{self._start}{name}"
+
     def files_in(self, folder: str) -> list[str]:
         """Return the files below a folder, by their name there, without those that `.dvcignore` names."""
         return self._repository.files_in(self.path(folder))
@@ -39,20 +45,20 @@ class Workspace:
         """Return the list that DVC would keep of a folder as it is, or `None` if a file cannot be read."""
         top = self.path(folder)
         try:
-            return folder_list({inside: md5(file_chunks(top / inside)) for inside in self.files_in(folder)})
+            return folder_list({inside: file_md5(f"{top}/{inside}") for inside in self.files_in(folder)})
         except OSError:
             return None
 
     def state_of(self, name: str, object_: str) -> State:
         """Return whether a file, or a folder as a whole, has the content of an object."""
-        path = self.path(name)
         try:
             if object_.endswith(".dir"):
+                path = self.path(name)
                 if not path.is_dir():
                     return "corrupt" if path.exists() else "missing"
                 found = md5([self.list_of(name) or b""])
             else:
-                found = md5(file_chunks(path))
+                found = file_md5(self._name_of(name))
         except (FileNotFoundError, NotADirectoryError):
             return "missing"
         except IsADirectoryError:
@@ -64,6 +70,9 @@ class Workspace:
     def is_link_to(self, name: str, cache: Store, object_: str) -> bool:
         """Return whether a file is the cached object itself, through a hard or symbolic link."""
         try:
+            seen = os.lstat(self._name_of(name))
+            if seen.st_nlink == 1 and not stat.S_ISLNK(seen.st_mode):  # nearly all: links are a setting of DVC
+                return False
             return self.path(name).samefile(cache.path(object_))
         except OSError:
             return False
@@ -106,8 +115,12 @@ class Workspace:
 
     def is_behind_link(self, name: str, output: Output) -> bool:
         """Return whether a folder between an output and its file is a link, which leads to files of someone else."""
-        between = self.path(name).relative_to(self.path(output.path)).parents
-        return any(self.path(output.path).joinpath(folder).is_symlink() for folder in between if folder.name)
+        folder = name.rpartition("/")[0]
+        while len(folder) > len(output.path):
+            if self.path(folder).is_symlink():
+                return True
+            folder = folder.rpartition("/")[0]
+        return False
 
     def _make_way(self, folder: Path, output: Path) -> None:
         """Make a folder of an output; set aside a file or link that is in its place."""
