@@ -62,6 +62,24 @@ def test_help_imports_neither_torch_nor_dvc_nor_numpy() -> None:
 
 
 @pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("None", 0, "done\nclosed by a library\n"),
+        ("3", 3, "done\nclosed by a library\n"),
+        ("'a line'", 1, "done\nclosed by a library\ntaken apart\n"),
+    ],
+)
+def test_a_command_that_is_through_ends_at_once_but_for_what_libraries_close(end: str, status: int, said: str) -> None:
+    command = f"lambda options: (atexit.register(print, 'closed by a library'), print('done'), sys.exit({end}))"
+    script = (
+        "import atexit, sys; atexit.register(print, 'taken apart'); import cocoseg.cli as cli; "
+        f"cli._verify = {command}; sys.argv[1:] = ['verify']; cli.main()"
+    )
+    ended = run(sys.executable, "-c", script)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, said, "a line\n" if "line" in end else "")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         [], ["compare"], ["nothing"], ["compare", "main", "--images", "-1"], ["compare", "main", "--claim", "change"],

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cocoseg.arguments import Help, count, positive_count, scales_of, threshold_of
+from cocoseg.commands.quick_end import spare_imports, through
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.threads import wait_briefly
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:  # else a test calls it, in a process that is not ours to end
         end_silently_at_ctrl_c()
         wait_briefly()
+        spare_imports()
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # here, because argparse would print the usage of `cocoseg` itself
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -30,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     try:
         options.run(options)
+        through(0)
+    except SystemExit as end:
+        if not isinstance(end.code, str):  # a line that is still to be written
+            through(end.code or 0)
+        raise
     except CocosegError as error:
         sys.exit(f"cocoseg {options.command}: {error}")
     except ModuleNotFoundError as error:
