@@ -9,10 +9,11 @@ check: test lint repro
 test:
 	uv run pytest -m ''
 
+# mypy in as many processes as there are cores: without a cache, as in CI, it is most of the time.
 lint:
 	uv run ruff format --check .
 	uv run ruff check .
-	uv run mypy
+	MYPY_NUM_WORKERS=auto uv run mypy
 	uv run lint-imports
 	$(EXPORT) | diff requirements.txt - || { echo "requirements.txt is out of date; run: make requirements" >&2; exit 1; }
 
