@@ -9,7 +9,9 @@ import pytest
 from cocoseg.core.errors import missing_extra
 
 ROOT = Path(__file__).parents[2]
-WAY_OUT = "it comes with the extra '{0}': pip install 'cocoseg[{0}]', or in a clone: uv sync --extra {0}"
+WAY_OUT = (
+    "it comes with the extra '{0}': pip install 'cocoseg[{0}]', or in a clone: uv sync --inexact --no-dev --extra {0}"
+)
 LINE = f"torch is not installed; {WAY_OUT.format('train')}"
 BACK = "(restore the last good outputs with: git checkout HEAD -- dvc.lock metrics plots; dvc checkout --force)"
 # Runs a script in which a module cannot be imported.

@@ -37,8 +37,8 @@ class ModelSource:
             model, info = load_checkpoint(Path(self.folder))
             if self.beside(CARD) is not None and not self.describes(info):
                 sys.stderr.write(
-                    f"{self.folder}: is not the model that {CARD} describes, but of a run that was interrupted, or of "
-                    "another commit; get the committed one with: dvc checkout --force\n"
+                    f"{self.folder}: is not the model that {CARD} describes, but of a run that is not done, or of "
+                    "another commit; for the committed one: --rev HEAD, or, if nothing runs, dvc checkout --force\n"
                 )
             return model, info
         place = f"{self._revision.name}: {self.folder}"

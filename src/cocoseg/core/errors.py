@@ -50,6 +50,6 @@ def missing_extra(error: BaseException) -> str | None:
                 extra = found[1]
                 return (
                     f"{error.name} is not installed; it comes with the extra '{extra}': "
-                    f"pip install 'cocoseg[{extra}]', or in a clone: uv sync --extra {extra}"
+                    f"pip install 'cocoseg[{extra}]', or in a clone: uv sync --inexact --no-dev --extra {extra}"
                 )
     return None
