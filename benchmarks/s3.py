@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -76,7 +77,10 @@ async def in_memory(port: int) -> None:
 
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{key:.*}", answer)
-    await web._run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await asyncio.Event().wait()  # until it is ended
 
 
 async def far_away(port: int, server: int, delay_s: float) -> None:
@@ -95,13 +99,13 @@ async def far_away(port: int, server: int, delay_s: float) -> None:
     await (await asyncio.start_server(serve, "127.0.0.1", port, backlog=1024)).serve_forever()
 
 
-def served(serve: Callable[..., Awaitable[None]], arguments: tuple[float, ...]) -> None:
+def served(serve: Callable[..., Coroutine[Any, Any, None]], arguments: tuple[float, ...]) -> None:
     """Run a server until it is ended."""
-    asyncio.run(serve(*arguments))  # type: ignore[arg-type]
+    asyncio.run(serve(*arguments))
 
 
 @contextmanager
-def running(serve: Callable[..., Awaitable[None]], *arguments: float) -> Iterator[tuple[int, int]]:
+def running(serve: Callable[..., Coroutine[Any, Any, None]], *arguments: float) -> Iterator[tuple[int, int]]:
     """Run a server in its own process; give its port and the process's id."""
     [port] = free_ports(1)
     process = multiprocessing.Process(target=served, args=(serve, (port, *arguments)), daemon=True)
