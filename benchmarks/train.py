@@ -121,7 +121,7 @@ def bare(params: TrainParams) -> dict[str, Any]:
     def step(images: Tensor, target: Tensor) -> None:
         with autocast():
             output = model(normalized(images, preprocessing))
-        scaler.scale(segmentation_loss(output, target, loss_name)).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(scaler.scale(segmentation_loss(output, target, loss_name)))
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
@@ -177,7 +177,7 @@ def plain(params: TrainParams) -> dict[str, Any]:
             warmup = round(params.warmup_epochs * steps_an_epoch)
             set_lr(optimizer, params.lr * lr_factor(step, params.epochs * steps_an_epoch, warmup, params.schedule))
             output = model(normalized(images, preprocessing).contiguous())
-            segmentation_loss(output, target, loss_name).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(segmentation_loss(output, target, loss_name))
             optimizer.step()
             optimizer.zero_grad()
         rates.append(steps_an_epoch * params.batch_size / (time.perf_counter() - epoch_started))
