@@ -7,9 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cocoseg.arguments import Help, count, positive_count, scales_of, threshold_of
-from cocoseg.commands.quick_end import spare_imports, through
 from cocoseg.core.errors import CocosegError, missing_extra
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
+from cocoseg.core.quick_end import spare_imports, through
 from cocoseg.core.threads import wait_briefly
 
 # Each command imports what it needs when it runs, so that --help answers at once.

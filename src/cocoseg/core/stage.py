@@ -1,8 +1,6 @@
 """Run a stage script: load its parameters, report a user's mistake in one line, record its seconds."""
 
-import atexit
 import errno
-import gc
 import os
 import shutil
 import sys
@@ -18,6 +16,7 @@ from cocoseg.core.files import write_json
 from cocoseg.core.interrupt import one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
 from cocoseg.core.params import PARAMS, Params, declared_outs, load_params
+from cocoseg.core.quick_end import spare_imports, through
 from cocoseg.core.threads import wait_briefly
 from cocoseg.core.work_tree import InUseError, is_first_process, work_tree_held
 from cocoseg.paths import EVALUATION, LOCK, MODEL, TIMING
@@ -53,20 +52,7 @@ sys.excepthook = _end
 # So early for the imports of torch, which take seconds.
 end_with_dvc()
 wait_briefly()
-# They make half a million objects: looking through them for cycles after every 700 new ones took a quarter of the time.
-gc.set_threshold(10_000, 10, 10)
-_finished: list[str] = []  # the stage of this process, once it ended well
-
-
-def _end_at_once() -> None:
-    """End a stage that ended well without taking apart what its imports made, which takes a second or two."""
-    if _finished:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-
-atexit.register(_end_at_once)  # so early that it is called after what others have registered
+spare_imports()
 
 
 def say(line: str) -> None:
@@ -90,7 +76,7 @@ def run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Pa
     lines = [line for *_, line in caller.f_code.co_lines() if line]
     # Else the process is not the stage's alone, such as a test's, or the script goes on and may still fail.
     if caller.f_globals.get("__name__") == "__main__" and caller.f_lineno == max(lines):
-        _finished.append(name)
+        through(0)
 
 
 def _run(main: Callable[[Params], Mapping[str, Any] | None], params_type: type[Params], name: str) -> None:

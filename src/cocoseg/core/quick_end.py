@@ -1,11 +1,11 @@
-"""Spare a command what its imports cost besides: searches for cycles, and being taken apart at the end."""
+"""Spare a command or stage what its imports cost besides: searches for cycles, and being taken apart at the end."""
 
 import atexit
 import gc
 import os
 import sys
 
-_statuses: list[int] = []  # the exit status of the command, once it is through
+_statuses: list[int] = []  # the exit status of this process, once it is through
 
 
 def spare_imports() -> None:
