@@ -291,6 +291,7 @@ def test_ctrl_c_leaves_what_has_started_and_the_best_is_confirmed_on_fresh_seeds
     repository: Clone, diary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ["cocoseg", "sweep", "wrong=0.15", "--on", "local:3"]
+    monkeypatch.setenv("SHELL", "/bin/sh")  # dash waits for the training, and unblocks Ctrl-C that bash leaves blocked
     pressed: list[int] = []
 
     def press_ctrl_c(group: int) -> None:
