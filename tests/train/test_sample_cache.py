@@ -101,8 +101,8 @@ def test_closing_frees_both_and_so_does_forgetting(tmp_path: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_behind(tmp_path: Path) -> None:
     program = (
-        "import sys, time, torch; from pathlib import Path; from cocoseg.train.sample_cache import SampleCache\n"
-        "cache = SampleCache(1, 0, Path(sys.argv[1]))\n"
+        "import sys, time, torch; from pathlib import Path; from cocoseg.train import sample_cache\n"
+        "sample_cache.DISK_RESERVE = 0.0; cache = sample_cache.SampleCache(1, 0, Path(sys.argv[1]))\n"
         "kept = cache.put(0, torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(9, 9, dtype=torch.uint8))\n"
         "print(kept, cache.get(0) is not None, flush=True); time.sleep(60)"
     )
