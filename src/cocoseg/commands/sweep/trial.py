@@ -164,7 +164,7 @@ def _prepare_process(trial: Trial) -> None:
     os.environ.pop("SLURM_STEP_ID", None)
     if os.environ.get("SUBMITIT_EXECUTOR") == "local":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, for clusters that send it as a warning
-        # Blocked so far, as this process inherited it. A shell such as dash, which DVC starts, undoes that, but not this.
+        # Inherited as blocked, which a shell such as dash, with which DVC starts stages, undoes. Not this:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = os.open(Path(trial.notes) / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (1, 2):
