@@ -39,8 +39,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture
-def fresh(made: Clone, tmp_path: Path) -> Clone:
+def fresh(made: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
     """A fresh clone, its cache empty, with a remote of its own that it may break: the folder `store` beside it."""
+    # Python takes bytecode for that of a module which was edited since, if that kept its length and took no second.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     made.git("clone", "--quiet", ".", str(tmp_path / "clone"))
     shutil.copytree(made.folder.parent / "store", tmp_path / "store")
     clone = Clone(tmp_path / "clone")
