@@ -37,10 +37,46 @@ def test_the_line_names_the_three_worst_and_what_it_often_means() -> None:
     said = "says bbox [1, 2, 3, 4], but paints [1, 2, 2, 2]"
     assert line == (
         f"4 of 10 annotations paint another box than their bbox says: 1.jpg: annotation 3 {said}; "
-        f"1.jpg: annotation 2 {said}; 1.jpg: annotation 1 {said}; often row-major RLE, "
+        f"1.jpg: annotation 2 {said}; 1.jpg: annotation 1 {said}; often row-major RLE, RLE without its leading 0, "
         "x and y swapped, a bbox of two corners, images scaled but not their polygons, tiles whose boxes reach over "
-        "the border, an orientation that the tool followed, or holes, which COCO fills"
+        "the border, or an orientation that the tool followed"
     )
+
+
+def test_where_the_boxes_agree_the_line_says_what_another_area_often_is() -> None:
+    (line,) = gathered(["area"] * 4, 10).remarks
+    assert line.endswith(
+        "says area 9, but paints 8; often holes, which COCO fills, or the area of the bbox or the image, which "
+        "min_area_px alone reads"
+    )
+
+
+def remarks(annotations: int, *outcomes: dict[str, Any]) -> list[str]:
+    painted = [
+        (
+            Image(id=number, file_name=f"{number}.jpg", width=4, height=4),
+            PaintedImage(dropped=None, dropped_annotations={}, pixels={0: 8, 1: 8}, **outcome),
+        )
+        for number, outcome in enumerate(outcomes)
+    ]
+    return gather(painted, MAPPING, dict.fromkeys(range(annotations), 1), 0.0).remarks
+
+
+def test_annotations_that_all_lie_in_the_upper_left_are_a_line_if_they_are_many() -> None:
+    images: list[dict[str, Any]] = [{"extent": (0.01, 0.2, 0.3, 0.4)}, {"extent": (0.1, 0.02, 0.26, 0.5)}, {}]
+    (line,) = remarks(20, *images)
+    assert line.startswith(
+        "all 20 annotations lie in the upper left 30% × 50% of their images; often coordinates in per"
+    )
+    assert remarks(19, *images) == []
+    assert remarks(20, *images, {"extent": (0.0, 0.0, 0.8, 0.5)}) == []  # one reaches to the right
+    assert remarks(20, {"extent": (0.3, 0.3, 0.7, 0.7)}) == []  # they lie in the middle
+
+
+def test_more_polygons_in_others_than_five_percent_are_a_line() -> None:
+    assert remarks(40, {"nested": [7, 8]}) == []
+    (line,) = remarks(40, {}, {"nested": [7, 8, 9]})
+    assert line.startswith("3 of 40 annotations have a polygon in another of their own, first: annotation 7 of 1.jpg; ")
 
 
 def test_each_line_names_annotations_that_paint_what_it_speaks_of() -> None:

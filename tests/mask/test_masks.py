@@ -300,7 +300,8 @@ def test_too_large_a_share_of_broken_annotations_stops(tmp_path: Path) -> None:
     assert write(tmp_path / "a", entries, max_defects=0.34).metrics["annotations"]["kept"] == 2
     message = (
         r"^data/filtered/instances.json: 1 of 3 annotations of the chosen classes are broken: 1 odd_polygon, first: "
-        r"annotation 3 of sub/1.jpg, segmentation is \[\[0, 0, 1\]\]; max_defects allows 0.33; "
+        r"annotation 3 of sub/1.jpg, segmentation is \[\[0, 0, 1\]\]; expected \[\[x, y, x, y, …\], …\], a list for "
+        r"each polygon; max_defects allows 0.33; "
     )
     with pytest.raises(CocosegError, match=message):
         write(tmp_path / "b", entries, max_defects=0.33)

@@ -95,6 +95,12 @@ def test_a_part_of_two_points_is_ignored_and_the_other_part_stays() -> None:
     assert (painted.size, painted.ignored_parts, painted.clipped) == (4, 1, False)
 
 
+def test_a_polygon_in_another_is_filled_and_noted_and_one_beside_it_or_the_same_again_is_not() -> None:
+    outer, inner, beside = [0, 0, 6, 0, 6, 6, 0, 6], [2, 2, 4, 2, 4, 4, 2, 4], [4, 0, 8, 0, 8, 6, 4, 6]
+    painted = [shape([outer, other], height=8, width=8) for other in (inner, beside, outer)]
+    assert [(one.size, one.nested) for one in painted] == [(36, True), (48, False), (36, False)]
+
+
 def test_a_polygon_that_leaves_the_image_is_cut_at_its_border_or_dropped() -> None:
     outline = [[2, 0, 9, 0, 9, 2, 2, 2]]
     assert shape(outline, height=4, width=4).clipped
@@ -132,6 +138,11 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ([[0, 0, 0.9, 0, 1, 1, 0, 0.8]], "normalized_coordinates"),
         ([[10**400, 0, 4, 0, 4, 4]], "absurd_coordinates"),
         ([True, False], "polygon_of_non_numbers"),
+        ([[[0, 0], [4, 0], [4, 4]], [[1, 1], [2, 1], [2, 2]]], "rings_of_points"),
+        ([[[0, 0, 7], [4, 0, 7], [4, 4, 7]]], "rings_of_points"),
+        ([{"exterior": [[0, 0], [4, 0], [4, 4]], "interiors": []}], "segmentation_of_wrong_type"),
+        ({"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4]]]}, "segmentation_of_wrong_type"),
+        ([{"size": [4, 4], "counts": [0, 16]}] * 2, "segmentation_of_wrong_type"),
         ([], "empty_segmentation"),
         ({}, "empty_segmentation"),
         ({"size": [4, 5], "counts": [0, 20]}, "rle_of_wrong_size"),
@@ -169,6 +180,10 @@ SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]
         SQUARE,
         [[1, 1], [3, 1], [3, 3], [1, 3]],
         [[[1, 1], [3, 1], [3, 3], [1, 3]]],
+        [[[[1, 1], [3, 1], [3, 3], [1, 3]]]],
+        [[SQUARE]],
+        [[[1, 1]], [[3, 1]], [[3, 3]], [[1, 3]]],  # a contour of OpenCV
+        [[{"x": 1, "y": 1}, {"x": 3, "y": 1}, {"x": 3, "y": 3}, {"x": 1, "y": 3}]],
         [{"size": [4, 4], "counts": [5, 2, 2, 2, 5]}],
         {"size": [4.0, 4.0], "counts": [5, 2, 2, 2, 5]},
         {"size": [4, 4], "counts": [5.0, 2.0, 2.0, 2.0, 5.0]},

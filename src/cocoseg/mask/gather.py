@@ -20,10 +20,14 @@ _MOST_DISAGREEING = 0.05  # of the annotations: COCO itself has 1.4 %
 _EXAMPLES = 3
 _NO_CLASS = {BACKGROUND, IGNORE}
 _NORMALIZED = "normalized_coordinates"
-_OFTEN = (
-    "; often row-major RLE, x and y swapped, a bbox of two corners, images scaled but not their polygons, tiles whose "
-    "boxes reach over the border, an orientation that the tool followed, or holes, which COCO fills"
-)
+_OFTEN = {
+    "box": "; often row-major RLE, RLE without its leading 0, x and y swapped, a bbox of two corners, images scaled "
+    "but not their polygons, tiles whose boxes reach over the border, or an orientation that the tool followed",
+    "area": "; often holes, which COCO fills, or the area of the bbox or the image, which min_area_px alone reads",
+}
+_FEW = 20  # annotations
+_MARGIN = 0.25  # of the width and the height
+_PICKS = (min, min, max, max)  # of the edges of an extent
 
 
 class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -31,6 +35,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
+    `nested`: annotations with a polygon in another of their own. `extent`: what all annotations reach, see `extent_of`.
     `lost`: objects whose annotation is broken, here or in `filter`: why, and the box that they say; the boxes of
     `lost_ignored` became 255, and `lost_without_box` have no usable box. `lost_before`: those of `filter`, by reason.
     """
@@ -48,6 +53,8 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     converted: int = 0
     visibility: Visibility = Visibility()
     disagreements: list[Disagreement] = []
+    nested: list[int] = []
+    extent: tuple[float, float, float, float] | None = None
     lost: list[tuple[str, Box | None]] = []
     lost_before: dict[str, int] = {}
     lost_ignored: int = 0
@@ -58,6 +65,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         noted = {
             "clipped": self.clipped,
             "ignored_parts": self.ignored_parts,
+            "nested_parts": len(self.nested),
             "lost_without_box": self.lost_without_box,
             "mostly_hidden": sum(self.visibility.mostly_hidden.values()),
             "box_disagrees": sum(one.kind == "box" for one in self.disagreements),
@@ -195,6 +203,7 @@ def _metrics(
             "converted": _named({"segmentation": sum(outcome.converted for outcome in outcomes)}),
             "box_disagrees": sum(one.kind == "box" for one in disagreeing),
             "area_disagrees": sum(one.kind == "area" for one in disagreeing),
+            **_named({"nested_parts": sum(len(outcome.nested) for outcome in outcomes)}),
         },
         "lost_objects": sum(len(outcome.lost) for outcome in outcomes),
         "lost_ignored": sum(outcome.lost_ignored for outcome in outcomes),
@@ -219,8 +228,22 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 
 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line where more annotations than usual paint what they do not say."""
+    """Yield a line where more annotations than usual paint what they do not say, or what nobody meant."""
     own, kept, often = metrics["annotations"], max(1, metrics["annotations"]["kept"]), _OFTEN
+    nested = [(image.file_name, one) for image, outcome in painted for one in outcome.nested]
+    if len(nested) > _MOST_DISAGREEING * kept:
+        yield (
+            f"{len(nested)} of {kept} annotations have a polygon in another of their own, first: annotation "
+            f"{nested[0][1]} of {nested[0][0]}; COCO fills it; write an annotation with a hole as RLE"
+        )
+    extents = [outcome.extent for _, outcome in painted if outcome.extent]
+    if kept >= _FEW and extents:
+        left, top, right, lower = (pick(edges) for pick, edges in zip(_PICKS, zip(*extents, strict=True), strict=True))
+        if all(4 * before <= after >= _MARGIN for before, after in ((left, 1 - right), (top, 1 - lower))):
+            yield (
+                f"all {kept} annotations lie in the upper left {right:.0%} × {lower:.0%} of their images; often "
+                "coordinates in percent or in thousandths, or images that were scaled without their annotations"
+            )
     for noun, field in (("box", "bbox"), ("area", "area")):
         count = own[f"{noun}_disagrees"]
         if count > _MOST_DISAGREEING * kept:
@@ -231,5 +254,5 @@ def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str
                 if one.kind == noun
             )[:_EXAMPLES]
             examples = "; ".join(f"{name}: {one.what()}" for _, name, _, one in worst)
-            yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}{often}"
-            often = ""
+            yield f"{count} of {kept} annotations paint another {noun} than their {field} says: {examples}{often[noun]}"
+            often = {"area": ""}

@@ -18,7 +18,7 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import Visibility, box_of, disagreements, ignored_boxes, pixels_of, visibility
+from cocoseg.mask.objects import Visibility, box_of, disagreements, extent_of, ignored_boxes, pixels_of, visibility
 from cocoseg.mask.painting import Maps, Paint, paint, pixels_sha256
 from cocoseg.mask.params import MaskParams
 from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, painted_boxes, shapes_of
@@ -28,6 +28,14 @@ from cocoseg.workers import ahead, process_pool, worker_count
 _CHUNK_IMAGES = 32
 _SHOWN_BYTES = 40  # of a broken segmentation
 _MOST_INSTANCES = 65_535  # what a 16-bit instance map can number
+_RLE = '{"size": [height, width], "counts": […]} with runs of background and object in turn, down the columns'
+_POLYGONS = "[[x, y, x, y, …], …], a list for each polygon"
+# What is expected in place of a defect whose name begins like this.
+_FORMS = {
+    "rle_": _RLE,
+    "segmentation_of_wrong_type": f"{_POLYGONS}, or {_RLE}",
+    **dict.fromkeys(("flat_polygon", "odd_polygon", "polygon_of_non_numbers", "rings_of_points"), _POLYGONS),
+}
 
 
 class Painter(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +168,7 @@ def paint_image(
 def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **counted: Any) -> PaintedImage:
     """Write the maps of an image; return what there is to say of it. `counted`: further fields of `PaintedImage`."""
     sha256 = _write_maps(painter, mask_name(image.file_name), maps)
-    sizes = [shape.size for shape in checked.shapes]
+    sizes, boxes = [shape.size for shape in checked.shapes], painted_boxes(checked.shapes, *image.sides())
     with_instances = painter.params.instance_masks
     return PaintedImage(
         dropped=None,
@@ -171,7 +179,9 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
         numbered=tuple(checked.kept[index].id for index in maps.numbered) if with_instances else (),
         contested=maps.contested,
         visibility=visibility(checked.paints, maps) if maps.contested else Visibility(),
-        disagreements=disagreements(checked.kept, sizes, painted_boxes(checked.shapes, *image.sides())),
+        disagreements=disagreements(checked.kept, sizes, boxes),
+        nested=[entry.id for entry, shape in zip(checked.kept, checked.shapes, strict=True) if shape.nested],
+        extent=extent_of(boxes, *image.sides()),
         lost=[(one.reason, box_of(one.bbox)) for one in checked.lost],
         **checked.notes(),
         **counted,
@@ -265,7 +275,8 @@ def _example(annotation: Annotation, image: Image, defect: str) -> str:
         size = list(msgspec.json.decode(value, type=RunLengths).size)
         return f"annotation {annotation.id} of {image.file_name}, size is {size}, the image's {list(image.sides())}"
     shown = value[:_SHOWN_BYTES].decode("utf-8", "replace") + "…" * (len(value) > _SHOWN_BYTES)
-    return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}"
+    expected = next((f"; expected {form}" for start, form in _FORMS.items() if defect.startswith(start)), "")
+    return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}{expected}"
 
 
 def _defect(shape: Shape | SegmentationDefect) -> str:

@@ -120,6 +120,14 @@ def visibility(paints: Sequence[Paint], maps: Maps) -> Visibility:
     return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))
 
 
+def extent_of(boxes: NDArray[np.float64], height: int, width: int) -> tuple[float, float, float, float] | None:
+    """Return the left, top, right and lower edge of all boxes together, in shares of their image."""
+    if not len(boxes):
+        return None
+    (left, top), (right, lower) = boxes[:, :2].min(0).tolist(), (boxes[:, :2] + boxes[:, 2:]).max(0).tolist()
+    return left / width, top / height, right / width, lower / height
+
+
 def disagreements(
     annotations: Sequence[Annotation], sizes: Sequence[int], boxes: NDArray[np.float64]
 ) -> list[Disagreement]:

@@ -37,7 +37,8 @@ class Shape(msgspec.Struct, frozen=True):
     """A checked segmentation as the pixels that it paints, and what was noticed on the way though it stays.
 
     `borders`: pixels in column order; it paints from each first up to but not including the second of two. `size`: how
-    many it paints. `encoded`: its compressed run lengths, without empty ones. `converted`: its form is not COCO's own.
+    many it paints. `encoded`: its compressed run lengths, without empty ones. `nested`: one of its polygons lies in
+    another. `converted`: its form is not COCO's own.
     """
 
     borders: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Shape(msgspec.Struct, frozen=True):
     encoded: bytes
     ignored_parts: int = 0
     clipped: bool = False
+    nested: bool = False
     converted: bool = False
 
 
@@ -56,6 +58,7 @@ class Outline(msgspec.Struct, frozen=True):
     size: tuple[int, int]
     ignored_parts: int
     clipped: bool
+    nested: bool
     converted: bool
 
     def if_empty(self) -> str:
@@ -164,6 +167,7 @@ _OTHER_FORMS = (
     "flat_polygon",
     "polygon_of_non_numbers",
     "segmentation_of_wrong_type",
+    "rings_of_points",
     "polygon_under_three_points",
     "rle_malformed",
     "rle_bad_counts",
@@ -172,7 +176,7 @@ _OTHER_FORMS = (
 
 
 def _canonical(segmentation: Raw) -> Raw | None:
-    """Return COCO's form of what is unambiguous: a flat list of numbers, points as pairs, a list of one RLE.
+    """Return COCO's form of what is unambiguous: one polygon or RLE in lists of lists, points as pairs or as x and y.
 
     In an RLE, floats that are whole numbers, and what Python writes for `str(counts)` of bytes.
     """
@@ -185,17 +189,18 @@ def _canonical(segmentation: Raw) -> Raw | None:
         if isinstance(counts, str) and _BYTES_LITERAL.fullmatch(counts):
             counts = counts[2:-1].replace("\\\\", "\\")  # the one character of RLE texts that Python escapes
         return Raw(msgspec.json.encode({"size": size, "counts": counts}))
+    # One ring only: where tools write points as pairs, a second ring is a hole, and COCO has none.
+    while isinstance(content, list) and len(content) == 1 and isinstance(content[0], list):
+        content = content[0]
     if not isinstance(content, list) or not content:
         return None
+    points = [_point(one) for one in content]
     if all(map(_is_number, content)) and len(content) >= _SMALLEST_PART and len(content) % 2 == 0:
         content = [content]
     elif len(content) == 1 and isinstance(content[0], dict) and content[0].keys() >= {"size", "counts"}:
         content = content[0]
-    elif _is_ring(content):
-        content = [[number for point in content for number in point]]
-    elif len(content) == 1 and _is_ring(content[0]):
-        # One ring only: where tools write points as pairs, a second ring is a hole, and COCO has none.
-        content = [[number for point in content[0] for number in point]]
+    elif len(points) >= 3 and all(map(_is_point, points)):
+        content = [[number for point in points for number in point]]
     else:
         return None
     return Raw(msgspec.json.encode(content))
@@ -208,8 +213,11 @@ def _whole(value: Any) -> Any:
     return [int(entry) if isinstance(entry, float) and entry.is_integer() else entry for entry in value]
 
 
-def _is_ring(value: Any) -> bool:
-    return isinstance(value, list) and len(value) >= 3 and all(map(_is_point, value))
+def _point(value: Any) -> Any:
+    """Return the pair in what an OpenCV contour or a web tool has for a point; anything else as it is."""
+    if isinstance(value, dict) and value.keys() == {"x", "y"}:
+        return [value["x"], value["y"]]
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _is_point(value: Any) -> bool:
@@ -230,7 +238,16 @@ def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_boun
         raise SegmentationDefect("outside_image" if _is_outside(whole, height, width) else "out_of_bounds")
     encoded = coco_mask.frPyObjects(whole, height, width)
     united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    return Outline(united["counts"], whole, (height, width), len(parts) - len(whole), clipped, converted)
+    nested = len(encoded) > 1 and _are_nested(encoded, united)
+    return Outline(united["counts"], whole, (height, width), len(parts) - len(whole), clipped, nested, converted)
+
+
+def _are_nested(parts: list[Any], united: Any) -> bool:
+    """Return whether a part lies in another that is larger: where a tool draws a hole, which COCO fills."""
+    if coco_mask.area(parts).sum() == coco_mask.area(united):  # they do not even meet, as most
+        return False
+    inside = coco_mask.iou(parts, parts, [1] * len(parts)) == 1
+    return bool((inside & ~inside.T).any())
 
 
 def _reaches_beyond(parts: list[list[float]], height: int, width: int) -> bool:
@@ -250,7 +267,8 @@ def _shape(checked: Outline | _Runs, counts: NDArray[np.int64]) -> Shape | Segme
     borders = counts[: len(counts) // 2 * 2].cumsum()
     if isinstance(checked, _Runs):
         return Shape(borders, size, checked.encoded, converted=checked.converted)
-    return Shape(borders, size, checked.encoded, checked.ignored_parts, checked.clipped, checked.converted)
+    ignored, clipped, nested = checked.ignored_parts, checked.clipped, checked.nested
+    return Shape(borders, size, checked.encoded, ignored, clipped, nested, checked.converted)
 
 
 def painted_boxes(shapes: Sequence[Shape], height: int, width: int) -> NDArray[np.float64]:
@@ -290,6 +308,10 @@ def _why_no_polygons(segmentation: Raw) -> str:
         return "segmentation_of_wrong_type"
     if content and all(_is_number(entry) for entry in content):
         return "flat_polygon"
+    if any(isinstance(entry, dict) for entry in content):
+        return "segmentation_of_wrong_type"
+    if content and all(isinstance(part, list) and part and isinstance(part[0], list) for part in content):
+        return "rings_of_points"
     whole = all(isinstance(part, list) and all(_is_number(number) for number in part) for part in content)
     return "absurd_coordinates" if whole else "polygon_of_non_numbers"  # such as an integer of 400 digits
 
@@ -343,6 +365,8 @@ def _why_no_run_lengths(segmentation: Raw) -> str:
         fields = msgspec.json.decode(segmentation, type=dict[str, Raw])
         if not fields:
             return "empty_segmentation"
+        if fields.keys().isdisjoint({"size", "counts"}):
+            return "segmentation_of_wrong_type"
         msgspec.json.decode(fields["size"], type=tuple[int, int])
         is_list = bytes(fields["counts"]).lstrip().startswith(b"[")
         return "rle_bad_counts" if is_list else "rle_undecodable"
