@@ -353,6 +353,36 @@ def test_too_large_a_share_of_broken_annotations_of_chosen_classes_stops() -> No
         run([image(1)], [*sound, *broken, *other], max_defects=0.05)
 
 
+@pytest.mark.parametrize(("field", "by"), [("image_id", 1), ("image_id", -1), ("category_id", 1), ("category_id", -1)])
+def test_ids_that_are_all_moved_by_one_are_refused_however_few_lead_nowhere(
+    field: str, by: int, tmp_path: Path
+) -> None:
+    numbers = range(1, 31)
+    entries = [annotation(n, n, n) for n in numbers]
+    content = {
+        "images": [image(n) for n in numbers],
+        "annotations": [one | {field: one[field] + by} for one in entries],
+        "categories": [{"id": n, "name": f"c{n}"} for n in numbers],
+    }
+    params = msgspec.structs.replace(PARAMS, classes=())
+    one, end = (31, 1) if by > 0 else (0, 30)
+    message = (
+        f"instances.json: annotations name the {field} {one}, which is not listed, and none names {end}, of 1 to 30: "
+        f"all seem to be moved by one; correct {field}, or remove the annotations of {one}$"
+    )
+    source = tmp_path / "instances.json"
+    source.write_text(json.dumps(content))
+    with pytest.raises(CocosegError, match=message):
+        filter_file(source, tmp_path / "filtered.json", params)
+    source.write_text(json.dumps(content | {"annotations": [*content["annotations"], annotation(99, end, end)]}))
+    filter_file(source, tmp_path / "filtered.json", params)  # one broken annotation, and no more
+
+
+def test_where_all_are_broken_a_higher_max_defects_is_no_way_out() -> None:
+    with pytest.raises(CocosegError, match=r"1 of 1 annotations .*; max_defects allows 0\.05; fix them$"):
+        run([image(1)], [annotation(1, 1, segmentation=[])], max_defects=0.05)
+
+
 def test_what_is_no_object_at_all_counts_against_max_defects() -> None:
     with pytest.raises(CocosegError, match="1 of 2 annotations .* 1 not_an_object, first: annotation at position 1"):
         run([image(1)], [annotation(1, 1), 7], max_defects=0.4)
@@ -440,6 +470,13 @@ def test_no_image_left_names_the_first_offending_value_and_the_way_out() -> None
     )
     with pytest.raises(CocosegError, match=message):
         run(images, [annotation(1, 1), annotation(2, 2)])
+
+
+def test_a_size_that_no_image_has_may_be_left_out() -> None:
+    with pytest.raises(
+        CocosegError, match="width is 0, height is 6; correct width and height, or leave them out: the "
+    ):
+        run([image(1, width=0)], [annotation(1, 1)])
 
 
 def test_no_image_left_for_lack_of_annotations_says_so() -> None:

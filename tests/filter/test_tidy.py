@@ -131,6 +131,11 @@ def test_a_missing_file_name_comes_from_coco_url_as_in_lvis(folder: str, name: s
     assert metrics["images"]["converted"] == {"name_from_coco_url": 1}
 
 
+def test_a_coco_url_that_is_no_address_names_no_file() -> None:
+    with pytest.raises(CocosegError, match="bad_file_name, first: image at position 0, file_name is missing"):
+        run([{"id": 1, "width": 8, "height": 6, "coco_url": "n/a"}])  # as V7 writes it
+
+
 def test_an_image_that_is_listed_twice_is_one_with_both_sets_of_annotations() -> None:
     entries = [ANNOTATION, ANNOTATION | {"id": 2, "image_id": 2}]
     instances, metrics = run([IMAGE, IMAGE | {"id": 2}], entries)

@@ -151,7 +151,9 @@ def _chosen(by_name: dict[str, Category], classes: Sequence[str], place: Path) -
                 "leave it out of classes in params.yaml"
             )
     if len(chosen) > 254:
-        raise CocosegError(f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255")
+        raise CocosegError(
+            f"{place}: {len(chosen)} categories; a mask holds 1 to 254 beside background and 255; name some in classes"
+        )
     return chosen
 
 

@@ -127,6 +127,8 @@ def _sound_entries(file: Entries, ledgers: "_Ledgers", params: FilterParams, pla
     categories = choose_categories(entries, UsedCategories(file.keys), params.classes, ledgers.categories, place)
     ids, file.keys = AnnotationIds(file.keys or ()), None
     found = _sorted_annotations(file.annotations, images, categories, ids, ledgers, params)
+    if found.moved_ids:
+        raise CocosegError(f"{place}: {found.moved_ids}")
     total, noun = found.of_chosen_classes, "annotations of the chosen classes"
     refuse_many_defects(ledgers.annotations, total, params.max_defects, noun, "max_defects", place)
     return images, categories, found
@@ -146,7 +148,8 @@ def _ledgers(file: Entries, params: FilterParams, place: Path) -> _Ledgers:
 class _Sorted(NamedTuple):
     """The annotations of a file: those kept of each image, the images that had any, and what was lost.
 
-    `of_chosen_classes`: how many are of the chosen classes, or of a class that cannot be told.
+    `of_chosen_classes`: how many are of the chosen classes, or of a class that cannot be told. `moved_ids`: as `Judge`
+    has them.
     """
 
     kept: dict[int, list[Annotation]]
@@ -154,6 +157,7 @@ class _Sorted(NamedTuple):
     lost: list[LostObject]
     lost_images: set[int]
     of_chosen_classes: int
+    moved_ids: str
 
 
 def _sorted_annotations(
@@ -179,7 +183,8 @@ def _sorted_annotations(
     if judge.others:
         ledger.dropped["class_not_chosen"] += judge.others
     relevant = ledger.input - judge.others
-    return _Sorted(kept, judge.annotated, judge.lost, {one.image_id for one in judge.lost}, relevant)
+    lost_images = {one.image_id for one in judge.lost}
+    return _Sorted(kept, judge.annotated, judge.lost, lost_images, relevant, judge.moved_ids())
 
 
 def _sort_piece(
@@ -188,7 +193,7 @@ def _sort_piece(
     """Add the annotations that stay to those of their images. `position`: that of the first in the file."""
     image_numbers, category_numbers, ledger = judge.images.numbers, judge.categories.numbers, judge.ledger
     image_of, category_of, chosen_ids = image_numbers.get, category_numbers.get, judge.categories.ids
-    note_annotated, keeps = judge.annotated.add, judge.keeps
+    note_annotated, note_named, keeps = judge.annotated.add, judge.named.add, judge.keeps
     others = 0
     for number, entry in entries_of(piece, AnnotationEntry, ledger, position):
         # Most ids are whole numbers, which need no more than a look: a file has hundreds of thousands.
@@ -200,9 +205,11 @@ def _sort_piece(
             category_id = category_numbers.of(own, "category_id", ledger)
         if image_id is not None:
             note_annotated(image_id)
-        if category_id is not None and category_id not in chosen_ids:
-            others += 1
-            continue
+        if category_id is not None:
+            note_named(category_id)
+            if category_id not in chosen_ids:
+                others += 1
+                continue
         if image_id is None:
             judge.count_without_image(number, entry)
         elif keeps(number, entry, image_id, category_id):

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 from cocoseg.coco.format import UNREADABLE, LostObject
 from cocoseg.filter.categories import Categories
 from cocoseg.filter.entries import AnnotationEntry, Ledger, PlainEntry, found
-from cocoseg.filter.ids import AnnotationIds, key_of
+from cocoseg.filter.ids import AnnotationIds, Key, key_of
 from cocoseg.filter.params import FilterParams
 from cocoseg.filter.tidy import TidyImages, tidy_crowd
 
@@ -20,13 +20,17 @@ _AREA: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float | str)
 class Judge:
     """Judge the annotations that may be of a chosen class, and count those that go.
 
-    `annotated`: the images that have any annotation. `others`: how many are of a class that is not chosen.
+    `annotated`: the images that have any annotation; `named`: the categories. `others`: how many are of a class that is
+    not chosen.
     """
 
     def __init__(
         self, images: TidyImages, categories: Categories, ids: AnnotationIds, ledger: Ledger, params: FilterParams
     ) -> None:
         self.annotated: set[int] = set()
+        self.named: set[int] = set()
+        self._unknown_images: set[Key] = set()
+        self._unknown_categories: set[Key] = set()
         self.lost: list[LostObject] = []
         self.others = 0
         self.images = images
@@ -51,9 +55,11 @@ class Judge:
             return None
         entries = cast(list[PlainEntry], piece)
         images = {one.image_id for one in entries}
-        if not images <= self._own_images or not {one.category_id for one in entries} <= self._own_categories:
+        categories = {one.category_id for one in entries}
+        if not images <= self._own_images or not categories <= self._own_categories:
             return None
         self.annotated |= images
+        self.named |= categories
         chosen_ids = self.categories.ids
         chosen = [one for one in entries if one.category_id in chosen_ids]
         self.others += len(entries) - len(chosen)
@@ -74,6 +80,8 @@ class Judge:
         if self._chooses and (choice := _choice(entry, self._params)):
             ledger.dropped[choice] += 1
             return False
+        if category_id is None:
+            self._unknown_categories.add(key_of(entry.category_id))
         defect = _category_defect(entry, self.categories) if category_id is None else _defect(entry, self._params)
         if defect is not None:
             reason, value = defect
@@ -95,7 +103,23 @@ class Judge:
         if gone:
             self.ledger.dropped[f"image_{gone}"] += 1
         else:
+            self._unknown_images.add(key_of(entry.image_id))
             self.ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
+
+    def moved_ids(self) -> str:
+        """Return which ids of annotations seem to count from another number than those of the list, in words."""
+        for field, listed, named, unknown in (
+            ("image_id", self.images.numbers, self.annotated, self._unknown_images),
+            ("category_id", self.categories.numbers, self.named, self._unknown_categories),
+        ):
+            low, high = min(listed.values(), default=0), max(listed.values(), default=0)
+            for one, end in ((low - 1, high), (high + 1, low)):
+                if unknown == {one} and end not in named and high - low + 1 == len(listed) > 1:
+                    return (
+                        f"annotations name the {field} {one}, which is not listed, and none names {end}, of {low} to "
+                        f"{high}: all seem to be moved by one; correct {field}, or remove the annotations of {one}"
+                    )
+        return ""
 
 
 def _is_ignored(entry: AnnotationEntry) -> bool:

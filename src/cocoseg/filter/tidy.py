@@ -160,7 +160,7 @@ def _tidy_image(entry: ImageEntry, key: Key, names: FileNames, ledger: Ledger) -
 def _name_of(entry: ImageEntry, names: FileNames, ledger: Ledger) -> str:
     """Return the file name as the file has it, or of `coco_url`; nothing if there is none."""
     name = entry.file_name if isinstance(entry.file_name, str) else ""
-    if not name and isinstance(entry.coco_url, str):
+    if not name and isinstance(entry.coco_url, str) and "://" in entry.coco_url:  # V7 writes n/a
         try:
             name = names.from_url(entry.coco_url)
         except ValueError:  # such as http://[

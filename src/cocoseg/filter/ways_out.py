@@ -14,6 +14,7 @@ _WAYS_OUT = {
     "too_many_instances": "raise max_instances",
     "lost_object": "set lost: ignore",
     "unsafe_file_name": "write each file_name relative to images",
+    "bad_size": "correct width and height, or leave them out: the image gives them",
     "unknown_category": "use ids of the file's categories",
     "no_annotation": "check that annotations name these images, or set negatives: keep",
 }
