@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ GOOD = json.dumps(instances(1)).encode()
         (b"<!DOCTYPE html><html></html>", "is a web page or XML, not JSON"),
         (GOOD[:100], "is truncated: the JSON ends early, after 100 bytes"),
         (b'{"images": [1, nonsense]}', r"is not JSON: JSON is malformed: .* \(byte 16\)"),
-        (GOOD + b"}", "is not JSON: .*trailing characters"),
+        (GOOD + b"\n" + GOOD, "is not JSON: .*trailing characters .*; join the objects of JSON Lines into one"),
+        (lzma.compress(GOOD), "is not text, or not in UTF-8; unpack it if it is packed"),
+        (GOOD.decode().encode("utf-16-le"), "is not text, or not in UTF-8; .* save it as UTF-8 if it is UTF-16"),
         (b'{"images": [{"area": NaN}]}', "has no 'annotations', found images;"),
         (b'{"images": [{"area": NaN}, nonsense]}', r"is not JSON: .*\(byte 21\)"),
         (b"\xff\xd8\xff\xe0", "byte 0 is not UTF-8"),
@@ -59,7 +62,8 @@ GOOD = json.dumps(instances(1)).encode()
             b'{"images": [], "categories": [], "annotations": [{"file_name": "1.png", "segments_info": []}]}',
             "is COCO's panoptic format, whose shapes lie in PNG files; expected its instances format; convert it with",
         ),
-        (b"[]", "is a list, not COCO's instances format; expected an object with images, annotations, categories"),
+        (b"[]", "is a list, not COCO's instances format; expected one object with images, annotations, categories"),
+        (b'[{"images": [], "categories": []}]', "is a list of objects with images, categories, not COCO's instances"),
         (b"3", "is a number, not COCO's"),
         (b'{"images": [], "annotations": [], "info": {}}', "has no 'categories', found images, annotations, info;"),
         (b"{}", "has no 'images', found nothing"),
@@ -248,6 +252,26 @@ def test_keys_that_are_not_cocos_are_said(tmp_path: Path, capsys: pytest.Capture
     custom_instances(str(place))
     told = f"download: {place}: the first of 'images' has the key 'filename': did you mean file_name?\n"
     assert capsys.readouterr().err == told
+
+
+def test_what_lvis_leaves_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "a.json"
+    place.write_text(json.dumps(instances(1)).replace('"width"', '"not_exhaustive_category_ids": [1], "width"'))
+    custom_instances(str(place))
+    assert capsys.readouterr().err == (
+        f"download: {place}: as LVIS, not every object of a class is annotated in every image: what is not is "
+        "background\n"
+    )
+
+
+def test_entries_by_their_ids_as_in_livecell_are_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, content = tmp_path / "a.json", instances(1, 2)
+    place.write_text(json.dumps(content | {"annotations": {str(one["id"]): one for one in content["annotations"]}}))
+    assert json.loads(custom_instances(str(place))) == content
+    assert ": annotations: an object, as LIVECell has; its values are taken for the list\n" in capsys.readouterr().err
+    place.write_text(json.dumps(content | {"categories": {"1": "person"}}))
+    with pytest.raises(CocosegError, match="'categories' is an object; expected a list"):
+        custom_instances(str(place))
 
 
 @pytest.mark.parametrize("objects", [1, 30_000], ids=["small", "large"])

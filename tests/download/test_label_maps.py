@@ -141,6 +141,7 @@ def test_samples_of_fewer_bits_are_class_indices_too(tmp_path: Path, kind: int, 
     [
         {"0": "background", "1": "person", "2": "car", "255": "void"},
         {"person": 1, "car": 2},
+        [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}],
         ["background", "person", "car"],
         "background\nperson\ncar\n",
         "_background_\r\nperson\r\ncar\r\n\r\n",

@@ -25,6 +25,8 @@ def why(folder: Path | None, file_name: str, status: str) -> str:
         ("x/a.jpg", "a.jpg", "file_names must be those of the files, letter by letter"),
         ("caf\u00e9.jpg", "cafe\u0301.jpg", "run: convmv -f utf8 -t utf8 --nfc"),  # packed on macOS
         ("a%20b%C3%A9.jpg", "a b\u00e9.jpg", "file_names must be those of the files, letter by letter"),
+        ("a", "a.jpg", "file_names must be those of the files, letter by letter"),
+        ("a.png", "x/a.jpg", "file_names must be those of the files, letter by letter"),
     ],
 )
 def test_of_a_missing_file_that_lies_elsewhere_the_place_and_the_way_out_are_said(
@@ -33,6 +35,7 @@ def test_of_a_missing_file_that_lies_elsewhere_the_place_and_the_way_out_are_sai
     folder = tmp_path / "train2017"
     (folder / there).parent.mkdir(parents=True)
     (folder / there).touch()
+    (folder / "a.json").touch()  # of labelme
 
     said = why(folder, file_name, "missing")
 
@@ -48,7 +51,10 @@ def test_a_missing_file_that_is_nowhere_leads_to_the_parameter(tmp_path: Path, f
 
 
 def test_a_wrong_size_is_said_beside_the_annotated_one() -> None:
-    assert why(None, "a.jpg", "wrong_size").startswith("a.jpg has 40×30 pixels, but its entry says 30×40; ")
+    assert why(None, "a.jpg", "wrong_size").startswith("a.jpg has 40×30 pixels, but its entry says 30×40; name the ")
+    row = ImageRow(image_id=1, file_name="a.jpg", status="wrong_size", width=60, height=80)
+    said = why_unusable(row, Image(id=1, file_name="a.jpg", width=30, height=40), None)
+    assert said.endswith("; it was scaled: name the images that were annotated, or scale their annotations, too")
 
 
 @pytest.mark.parametrize(

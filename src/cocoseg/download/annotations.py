@@ -7,7 +7,8 @@ import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from msgspec import Raw
 from tqdm import tqdm
 
 from cocoseg.coco.file_names import is_plain
-from cocoseg.coco.format import REGIONS_KEY, misnamed_keys, without_non_finite
+from cocoseg.coco.format import REGIONS_KEY, UNREADABLE, misnamed_keys, without_non_finite
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_regular
 from cocoseg.core.redaction import without_secrets
@@ -35,6 +36,8 @@ _TEXT_CHUNK_BYTES = 16 * 2**20
 _SMALL_BYTES = 2**20
 _LEFT_BYTES = 32  # a key: quotation marks, a colon, a comma, a new line and its indentation
 _FIRST_ENTRY_BYTES = 2**16
+_LISTED_KEYS = 8
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # characters that no JSON has
 
 _WAY_OUT = (
     "put a COCO instances JSON there, or: "
@@ -68,7 +71,10 @@ def _local_images(location: str) -> Path:
 
 
 def custom_instances(location: str) -> bytes:
-    """Return the annotations file at a local path or a URL, verified and unchanged but for a byte order mark."""
+    """Return the annotations file at a local path or a URL, verified.
+
+    It is unchanged, but for a byte order mark, and for an object of entries by their ids where COCO has a list.
+    """
     path = local_path(location)
     if path is None:
         if location.endswith("/"):
@@ -88,17 +94,32 @@ def custom_instances(location: str) -> bytes:
         except OSError as error:
             raise CocosegError(f"{location}: {error.strerror}; {_WAY_OUT}") from None
     raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of some editors on Windows
-    content = verify_instances(raw, location)
+    keyed: list[str] = []
+    content = verify_instances(raw, location, keyed)
+    if keyed:
+        raw = msgspec.json.encode(content)
+        _say(location, f"{', '.join(keyed)}: an object, as LIVECell has; its values are taken for the list")
     if re.fullmatch(rb"\[\s*\]", content["images"]):
         raise CocosegError(f"{location}: contains no images; {_WAY_OUT}")
+    for line in _remarks(content):
+        _say(location, line)
+    return raw
+
+
+def _remarks(content: Mapping[str, Raw]) -> Iterator[str]:
+    """Yield what of a file is not read, or means another thing than it seems to, a line each."""
     unread = [key if is_plain(key) else repr(key)[:40] for key in content if key not in {*_LISTS, *_OTHER_KEYS}]
     if unread:
         listed = ", ".join(unread[:_LISTED]) + (", …" if len(unread) > _LISTED else "")
         hint = "; to ignore a region, write an annotation with iscrowd: 1" if "ignore" in listed else ""
-        tqdm.write(f"download: {without_secrets(location)}: not COCO's, and not read: {listed}{hint}", file=sys.stderr)
-    for hint in misnamed_keys(content):
-        tqdm.write(f"download: {without_secrets(location)}: {hint}", file=sys.stderr)
-    return raw
+        yield f"not COCO's, and not read: {listed}{hint}"
+    yield from misnamed_keys(content)
+    if b'"not_exhaustive_category_ids"' in bytes(memoryview(content["images"])[:_FIRST_ENTRY_BYTES]):
+        yield "as LVIS, not every object of a class is annotated in every image: what is not is background"
+
+
+def _say(location: str, line: str) -> None:
+    tqdm.write(f"download: {without_secrets(location)}: {line}", file=sys.stderr)
 
 
 def named_instances(dataset: NamedDataset) -> bytes:
@@ -153,10 +174,11 @@ def merge_instances(parts: Sequence[bytes], places: Sequence[str]) -> bytes:
     return msgspec.json.encode(merged)
 
 
-def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
+def verify_instances(raw: bytes, place: str, keyed: list[str] | None = None) -> dict[str, Raw]:
     """Return the top level of an annotations file, its lists not decoded: `filter` deals with single bad entries.
 
-    `place` names the file in errors. Raises `CocosegError`.
+    `place` names the file in errors. With `keyed`, an object whose values are objects is returned as the list of these,
+    and its key added to `keyed`. Raises `CocosegError`.
     """
     _refuse_other_formats(raw, place)
     _refuse_other_encodings(raw, place)
@@ -165,17 +187,24 @@ def verify_instances(raw: bytes, place: str) -> dict[str, Raw]:
     except RecursionError:
         raise CocosegError(f"{place}: is nested too deeply; expected a COCO instances JSON") from None
     except msgspec.ValidationError:
+        keys = f" of objects with {keys}" if (keys := _first_keys(raw)) else ""
         raise CocosegError(
-            f"{place}: is {_kind(raw)}, not COCO's instances format; expected an object with {', '.join(_LISTS)}"
+            f"{place}: is {_kind(raw)}{keys}, not COCO's instances format; expected one object with {', '.join(_LISTS)}"
         ) from None
     except msgspec.DecodeError as error:
         raise CocosegError(_not_json(raw, str(error), place)) from None
     for key in _LISTS:
         if key not in content:
-            found = ", ".join(list(content)[:8]) or "nothing"
+            found = ", ".join(list(content)[:_LISTED_KEYS]) or "nothing"
             raise CocosegError(
                 f"{place}: has no '{key}', found {found}; expected COCO's instances format: {', '.join(_LISTS)}"
             )
+        if keyed is not None and _first_byte(content[key]) == b"{":
+            with suppress(*UNREADABLE):
+                entries = msgspec.json.decode(content[key], type=dict[str, Raw]).values()
+                if entries and all(_first_byte(entry) == b"{" for entry in entries):
+                    content[key] = Raw(msgspec.json.encode([*entries]))
+                    keyed.append(key)
         if _first_byte(content[key]) != b"[":
             raise CocosegError(f"{place}: '{key}' is {_kind(content[key])}; expected a list")
     if b'"segments_info"' in bytes(memoryview(content["annotations"])[:_FIRST_ENTRY_BYTES]):
@@ -225,6 +254,11 @@ def _refuse_other_formats(raw: bytes, place: str) -> None:
     for magic, kind in ((b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip")):
         if raw.startswith(magic):
             raise CocosegError(f"{place}: is a {kind} archive; unpack it and name the JSON inside")
+    if _CONTROL.search(start):
+        raise CocosegError(
+            f"{place}: is not text, or not in UTF-8; unpack it if it is packed, save it as UTF-8 if it is UTF-16; "
+            "expected a COCO instances JSON"
+        )
     if start.startswith(b"<"):
         raise CocosegError(f"{place}: is a web page or XML, not JSON; check the address, and whether it needs a login")
 
@@ -244,7 +278,16 @@ def _refuse_other_encodings(raw: bytes, place: str) -> None:
 def _not_json(raw: bytes, error: str, place: str) -> str:
     if "truncated" in error:
         return f"{place}: is truncated: the JSON ends early, after {len(raw)} bytes; copy or download it again"
-    return f"{place}: is not JSON: {error}; expected a COCO instances JSON"
+    lines = "; join the objects of JSON Lines into one" if "trailing" in error else ""
+    return f"{place}: is not JSON: {error}; expected a COCO instances JSON{lines}"
+
+
+def _first_keys(raw: bytes) -> str:
+    """Return the keys of the first entry of a list of objects; nothing for anything else, or a long one."""
+    with suppress(ValueError, RecursionError):
+        first = json.JSONDecoder().raw_decode(raw[:_FIRST_ENTRY_BYTES].decode(errors="ignore").lstrip("[ \t\r\n"))[0]
+        return ", ".join(list(first)[:_LISTED_KEYS]) if isinstance(first, dict) else ""
+    return ""
 
 
 def _kind(raw: bytes | Raw) -> str:

@@ -49,6 +49,10 @@ def _names_in_json(text: str) -> dict[int, str]:
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}; {_FORM}") from None
     if isinstance(content, list):
+        # Objects are tuples of pairs here; those of COCO's own list have an id and a name.
+        entries = [dict(one) if isinstance(one, tuple) else {} for one in content]
+        if all(type(one.get("id")) is int and "name" in one for one in entries):
+            return _checked_names([(one["id"], one["name"]) for one in entries], _FORM)
         return _checked_names(list(enumerate(content)), _FORM)
     if not isinstance(content, tuple):
         raise ValueError(f"is not an object; {_FORM}")
