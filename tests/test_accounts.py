@@ -54,6 +54,16 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
     )
 
 
+def test_the_closing_line_says_what_became_of_images_that_are_listed_twice() -> None:
+    whole = {"input": 3, "kept": 3, "dropped": {}}
+    line = closing_line({"annotations": whole, "images": whole | {"kept": 2, "dropped": {"listed_twice": 1}}})
+    assert line == (
+        "3 of 3 annotations kept; 2 of 3 images kept (dropped: 1 listed_twice); entries joined with another of the "
+        "same file_name, annotations too: 1; if they are different images, as frames of several videos, give each a "
+        "name of its own"
+    )
+
+
 def test_the_closing_line_names_classes_without_an_instance_and_one_lost_object() -> None:
     whole = {"input": 1, "kept": 1, "dropped": {}}
     counts = {"plants": {"images": 0, "instances": 0}, "leaf": {"images": 1, "instances": 2}}

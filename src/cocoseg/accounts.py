@@ -47,9 +47,10 @@ def leading_defect(found: Defects) -> str:
 def refuse_many_defects(found: Defects, entries: int, share: float, noun: str, key: str, place: Path | str) -> None:
     """Raise `CocosegError` if more than a share of the entries are broken; the parameter `key` holds the share."""
     if found.defects > share * entries:
+        raised = ", or raise it in params.yaml" if found.defects < entries else ""  # else nothing would be left
         raise CocosegError(
             f"{place}: {found.defects} of {entries} {noun} are broken: {leading_defect(found)}; {key} allows "
-            f"{share:g}; fix them, or raise it in params.yaml"
+            f"{share:g}; fix them{raised}"
         )
 
 
@@ -86,6 +87,11 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     if empty:
         listed = ", ".join(empty[:_LISTED]) + (", …" if len(empty) > _LISTED else "")
         yield f"{len(empty):,} of {counted(len(metrics['classes']), 'class', 'classes')} without an instance: {listed}"
+    if joined := metrics["images"].get("dropped", {}).get("listed_twice"):
+        yield (
+            f"entries joined with another of the same file_name, annotations too: {joined:,}; if they are different "
+            "images, as frames of several videos, give each a name of its own"
+        )
     crowds = metrics["annotations"].get("ignored_crowds", 0)
     if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
         yield f"ignored crowds among them: {crowds:,}; if iscrowd: 1 marks an object, as CVAT's brush, set crowd: keep"
