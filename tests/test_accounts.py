@@ -54,6 +54,15 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
     )
 
 
+def test_the_closing_line_of_filter_names_a_class_that_means_none() -> None:
+    counts = {"images": 1, "instances": 2}
+    whole = {"input": 3, "kept": 3, "dropped": {}}
+    metrics = {"images": whole, "classes": {"leaf": counts, "ignored regions": counts}}
+    line = closing_line({"annotations": whole | {"ignored_crowds": 0}, **metrics})
+    assert "; a class like any other here: ignored regions; leave it out of classes to make it background, or " in line
+    assert "ignored regions" not in closing_line({"annotations": whole, **metrics})  # of mask
+
+
 def test_the_closing_line_says_what_became_of_images_that_are_listed_twice() -> None:
     whole = {"input": 3, "kept": 3, "dropped": {}}
     line = closing_line({"annotations": whole, "images": whole | {"kept": 2, "dropped": {"listed_twice": 1}}})

@@ -16,6 +16,8 @@ Share = Annotated[float, Meta(ge=0, le=1, extra_json_schema={"examples": [0.05]}
 _MANY_CROWDS = 0.05  # of the annotations: COCO has 1.2 %
 _LISTED = 4  # classes in a line
 _REASONS = 2  # in a line; all are in the metrics
+# What data sets call the pixels that are of no class: VOC, COCO-Stuff, KITTI, VisDrone.
+_VOID = {"void", "unlabeled", "unlabelled", "dontcare", "ignored", "ignored region", "ignored regions", "ignore region"}
 _ONE = {"annotations": "annotation", "images": "image", "categories": "category"}
 
 
@@ -91,6 +93,13 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"entries joined with another of the same file_name, annotations too: {joined:,}; if they are different "
             "images, as frames of several videos, give each a name of its own"
+        )
+    used = [name for name, own in metrics.get("classes", {}).items() if own["instances"]]
+    void = [name for name in used if name.strip("_ ").casefold() in _VOID]
+    if void and "ignored_crowds" in metrics["annotations"]:  # once, by `filter`
+        yield (
+            f"a class like any other here: {', '.join(void)}; leave it out of classes to make it background, or give its "
+            "annotations iscrowd: 1 to ignore it"
         )
     crowds = metrics["annotations"].get("ignored_crowds", 0)
     if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:

@@ -81,7 +81,11 @@ def test_a_whole_number_is_good_for_a_float(tmp_path: Path) -> None:
         ({"share": "1.5"}, "params.yaml: share is 1.5; expected a number of at least 0 and at most 1"),
         ({"loss": "dcie"}, "params.yaml: loss is 'dcie'; expected one of auto, ce, dice; did you mean dice?"),
         ({"classes": "person"}, "params.yaml: classes is 'person'; expected a list, each entry a string"),
-        ({"classes": "[1]"}, "params.yaml: classes is [1]; expected a list, each entry a string"),
+        (
+            {"classes": "[1e3, cat]"},
+            "params.yaml: classes is [1000.0, 'cat']; expected a list, each entry a string; put its entries in quotes",
+        ),
+        ({"classes": "[[cat]]"}, "params.yaml: classes is [['cat']]; expected a list, each entry a string"),
         ({"flag": "yes"}, "params.yaml: flag is 'yes'; expected true or false; did you mean true?"),
         ({"flag": "maybe"}, "params.yaml: flag is 'maybe'; expected true or false"),
         ({"lr": "0,01"}, "params.yaml: lr is '0,01'; expected a number above 0, such as 0.001; did you mean 0.01?"),

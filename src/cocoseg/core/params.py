@@ -182,7 +182,7 @@ def _mistake(key: str, value: Any, type_: Any) -> Iterator[str]:
     try:
         msgspec.convert(value, type_)
     except msgspec.ValidationError:
-        near = _meant(value, type_) if isinstance(value, str) else ""
+        near = _meant(value, type_) if isinstance(value, str) else _in_quotes(value, type_)
         hint = f"; {near}" if near else ""
         yield f"{key} is {without_secrets(_shown(value))}; expected {allowed(type_)}{hint}"
 
@@ -199,6 +199,15 @@ def _meant(text: str, type_: Any) -> str:
         with suppress(msgspec.ValidationError):
             return f"did you mean {_shown(msgspec.convert(meant, type_, strict=False))}?"
     return did_you_mean(text, _words(inspect.type_info(type_)), "")
+
+
+def _in_quotes(value: Any, type_: Any) -> str:
+    """Return the way out for a list of names of which YAML takes one for a number, true or null; else nothing."""
+    if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
+        with suppress(msgspec.ValidationError):
+            msgspec.convert([str(one) for one in value], type_)
+            return "put its entries in quotes"
+    return ""
 
 
 def _words(info: inspect.Type) -> list[str]:
