@@ -98,8 +98,8 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     void = [name for name in used if name.strip("_ ").casefold() in _VOID]
     if void and "ignored_crowds" in metrics["annotations"]:  # once, by `filter`
         yield (
-            f"a class like any other here: {', '.join(void)}; leave it out of classes to make it background, or give its "
-            "annotations iscrowd: 1 to ignore it"
+            f"a class like any other here: {', '.join(void)}; leave it out of classes to make it background, or give "
+            "its annotations iscrowd: 1 to ignore it"
         )
     crowds = metrics["annotations"].get("ignored_crowds", 0)
     if crowds > _MANY_CROWDS * metrics["annotations"]["kept"]:
