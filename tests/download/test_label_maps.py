@@ -323,6 +323,11 @@ def test_what_else_lies_in_the_folder_is_named_if_there_is_no_png(tmp_path: Path
         CocosegError, match=r"JSON; did you mean .*/labels/instances\.json\?; docs/your-own-data\.md says"
     ):
         instances_of_maps(labels, images)
+    (labels / "others.json").write_text("{}")
+    with pytest.raises(
+        CocosegError, match=r"JSON; if its 2 JSON files are COCO's, join them, as docs/your-own-data\.md"
+    ):
+        instances_of_maps(labels, images)
 
 
 def test_label_maps_and_their_images_are_local_folders(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def instances_of_maps(folder: Path, images: Path) -> bytes:
     maps = [name for name in files if _is_png(name)]
     if not maps:
         others = [name for name in files if name.lower().endswith(".json") and name not in CLASSES]
-        meant = f"; did you mean {folder / others[0]}?" if others else ""
+        joined = f"; if its {len(others)} JSON files are COCO's, join them, as docs/your-own-data.md does for Roboflow"
+        meant = "" if not others else joined if len(others) > 1 else f"; did you mean {folder / others[0]}?"
         raise CocosegError(
             f"{folder}: {_held(files)}, without label maps; expected PNG files of one channel, named as their images, "
             f"or the name of a COCO instances JSON{meant}; docs/your-own-data.md says how to convert other formats"
