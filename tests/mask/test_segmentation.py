@@ -147,6 +147,7 @@ def test_a_polygon_that_ends_on_the_border_does_not_leave_the_image() -> None:
         ({}, "empty_segmentation"),
         ({"size": [4, 5], "counts": [0, 20]}, "rle_of_wrong_size"),
         ({"size": [4, 4], "counts": [0, 15]}, "rle_counts_short"),
+        ({"size": [4, 4], "counts": [1.0, 15.0], "order": "C"}, "rle_row_major"),
         ({"size": [4, 4], "counts": [0, 17]}, "rle_bad_counts"),
         ({"size": [4, 4], "counts": [8, 9]}, "rle_counts_long"),
         ({"size": [4, 4], "counts": [20, -4]}, "rle_bad_counts"),

@@ -27,10 +27,14 @@ class SegmentationDefect(Exception):
 
 
 class RunLengths(msgspec.Struct):
-    """COCO's RLE: `size` is height and width, `counts` a list of runs or their compressed text."""
+    """COCO's RLE: `size` is height and width, `counts` a list of runs or their compressed text.
+
+    `order` is kwimage's: "F" for COCO's, down the columns, "C" for along the rows.
+    """
 
     size: tuple[int, int]
     counts: list[int] | str
+    order: object = "F"
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -188,7 +192,7 @@ def _canonical(segmentation: Raw) -> Raw | None:
         size, counts = _whole(content.get("size")), _whole(content.get("counts"))
         if isinstance(counts, str) and _BYTES_LITERAL.fullmatch(counts):
             counts = counts[2:-1].replace("\\\\", "\\")  # the one character of RLE texts that Python escapes
-        return Raw(msgspec.json.encode({"size": size, "counts": counts}))
+        return Raw(msgspec.json.encode(content | {"size": size, "counts": counts}))
     # One ring only: where tools write points as pairs, a second ring is a hole, and COCO has none.
     while isinstance(content, list) and len(content) == 1 and isinstance(content[0], list):
         content = content[0]
@@ -327,6 +331,8 @@ def _checked_run_lengths(segmentation: Raw, height: int, width: int) -> tuple[ND
         raise SegmentationDefect(_why_no_run_lengths(segmentation)) from None
     if rle.size != (height, width):
         raise SegmentationDefect("rle_of_wrong_size")
+    if rle.order == "C":
+        raise SegmentationDefect("rle_row_major")
     if isinstance(rle.counts, str):
         if not rle.counts.isascii():
             raise SegmentationDefect("rle_undecodable")
