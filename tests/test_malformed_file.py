@@ -272,6 +272,7 @@ def test_each_defect_is_counted_under_its_name_and_the_good_masks_stay_the_same(
     metrics = json.loads((bad / "metrics/mask.json").read_text())
     assert metrics["images"]["converted"] == {"16bit": 1, "cmyk": 1, "gray": 1, "turned": 1}
     assert (metrics["annotations"]["clipped"], metrics["annotations"]["ignored_parts"]) == (1, 1)
+    assert metrics["annotations"]["first"]["non_finite_coordinates"].endswith("is [[1, 1, NaN or Infinity, 1, 5, 5]]")
     assert len(masks(good)) == 12
     assert masks(bad) == masks(good)
 

@@ -46,8 +46,8 @@ def test_the_line_names_the_three_worst_and_what_it_often_means() -> None:
 def test_where_the_boxes_agree_the_line_says_what_another_area_often_is() -> None:
     (line,) = gathered(["area"] * 4, 10).remarks
     assert line.endswith(
-        "says area 9, but paints 8; often holes, which COCO fills, outlines of OpenCV, which lose a row and a column, "
-        "or the area of the bbox or the image, which min_area_px alone reads"
+        "says area 9, but paints 8; often holes, which COCO fills, corners out of order, outlines of OpenCV, which "
+        "lose a row and a column, or the area of the bbox or the image, which min_area_px alone reads"
     )
 
 

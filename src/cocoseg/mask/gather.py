@@ -23,8 +23,8 @@ _NORMALIZED = "normalized_coordinates"
 _OFTEN = {
     "box": "; often row-major RLE, RLE without its leading 0, x and y swapped, a bbox of two corners, images scaled "
     "but not their polygons, tiles whose boxes reach over the border, or an orientation that the tool followed",
-    "area": "; often holes, which COCO fills, outlines of OpenCV, which lose a row and a column, or the area of the "
-    "bbox or the image, which min_area_px alone reads",
+    "area": "; often holes, which COCO fills, corners out of order, outlines of OpenCV, which lose a row and a column, "
+    "or the area of the bbox or the image, which min_area_px alone reads",
 }
 _FEW = 20  # annotations
 _MARGIN = 0.25  # of the width and the height

@@ -275,6 +275,8 @@ def _example(annotation: Annotation, image: Image, defect: str) -> str:
         size = list(msgspec.json.decode(value, type=RunLengths).size)
         return f"annotation {annotation.id} of {image.file_name}, size is {size}, the image's {list(image.sides())}"
     shown = value[:_SHOWN_BYTES].decode("utf-8", "replace") + "…" * (len(value) > _SHOWN_BYTES)
+    if defect == "non_finite_coordinates":
+        shown = shown.replace("1e999", "NaN or Infinity")  # as `without_non_finite` writes them
     expected = next((f"; expected {form}" for start, form in _FORMS.items() if defect.startswith(start)), "")
     return f"annotation {annotation.id} of {image.file_name}, segmentation is {shown}{expected}"
 
