@@ -378,6 +378,15 @@ def test_ids_that_are_all_moved_by_one_are_refused_however_few_lead_nowhere(
     filter_file(source, tmp_path / "filtered.json", params)  # one broken annotation, and no more
 
 
+def test_moved_ids_are_seen_whatever_classes_are_chosen_and_an_entry_that_went_is_no_moved_id() -> None:
+    images = [image(1), image(2), image(3)]
+    others = [annotation(1, 0, 90), annotation(2, 1), annotation(3, 2)]
+    with pytest.raises(CocosegError, match="name the image_id 0, which is not listed, and none names 3, of 1 to 3"):
+        run(images, others)
+    entries = [annotation(1, 2), annotation(2, 3), annotation(3, 4)]
+    assert dropped([*images, image(4, width="x")], entries)[1] == {"image_bad_size": 1}
+
+
 def test_where_all_are_broken_a_higher_max_defects_is_no_way_out() -> None:
     with pytest.raises(CocosegError, match=r"1 of 1 annotations .*; max_defects allows 0\.05; fix them$"):
         run([image(1)], [annotation(1, 1, segmentation=[])], max_defects=0.05)

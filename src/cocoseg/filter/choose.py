@@ -205,6 +205,8 @@ def _sort_piece(
             category_id = category_numbers.of(own, "category_id", ledger)
         if image_id is not None:
             note_annotated(image_id)
+        else:
+            judge.note_unknown_image(entry)
         if category_id is not None:
             note_named(category_id)
             if category_id not in chosen_ids:

@@ -80,8 +80,8 @@ class Judge:
         if self._chooses and (choice := _choice(entry, self._params)):
             ledger.dropped[choice] += 1
             return False
-        if category_id is None:
-            self._unknown_categories.add(key_of(entry.category_id))
+        if category_id is None and (key := key_of(entry.category_id)) not in self.categories.defective:
+            self._unknown_categories.add(key)
         defect = _category_defect(entry, self.categories) if category_id is None else _defect(entry, self._params)
         if defect is not None:
             reason, value = defect
@@ -97,13 +97,17 @@ class Judge:
             entry.id = self._ids.of(entry, ledger)
         return True
 
+    def note_unknown_image(self, entry: AnnotationEntry) -> None:
+        """Remember the id of an image that never was, also of an annotation of a class that is not chosen."""
+        if (key := key_of(entry.image_id)) not in self.images.defective:
+            self._unknown_images.add(key)
+
     def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
         """Count an annotation whose image went, or never was."""
         gone = self.images.defective.get(key_of(entry.image_id))
         if gone:
             self.ledger.dropped[f"image_{gone}"] += 1
         else:
-            self._unknown_images.add(key_of(entry.image_id))
             self.ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
 
     def moved_ids(self) -> str:
