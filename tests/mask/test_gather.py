@@ -73,6 +73,12 @@ def test_annotations_that_all_lie_in_the_upper_left_are_a_line_if_they_are_many(
     assert remarks(20, {"extent": (0.3, 0.3, 0.7, 0.7)}) == []  # they lie in the middle
 
 
+def test_where_most_annotations_say_nothing_that_could_be_compared_one_line_asks_to_look() -> None:
+    assert remarks(4, {"unchecked": 1}, {"unchecked": 1}) == []
+    (line,) = remarks(4, {"unchecked": 1}, {"unchecked": 2})
+    assert line.startswith("3 of 4 annotations have neither bbox nor area to compare what they paint with; look at ")
+
+
 def test_more_polygons_in_others_than_five_percent_are_a_line() -> None:
     assert remarks(40, {"nested": [7, 8]}) == []
     (line,) = remarks(40, {}, {"nested": [7, 8, 9]})

@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET, Raw
 
 from cocoseg.coco.format import Annotation
-from cocoseg.mask.objects import disagreements, ignored_boxes, visibility
+from cocoseg.mask.objects import disagreements, ignored_boxes, says_nothing, visibility
 from cocoseg.mask.painting import Paint, paint
 from cocoseg.mask.params import Overlap
 from cocoseg.mask.segmentation import Shape, painted_boxes, shapes_of
@@ -113,6 +113,15 @@ def said(segmentation: Any, **fields: Any) -> list[tuple[str, str]]:
     annotation = msgspec.json.decode(json.dumps(entry), type=Annotation)
     boxes = painted_boxes([shape], 20, 20)
     return [(one.kind, one.what()) for one in disagreements([annotation], [shape.size], boxes)]
+
+
+@pytest.mark.parametrize(
+    ("bbox", "area", "nothing"),
+    [(None, None, True), ([], 0, True), (None, 0.0, True), ([1, 1, 2, 2], None, False), (None, 4, False)],
+)
+def test_an_annotation_without_a_box_and_an_area_says_nothing(bbox: Any, area: Any, nothing: bool) -> None:
+    assert says_nothing(Annotation(id=1, image_id=1, category_id=1, bbox=raw(bbox), area=raw(area))) is nothing
+    assert says_nothing(Annotation(id=1, image_id=1, category_id=1))
 
 
 def test_a_painted_box_may_lie_two_pixels_from_the_one_that_is_said() -> None:

@@ -37,6 +37,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `sha256`: that of the pixels of its mask, so that tables and fingerprints tell masks of equal counts apart.
     `first`: the first annotation of each defect. `disagreements`: what annotations say of themselves and do not paint.
     `nested`: annotations with a polygon in another of their own. `extent`: what all annotations reach, see `extent_of`.
+    `unchecked`: those without a box and an area of their own to compare with.
     `lost`: objects whose annotation is broken, here or in `filter`: why, and the box that they say; the boxes of
     `lost_ignored` became 255, and `lost_without_box` have no usable box. `lost_before`: those of `filter`, by reason.
     """
@@ -56,6 +57,7 @@ class PaintedImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     disagreements: list[Disagreement] = []
     nested: list[int] = []
     extent: tuple[float, float, float, float] | None = None
+    unchecked: int = 0
     lost: list[tuple[str, Box | None]] = []
     lost_before: dict[str, int] = {}
     lost_ignored: int = 0
@@ -231,6 +233,12 @@ def _by_class(counts: Iterable[Mapping[int, int]], names: Mapping[int, str]) -> 
 def _remarks(painted: Sequence[tuple[Image, PaintedImage]], metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line where more annotations than usual paint what they do not say, or what nobody meant."""
     own, kept, often = metrics["annotations"], max(1, metrics["annotations"]["kept"]), _OFTEN
+    unchecked = sum(outcome.unchecked for _, outcome in painted)
+    if unchecked > kept / 2:
+        yield (
+            f"{unchecked} of {kept} annotations have neither bbox nor area to compare what they paint with; look at "
+            "plots/mask/preview.png"
+        )
     nested = [(image.file_name, one) for image, outcome in painted for one in outcome.nested]
     if len(nested) > _MOST_DISAGREEING * kept:
         yield (

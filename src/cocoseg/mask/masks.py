@@ -18,7 +18,16 @@ from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.mask.gather import Masks, PaintedImage, gather
-from cocoseg.mask.objects import Visibility, box_of, disagreements, extent_of, ignored_boxes, pixels_of, visibility
+from cocoseg.mask.objects import (
+    Visibility,
+    box_of,
+    disagreements,
+    extent_of,
+    ignored_boxes,
+    pixels_of,
+    says_nothing,
+    visibility,
+)
 from cocoseg.mask.painting import Maps, Paint, paint, pixels_sha256
 from cocoseg.mask.params import MaskParams
 from cocoseg.mask.segmentation import RunLengths, SegmentationDefect, Shape, painted_boxes, shapes_of
@@ -182,6 +191,7 @@ def _written(painter: Painter, image: Image, checked: "_Checked", maps: Maps, **
         disagreements=disagreements(checked.kept, sizes, boxes),
         nested=[entry.id for entry, shape in zip(checked.kept, checked.shapes, strict=True) if shape.nested],
         extent=extent_of(boxes, *image.sides()),
+        unchecked=sum(map(says_nothing, checked.kept)),
         lost=[(one.reason, box_of(one.bbox)) for one in checked.lost],
         **checked.notes(),
         **counted,

@@ -23,6 +23,7 @@ _BOX = msgspec.json.Decoder(tuple[float, float, float, float])
 _TEXTS = msgspec.json.Decoder(tuple[str, str, str, str])  # numbers in quotes
 _BOXES = msgspec.json.Decoder(list[tuple[float, float, float, float]])
 _AREAS = msgspec.json.Decoder(list[float])
+_NOTHING = (UNSET, *map(Raw, (b"null", b"[]", b"0", b"0.0")))
 _Said = TypeVar("_Said")
 _Read = TypeVar("_Read")
 
@@ -118,6 +119,11 @@ def visibility(paints: Sequence[Paint], maps: Maps) -> Visibility:
             mostly[entry.class_index] += 1
             hidden[entry.class_index] += not left
     return Visibility({index: count for index, count in hidden.items() if count}, dict(mostly))
+
+
+def says_nothing(annotation: Annotation) -> bool:
+    """Return whether an annotation has neither a `bbox` nor an `area` to hold what it paints against."""
+    return annotation.bbox in _NOTHING and annotation.area in _NOTHING
 
 
 def extent_of(boxes: NDArray[np.float64], height: int, width: int) -> tuple[float, float, float, float] | None:
