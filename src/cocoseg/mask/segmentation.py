@@ -18,6 +18,7 @@ from cocoseg.coco.format import UNREADABLE
 # pycocotools traces every pixel of an outline, so its time and memory grow with the coordinates.
 MOST_ABSURD_PX = 100_000.0
 LONGEST_OUTLINE_PX = 1_000_000.0
+_MOST_COMPARED = 255  # parts of an object: pycocotools fails for more, and each is compared with each
 _SMALLEST_PART = 6  # numbers: three points
 _BYTES_LITERAL = re.compile("b'[^']*'")
 
@@ -242,7 +243,7 @@ def _outline(parts: list[list[float]], height: int, width: int, drop_out_of_boun
         raise SegmentationDefect("outside_image" if _is_outside(whole, height, width) else "out_of_bounds")
     encoded = coco_mask.frPyObjects(whole, height, width)
     united = encoded[0] if len(encoded) == 1 else coco_mask.merge(encoded)
-    nested = len(encoded) > 1 and _are_nested(encoded, united)
+    nested = 1 < len(encoded) <= _MOST_COMPARED and _are_nested(encoded, united)
     return Outline(united["counts"], whole, (height, width), len(parts) - len(whole), clipped, nested, converted)
 
 
