@@ -133,6 +133,15 @@ def test_the_average_warms_up_and_forgets_the_first_weights_in_a_short_run() -> 
     assert averages["weight"].item() < 1e-6
 
 
+def test_tables_of_integers_are_copied_into_the_average_since_6_9999_would_become_6() -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("position", torch.arange(100))
+    average = averaged(model, 0.999)
+    for _ in range(100):
+        average.update_parameters(model)
+    assert torch.equal(average.module.state_dict()["position"], torch.arange(100))
+
+
 def test_after_its_warm_up_the_average_has_its_own_decay() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     average = averaged(model, 0.5)

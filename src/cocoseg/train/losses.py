@@ -31,6 +31,8 @@ TVERSKY_ALPHA, TVERSKY_BETA = 0.3, 0.7
 # Of ohem: a pixel is hard up to this probability of its class, and at least one in so many counts as hard. The values
 # that BiSeNet and its followers use.
 OHEM_PROBABILITY, OHEM_ONE_IN = 0.7, 16
+# So many pixels at most are added to one float32 sum: near 2 ** 24, a probability of 0.99 no longer changes it.
+_PIXELS_IN_A_SUM = 2**18
 
 
 def segmentation_loss(
@@ -201,17 +203,25 @@ def _soft_counts(log_probabilities: Tensor, target: Tensor, shared: bool) -> tup
     counted = target != IGNORE
     index = target.masked_fill(~counted, 0)
     probabilities = log_probabilities.exp() * counted.unsqueeze(1)
-    hit = probabilities.gather(1, index.unsqueeze(1)).flatten()  # of each pixel's own class; 0 where ignored
-    flat = index.flatten()
-    intersection = torch.zeros(classes, device=hit.device).index_add(0, flat, hit)
+    hit = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)  # of each pixel's own class; 0 where ignored
+    intersection = _sum_by_class(hit, index, classes)
     if target.device.type == "cpu":  # in a third of the time; on a GPU it would wait for the largest index
         target_pixels = torch.bincount(target.flatten().int(), minlength=IGNORE + 1)[:classes].float()
     else:
-        target_pixels = torch.zeros(classes, device=hit.device).index_add(0, flat, counted.flatten().float())
+        target_pixels = _sum_by_class(counted.float(), index, classes)
     predicted = probabilities.sum(dim=(0, 2, 3))
     if shared:
         intersection, predicted, target_pixels = _over_processes(torch.stack([intersection, predicted, target_pixels]))
     return intersection, predicted, target_pixels
+
+
+def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:
+    """Return the sum of the values (N, H, W) of each class, (classes,); `index: (N, H, W)`."""
+    rows = 1 if values.numel() <= _PIXELS_IN_A_SUM else values.shape[0] * values.shape[1]
+    if rows > 1:
+        index = index + classes * torch.arange(rows, device=index.device).view(*index.shape[:2], 1)
+    sums = torch.zeros(rows * classes, device=values.device).index_add(0, index.flatten(), values.flatten())
+    return sums.view(rows, classes).sum(dim=0)
 
 
 def _mean_of_present(losses: Tensor, target_pixels: Tensor) -> Tensor:

@@ -83,6 +83,9 @@ def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
     """
 
     def update(averages: Any, current: Any, steps: Any) -> None:
+        if not averages[0].is_floating_point():  # such as Swin's table of positions: 6.9999 would become 6
+            torch._foreach_copy_(averages, current)
+            return
         # `average` counts on the CPU; reading `steps` would make the CPU wait for the GPU.
         decay = min(ema_decay, 1 - (1 + int(average.n_averaged)) ** (-2 / 3))
         mixed: Any = get_ema_multi_avg_fn  # which has no types
