@@ -34,9 +34,10 @@ from cocoseg.commands.predict.photos import decode_photo, open_photo
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import write_json, write_table
 from cocoseg.evaluate.prediction import joined_labels, predict_logits
+from cocoseg.evaluate.restore import original_labels
 from cocoseg.model.architectures import build_model
 from cocoseg.model.params import ResizeName
-from cocoseg.model.preprocessing import MEAN, Preprocessing, predicted_labels
+from cocoseg.model.preprocessing import MEAN, Preprocessing
 from cocoseg.model.weights import InitialWeights, ModelInfo, load_checkpoint, save_checkpoint
 from cocoseg.tables import ClassPixels
 
@@ -122,15 +123,21 @@ def test_the_metadata_of_an_onnx_file_say_what_it_takes_and_what_its_channels_me
     assert facts["categories"][1] == {"category_id": 3, "name": "car", "class_index": 2}
 
 
-def photo_and_its_labels(model: nn.Module, info: ModelInfo, threshold_logit: float = 0.0) -> NDArray[np.uint8]:
-    """Make photo.jpg, which EXIF turns; its labels as this library finds them, at the network's size."""
+def photo_and_its_labels(
+    model: nn.Module, info: ModelInfo, threshold_logit: float = 0.0, bits: int = 8
+) -> NDArray[np.uint8]:
+    """Make photo.jpg, which EXIF turns, as a PNG if its `bits` are 16; its labels as `cocoseg predict` finds them."""
     pixels = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
+    photo = Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC)
+    if bits == 16:
+        photo = Image.fromarray(np.asarray(photo)[:, :, 0].astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(pixels).resize((150, 220), Image.Resampling.BICUBIC).save("photo.jpg", exif=exif, quality=95)
-    (found,) = predict_logits(model, info, [(None, decode_photo(open_photo(Path("photo.jpg")), upright=True))])
-    parts = [predicted_labels(logits, threshold_logit).numpy() for logits, _ in found.parts]
-    return joined_labels(parts, found.place.input_width)
+    photo.save("photo.jpg", format="PNG" if bits == 16 else "JPEG", exif=exif, quality=95)
+    image = decode_photo(open_photo(Path("photo.jpg")), upright=info.params.get("exif") != "ignore")
+    (found,) = predict_logits(model, info, [(None, image)])
+    parts = [original_labels(logits, place, threshold_logit) for logits, place in found.parts]
+    return joined_labels(parts, found.place.width)
 
 
 def typed(code: str) -> NDArray[np.int64]:
@@ -142,13 +149,17 @@ def typed(code: str) -> NDArray[np.int64]:
     return np.asarray(labels)
 
 
-@pytest.mark.parametrize("resize", ["squash", "letterbox", "short_side", "crop"])
-def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_this_library(
-    exported: Exported, resize: ResizeName
+@pytest.mark.parametrize(
+    ("resize", "exif", "bits"),
+    [("squash", "auto", 16), ("letterbox", "auto", 8), ("short_side", "ignore", 8), ("crop", "follow", 8)],
+)
+def test_what_the_readme_of_an_onnx_file_says_to_type_gives_the_labels_of_predict(
+    exported: Exported, resize: ResizeName, exif: str, bits: int
 ) -> None:
     mean = (0.7, 0.5, 0.3) if resize == "crop" else MEAN  # then 0 is not the color of the border
-    info = msgspec.structs.replace(INFO, preprocessing=Preprocessing(image_size_px=96, resize=resize, mean=mean))
-    expected = photo_and_its_labels(exported.model, info)
+    preprocessing = Preprocessing(image_size_px=96, resize=resize, mean=mean)
+    info = msgspec.structs.replace(INFO, preprocessing=preprocessing, params={"exif": exif})
+    expected = photo_and_its_labels(exported.model, info, bits=bits)
     Path("model.onnx").write_bytes(exported.data)
     assert len(np.unique(expected)) > 1
     found = typed(onnx_use(info))

@@ -6,12 +6,14 @@ from cocoseg.model.weights import ModelInfo
 from cocoseg.model.windows import window_step
 
 _RESIZED = {
-    "squash": "photo = photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
+    "squash": "own_size, photo = photo.size, photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
     "letterbox": """sides = [max(1, round(side * {size} / max(photo.size))) for side in photo.size]
+left, top = [({size} - side) // 2 for side in sides]
+own_size = photo.size
 photo, content = Image.new("RGB", ({size}, {size}), {border}), photo.resize(sides, Image.Resampling.BILINEAR)
-photo.paste(content, [({size} - side) // 2 for side in sides])""",
+photo.paste(content, (left, top))""",
     "short_side": """sides = [max(1, round(side * {size} / min(photo.size))) for side in photo.size]
-photo = photo.resize(sides, Image.Resampling.BILINEAR)""",
+own_size, photo = photo.size, photo.resize(sides, Image.Resampling.BILINEAR)""",
     "crop": "size, step = {size}, {step}  # of windows, in pixels: the photograph keeps its size",
 }
 
@@ -41,10 +43,17 @@ for top in starts[0]:
         weights[place] += weight
 logits = (logits / weights)[:, :, : images.shape[2], : images.shape[3]]  # (N, C, H, W)"""
 
+_AT_ITS_SIZE = """logits = network(images){cut}  # (N, C, H, W)
+planes = [Image.fromarray(plane).resize(own_size, Image.Resampling.BILINEAR) for plane in logits[0]]
+logits = np.stack([np.asarray(plane) for plane in planes])[None]  # at the photograph's size"""
+
 _PREPARED = """import numpy as np
 from PIL import Image, ImageOps
 
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+photo = {opened}
+if photo.mode.startswith("I"):  # 16 bits, of which Pillow would make white all above 255
+    photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+photo = photo.convert("RGB")
 {resized}
 pixels = (np.asarray(photo) / 255 - {mean}) / {std}
 images = pixels.transpose(2, 0, 1)[None].astype(np.float32)  # (N, 3, H, W)"""
@@ -56,7 +65,7 @@ def onnx_use(info: ModelInfo, threshold: float = EVEN) -> str:
 
 ```python
 import onnxruntime
-{_prepared(info.preprocessing)}
+{_prepared(info)}
 
 session = onnxruntime.InferenceSession("model.onnx")
 
@@ -68,8 +77,8 @@ labels = {_labels(info, threshold)}
 ```
 
 `model.onnx` takes any batch and size. Its metadata (`session.get_modelmeta().custom_metadata_map`, JSON by key) hold
-these settings and the classes with their COCO categories.
-{_size(info)}"""
+these settings and the classes with their COCO categories. Labels have the photograph's size.
+"""
 
 
 def huggingface_use(info: ModelInfo, stride: int, threshold: float = EVEN) -> str:
@@ -86,7 +95,7 @@ def huggingface_use(info: ModelInfo, stride: int, threshold: float = EVEN) -> st
 ```python
 import segmentation_models_pytorch as smp
 import torch
-{_prepared(info.preprocessing)}
+{_prepared(info)}
 
 model = smp.from_pretrained(".").eval()  # this folder, or USER/NAME on the Hub
 
@@ -99,25 +108,23 @@ labels = {_labels(info, threshold)}
 ```
 
 `preprocessor_config.json` and `id2label.json` hold these settings and the classes for programs. `hf upload USER/NAME .`
-uploads this folder.
-{_size(info)}"""
+uploads this folder. Labels have the photograph's size.
+"""
 
 
-def _size(info: ModelInfo) -> str:
-    if info.preprocessing.resize == "crop":
-        return "Labels have the photograph's size.\n"
-    return "Labels have the network's input size. For labels of the photograph's size, resize the logits first.\n"
-
-
-def _prepared(preprocessing: Preprocessing) -> str:
-    size = preprocessing.image_size_px
+def _prepared(info: ModelInfo) -> str:
+    preprocessing, size = info.preprocessing, info.preprocessing.image_size_px
     resized = _RESIZED[preprocessing.resize].format(size=size, border=BORDER_RGB, step=window_step(size))
-    return _PREPARED.format(resized=resized, mean=preprocessing.mean, std=preprocessing.std)
+    opened = 'Image.open("photo.jpg")'
+    if info.params.get("exif") != "ignore":  # as `cocoseg predict` does
+        opened = f"ImageOps.exif_transpose({opened})"
+    return _PREPARED.format(opened=opened, resized=resized, mean=preprocessing.mean, std=preprocessing.std)
 
 
 def _applied(preprocessing: Preprocessing) -> str:
     if preprocessing.resize != "crop":
-        return "logits = network(images)  # (N, C, H, W)"
+        letterbox = preprocessing.resize == "letterbox"
+        return _AT_ITS_SIZE.format(cut="[:, :, top : top + sides[1], left : left + sides[0]]" if letterbox else "")
     return _WINDOWED.strip().format(border=BORDER_RGB, mean=preprocessing.mean, std=preprocessing.std)
 
 
