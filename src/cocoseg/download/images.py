@@ -26,7 +26,7 @@ from cocoseg.download.remote.catalog import MEAN_IMAGE_BYTES, NAMED, coco_url, i
 from cocoseg.download.remote.source import AbsentError, Source, TooLargeError, TransferError, local_path
 from cocoseg.download.sample.scenes import draw_image
 from cocoseg.download.unusable import why_unusable
-from cocoseg.images.decode import MOST_PIXELS, check_image, is_low_range, most_bytes, turning
+from cocoseg.images.decode import LOW_RANGE_WORDS, MOST_PIXELS, check_image, is_low_range, most_bytes, turning
 from cocoseg.images.headers import Defect, ExifName, Header, ImageDefect, read_header
 from cocoseg.tables import ImageRow, first_of_status
 from cocoseg.user_cache import cache_folder
@@ -105,8 +105,7 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
         "as_stored": "have an EXIF orientation that their annotated sizes contradict; they lie as stored; Label Studio "
         "exports the polygons of turned photos with such sizes, and their masks are wrong: look at "
         "plots/mask/preview.png; if it is right, exif=ignore removes this line",
-        "low_range": "have 16 bits and no value of 4,096 or more; of 16 bits the upper 8 are read, so they are nearly "
-        "black; multiply their values, by 16 if the camera has 12 bits",
+        "low_range": LOW_RANGE_WORDS,
     }
     found = {word: [row.file_name for row in rows if row.is_converted(word)] for word in lines}
     statuses = Counter(row.status for row in rows)

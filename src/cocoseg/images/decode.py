@@ -23,6 +23,10 @@ _AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _AS_ORIENTED = cv2.IMREAD_COLOR_RGB
 
 _LOW_RANGE = 4096  # of 65,536: what 12-bit cameras fill
+LOW_RANGE_WORDS = (
+    f"have 16 bits and no value of {_LOW_RANGE:,} or more; of 16 bits the upper 8 are read, so they are nearly black; "
+    "multiply their values, by 16 if the camera has 12 bits"
+)
 _SIDES_SWAP = 5  # an EXIF orientation of this and more lays the image on its side
 
 # Beside the exception or the missing result, it would print lines about a broken file that no user understands.

@@ -237,6 +237,23 @@ def test_what_a_model_cannot_be_asked_for_is_said_before_anything_is_written(
     assert not OUT.exists()
 
 
+def test_a_model_that_was_trained_without_flips_is_not_asked_for_mirror_images() -> None:
+    photo("photo.png")
+    info = msgspec.structs.replace(BRIGHT, params={"flips": "none"})
+    with pytest.raises(CocosegError, match=r"--tta averages .* trained with flips: none, .*; leave it out"):
+        predict(lambda: (Bright(), info), ["photo.png"], OUT, None, flips=True)
+    assert predict(lambda: (Bright(), info), ["photo.png"], OUT, None, flips=False).predicted == 1
+
+
+def test_16_bits_that_hold_12_are_predicted_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, high in (("raw/1.png", 4095), ("raw/2.png", 4095), ("raw/3.png", 65535)):
+        photo(name)
+        cv2.imwrite(name, np.full((64, 64), high, np.uint16))
+    assert bright("raw").failed == 0
+    said = capsys.readouterr().err
+    assert "predict: 2 images, first raw/1.png, have 16 bits and no value of 4,096 or more; of 16 bits the" in said
+
+
 @pytest.mark.parametrize("scales", ["0", "-1", "nan", "inf", "", "1,", "1,1", "a"])
 def test_scales_that_mean_nothing_are_a_usage_error(scales: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("photo.png", "--out", "out", f"--scales={scales}") == 2

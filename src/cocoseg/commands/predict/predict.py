@@ -35,7 +35,7 @@ from cocoseg.evaluate.prediction import Predicted, finite, joined_labels, predic
 from cocoseg.evaluate.restore import original_labels
 from cocoseg.evaluate.scales import ONE_SCALE, scaled_px
 from cocoseg.hardware import out_of_memory
-from cocoseg.images.decode import MOST_PIXELS
+from cocoseg.images.decode import LOW_RANGE_WORDS, MOST_PIXELS, is_low_range
 from cocoseg.images.png import encode_png
 from cocoseg.model.own_code import own_errors_explained
 from cocoseg.model.preprocessing import Preprocessing, placement
@@ -111,10 +111,11 @@ def predict(
             return Summary(predicted=0, failed=problems.count)
         model, info = load()
         chosen = threshold(info)
-        _check(model, info.preprocessing, scales, border)
+        _check(model, info, scales, border, flips)
         _clear(out, found.photos)
         # As in training, but for what its annotated sizes did not decide.
-        decode = partial(_decoded, upright=info.params.get("exif") != "ignore")
+        dark: list[Path] = []
+        decode = partial(_decoded, upright=info.params.get("exif") != "ignore", dark=dark)
         decoded = problems.without(ahead(readers, decode, chain([first], opened), 2 * workers, _opened_pixels))
         images = problems.without(_fitting(decoded, info.preprocessing, max(scales)))
         predicted = predict_logits(
@@ -128,6 +129,8 @@ def predict(
                 written.append(one)
                 progress.update()
             _write_lists(out, written, info)
+        if dark:
+            problems.remark(f"{len(dark):,} images, first {min(dark)}, {LOW_RANGE_WORDS}")
     return Summary(
         predicted=len(written),
         failed=problems.count,
@@ -137,8 +140,14 @@ def predict(
     )
 
 
-def _check(model: nn.Module, preprocessing: Preprocessing, scales: Sequence[float], border: BorderName) -> None:
-    """Raise `CocosegError` if the model cannot be given images at these scales, or with this border."""
+def _check(model: nn.Module, info: ModelInfo, scales: Sequence[float], border: BorderName, flips: bool) -> None:
+    """Raise `CocosegError` if the model cannot be given images at these scales, mirrored, or with this border."""
+    preprocessing = info.preprocessing
+    if flips and info.params.get("flips") == "none":
+        raise CocosegError(
+            "--tta averages with the mirror image, but this model was trained with flips: none, as for classes that "
+            "tell left from right; leave it out"
+        )
     if preprocessing.resize == "crop":
         return
     if border != "none":
@@ -252,8 +261,12 @@ class _Problems:
             self.tell(line)
 
     def tell(self, line: str) -> None:
-        """Write a line above the progress bar."""
+        """Write a line above the progress bar, and count it."""
         self.count += 1
+        self.remark(line)
+
+    def remark(self, line: str) -> None:
+        """Write a line above the progress bar."""
         tqdm.write(f"cocoseg predict: {line}", file=sys.stderr)
 
     def without(self, attempts: Iterable[tuple[Photo, Item | str]]) -> Iterator[tuple[Photo, Item]]:
@@ -283,10 +296,12 @@ def _predicted_pixels(one: Predicted[Photo]) -> int:
     return one.place.height * one.place.width
 
 
-def _decoded(entry: tuple[Photo, Opened], *, upright: bool) -> tuple[Photo, NDArray[np.uint8] | str]:
-    """Return the pixels of a photo, or why there are none."""
+def _decoded(entry: tuple[Photo, Opened], *, upright: bool, dark: list[Path]) -> tuple[Photo, NDArray[np.uint8] | str]:
+    """Return the pixels of a photo, or why there are none. Adds one that is nearly black to `dark`."""
     photo, opened = entry
     try:
+        if is_low_range(opened.data, opened.header):
+            dark.append(photo.path)
         return photo, decode_photo(opened, upright=upright)
     except CocosegError as error:
         return photo, str(error)
