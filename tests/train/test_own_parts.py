@@ -107,7 +107,9 @@ def test_what_is_wrong_with_a_network_is_one_line(text: str, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_with_values_shared_weights_and_two_heads_trains_saves_and_is_counted(repository: Path) -> None:
+def test_a_network_with_values_shared_weights_and_two_heads_trains_saves_and_is_counted(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Nothing of this works on the meta device, and safetensors refuses weights of two names.
     write_own(net(
         "y = self.layer(x) if x.max().item() > -9 else x\n"
@@ -119,7 +121,32 @@ def test_a_network_with_values_shared_weights_and_two_heads_trains_saves_and_is_
     assert torch.equal(model.state_dict()["twin.weight"], model.state_dict()["layer.weight"])
     assert multiply_adds(model, 32) == 32 * 32 * 9
     check_own_model(model, "custom/mine.py:net", 3, 32, 4, CPU)
+    assert all(own.requires_grad for own in model.parameters())
+    check_own_model(model, "custom/mine.py:net", 3, 32, 4, CPU, shared=True)
     assert [name for name, own in model.named_parameters() if not own.requires_grad] == ["unused.weight", "unused.bias"]
+    assert "net: 2 of its parameters get no gradient, such as unused.weight, and several" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("last", "classes", "warned"), [
+    ("y.sigmoid()", 1, True), ("y.softmax(1)", 3, True), ("y", 3, False), ("y * 0", 3, False)
+])  # fmt: skip
+def test_logits_that_look_like_probabilities_are_reported(
+    last: str, classes: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(net(f"y = self.layer(x)\n        return {last}"))
+    torch.manual_seed(0)
+    check_own_model(own_model("custom/mine.py:net", classes, 32), "custom/mine.py:net", classes, 32, 4, CPU)
+    assert ("leave out the last sigmoid or softmax" in capsys.readouterr().err) == warned
+
+
+def test_a_part_that_only_some_steps_use_is_trained_by_them(repository: Path) -> None:
+    write_own("seen = []\n" + net(
+        "seen.append(x)\n        return self.layer(x) + (self.twin(x) if len(seen) > 3 else 0)",
+        "nn.Conv2d(3, classes, 1)\n        self.twin = nn.Conv2d(3, classes, 1)\n"
+        "        nn.init.zeros_(self.twin.weight)",
+    ))  # fmt: skip
+    run(msgspec.structs.replace(PARAMS, arch="custom/mine.py:net"), write_pairs(repository, 8))
+    assert load_checkpoint(Path("model"))[0].state_dict()["twin.weight"].any()
 
 
 def test_an_error_in_the_middle_of_a_run_is_one_line_with_its_place(repository: Path) -> None:

@@ -87,7 +87,8 @@ class Learner:
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         smallest_batch = params.batch_size // (1 if synchronized else fabric.world_size)
         if is_own(params.arch):
-            check_own_model(model, params.arch, channels, params.image_size_px, smallest_batch, fabric.device)
+            shared = fabric.world_size > 1
+            check_own_model(model, params.arch, channels, params.image_size_px, smallest_batch, fabric.device, shared)
         else:
             check_model(model, params.image_size_px, smallest_batch)
         if synchronized:

@@ -25,12 +25,20 @@ TRIED_SAMPLES = 4
 
 
 def check_own_model(
-    model: nn.Module, name: str, channels: int, image_size_px: int, smallest_batch: int, device: torch.device
+    model: nn.Module,
+    name: str,
+    channels: int,
+    image_size_px: int,
+    smallest_batch: int,
+    device: torch.device,
+    shared: bool = False,
 ) -> None:
     """Try a training step and a prediction with a copy of the network `name` on `device`.
 
-    Freezes the parameters of `model` that get no gradient, as `check_model` does. Raises `CocosegError` for a network
-    that cannot be saved, whose logits have another shape, or that has nothing to learn.
+    Warns of logits that look like probabilities. `shared`: of parameters that get no gradient, too, and freezes them,
+    or several processes would wait for their gradients forever. One process trains them in the steps that use them.
+    Raises `CocosegError` for a network that cannot be saved, whose logits have another shape, or that has nothing to
+    learn.
     """
     place = own_place(name)
     for key, value in model.state_dict(keep_vars=True).items():
@@ -53,8 +61,20 @@ def check_own_model(
         raise CocosegError(f"{place}: its logits depend on no parameter, so it has nothing to learn")
     with own_errors_explained():
         sum(logits.sum() for logits in heads).backward()
-    for parameter, tried in zip(model.parameters(), trial.parameters(), strict=True):
-        parameter.requires_grad_(tried.grad is not None)
+    if predicted.amin() >= 0 and predicted.amax() <= 1 and predicted.amin() < predicted.amax():
+        _warn(
+            f"{place}: its logits lie between 0 and 1, as probabilities do, which the losses and labels here do not "
+            "expect; leave out the last sigmoid or softmax"
+        )
+    tried = zip(model.named_parameters(), trial.parameters(), strict=True)
+    unreached = [own for own, copied in tried if shared and copied.requires_grad and copied.grad is None]
+    for _, parameter in unreached:
+        parameter.requires_grad_(False)
+    if unreached:
+        _warn(
+            f"{place}: {len(unreached)} of its parameters get no gradient, such as {unreached[0][0]}, and several "
+            "processes leave them as they are; use each in every step, if only times 0"
+        )
 
 
 def _check_logits(logits: Any, place: str, expected: tuple[int, int, int, int]) -> None:
