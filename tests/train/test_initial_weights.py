@@ -120,6 +120,20 @@ def test_binary_weights_of_another_foreground_give_all_but_the_head(repository: 
     assert started(msgspec.structs.replace(BINARY, categories=(cats,)), 1)[0] == HEAD
 
 
+def test_an_own_network_with_a_part_named_network_is_taken_whole_too(repository: Path) -> None:
+    def build(classes: int) -> torch.nn.Module:  # has conv.weight, and network.conv.weight of the same shape
+        inner = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(classes, classes, 1)})
+        return torch.nn.ModuleDict({"network": inner, "conv": torch.nn.Conv2d(classes, classes, 1)})
+
+    given, model = build(3), build(3)
+    save_checkpoint(Path("weights"), given, msgspec.structs.replace(UNET, arch="custom/mine.py:net"))
+    found = read_initial_model("weights")
+    assert found is not None
+    taken, anew = start_from(model, found, "custom/mine.py:net", "", MULTICLASS, build)
+    assert (taken.tensors, anew) == (4, [])
+    assert all(torch.equal(value, given.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("arch", ["fastscnn", "deeplabv3_mobilenet"])
 def test_of_a_model_without_a_head_of_that_name_the_last_layers_start_anew(repository: Path, arch: str) -> None:
     write_ours(Path("weights"), msgspec.structs.replace(UNET, arch=arch, encoder="none"))

@@ -246,7 +246,8 @@ def _named(arch: str, encoder: str) -> str:
 
 def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors by their names in the network itself, without the wrapper that pads its input."""
-    return {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
+    wrapped = all(name.startswith("network.") for name in tensors)  # else a part of the user's own of that name
+    return {name.removeprefix("network.") if wrapped else name: tensor for name, tensor in tensors.items()}
 
 
 def _fits(own: Tensor, given: Tensor) -> bool:
