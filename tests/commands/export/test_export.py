@@ -321,9 +321,12 @@ def test_the_card_of_these_weights_goes_with_them_and_one_of_others_does_not() -
     assert "# Mine\n" not in exported_readme()
 
 
-def test_without_a_model_export_says_which_command_makes_one() -> None:
+def test_a_line_comes_first_since_the_rest_takes_long_and_without_a_model_the_next_says_which_command_makes_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit, match="cocoseg export: data/model: no model.json; train a model with: dvc repro"):
         main(["export", "--format", "onnx", "--out", "out"])
+    assert capsys.readouterr().err == "cocoseg export: writing onnx with PyTorch, up to a minute on a slow machine\n"
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.375])
