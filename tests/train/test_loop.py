@@ -25,10 +25,10 @@ from cocoseg.core.files import read_json, write_bytes
 from cocoseg.images.pairs import Pair
 from cocoseg.model.weights import load_checkpoint
 from cocoseg.train.dataset import crop_counts
-from cocoseg.train.loop import train
+from cocoseg.train.loop import LAG, train
 from cocoseg.train.params import LossName, TrainParams
 from cocoseg.train.run_data import RunData
-from cocoseg.train.validation import batch_confusion
+from cocoseg.train.validation import batch_confusion, validate
 
 PARAMS = TrainParams(
     task="multiclass",
@@ -141,6 +141,17 @@ def test_the_log_has_a_point_an_epoch_and_a_summary(repository: Path, capfd: pyt
     summary = read_json(folder / "live" / "metrics.json", dict[str, object])
     assert {"best", "train", "val", "lr", "step"} <= summary.keys()
     assert (folder / "live" / "plots" / "images" / "validation.png").stat().st_size < 400_000
+
+
+def test_a_loss_of_statistics_that_lag_is_explained_once(
+    repository: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([10.9, 20.0, 35.6])  # ten times the loss of equal logits is 11.0
+    monkeypatch.setattr(
+        "cocoseg.train.loop.validate", lambda *given: msgspec.structs.replace(validate(*given), loss=next(losses))
+    )
+    run(msgspec.structs.replace(PARAMS, epochs=3, loss="ce", lr=1e-4), write_pairs(repository, 8))
+    assert [line == f"train: {LAG}" for line in capfd.readouterr().err.splitlines()[:4]] == [False, False, True, False]
 
 
 def test_the_same_seed_gives_the_same_metrics_and_another_does_not(repository: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cocoseg.core.errors import CocosegError
@@ -43,6 +43,10 @@ from cocoseg.train.validation import (
     validation_picture,
 )
 
+LAG = (
+    "validation's loss is far above training's: BatchNorm's running statistics lag behind weights that change fast, so "
+    "the scores of such an epoch say little; they catch up as lr falls"
+)
 DROPOUT = 2**31  # in place of a sample's index in a seed: for dropout, the other thing that an epoch draws
 
 
@@ -73,6 +77,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
         bar.initial = bar.n = bar.last_print_n = progress.epochs * batches
         if files is not None and progress.epochs:  # resumed: DVC deleted the picture
             files.log.log_validation_picture(validation_picture(learner, val_side.dataset))
+        lag_said = False
         while progress.epochs < params.epochs and not progress.out_of_patience(params.patience):
             started = time.perf_counter()
             bar.set_description(f"train: epoch {progress.epochs + 1} of {params.epochs}")
@@ -94,6 +99,9 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
                 seconds = time.perf_counter() - started
                 said = f"loss {train_loss:.3f}, val loss {validation.loss:.3f}, {judged}"
                 bar.write(_epoch_line(progress, params.epochs, said, seconds), file=sys.stderr)
+                if not lag_said and _statistics_lag(learner, train_loss, validation.loss):
+                    lag_said = True
+                    bar.write(f"train: {LAG}", file=sys.stderr)
             fabric.barrier()
         if files is not None:
             refuse_replaced(model_folder, progress)
@@ -137,6 +145,12 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
         if batch % 10 == 9 or batch == len(batches) - 1:
             _refuse_non_finite(losses, progress, fabric)
     return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
+
+
+def _statistics_lag(learner: Learner, train_loss: float, val_loss: float) -> bool:
+    """Return whether validation's loss is beyond what a network can lose that only learned by heart."""
+    has_statistics = any(isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) for module in learner.model.modules())
+    return has_statistics and val_loss > 10 * max(train_loss, math.log(len(learner.classes)))
 
 
 def _log_epoch(
