@@ -406,7 +406,28 @@ def test_a_smaller_last_batch_of_a_step_counts_by_its_images(repository: Path, m
     monkeypatch.setattr("cocoseg.train.loop.segmentation_loss", lambda output, *_: output.sum() * 0 + 1)
     # 10 images in batches of 4, 4 and 2, of which three make a step
     run(msgspec.structs.replace(PARAMS, accumulate_batches=3, epochs=1), write_pairs(repository, 10))
-    assert shares == pytest.approx([0.4, 0.4, 0.2])
+    assert shares == pytest.approx([0.4 * 31 / 32, 0.4 * 31 / 32, 0.2 * 31 / 32])  # of 32 rows the first is ignored
+
+
+def test_accumulated_batches_step_as_one_whatever_their_borders(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = write_pairs(repository, 4)
+    for pair in pairs[:3]:  # so of two batches one has two of them
+        mask = cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)
+        assert mask is not None
+        mask[:, 2:] = 255
+        cv2.imwrite(str(pair.mask), mask)
+    monkeypatch.setenv("COCOSEG_PRECISION", "32")
+    # A network without statistics of its batch; a step of SGD is the gradient.
+    monkeypatch.setattr("cocoseg.train.learner.build_model", lambda *_: torch.nn.Conv2d(3, 3, 1))
+    monkeypatch.setattr("cocoseg.model.weights.build_model", lambda *_: torch.nn.Conv2d(3, 3, 1))
+    one_step = msgspec.structs.replace(PARAMS, optimizer="sgd", loss="ce", epochs=1)
+    models = [
+        load_checkpoint(run(msgspec.structs.replace(one_step, **batches), pairs, name=f"run{number}") / "model")[0]
+        for number, batches in enumerate([{"batch_size": 4}, {"batch_size": 2, "accumulate_batches": 2}])
+    ]
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict())
 
 
 def test_asked_for_it_training_takes_deterministic_algorithms(

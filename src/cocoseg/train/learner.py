@@ -165,6 +165,12 @@ class Learner:
             return own_loss(params.loss, channels, params.image_size_px, self.fabric.device)
         return resolved_loss(params.loss)
 
+    def divide_gradients(self, divisor: float) -> None:
+        """Divide the gradients by the sum of the weights that they were added up with, unless it is 1, or 0."""
+        for parameter in self.model.parameters() if divisor not in (0, 1) else ():
+            if parameter.grad is not None:
+                parameter.grad /= divisor
+
     def step(self) -> None:
         """Update the weights from their gradients, then clear the gradients."""
         for parameter in self._frozen:

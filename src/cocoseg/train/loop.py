@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cocoseg.coco.categories import IGNORE
 from cocoseg.core.errors import CocosegError
 from cocoseg.hardware import device_name, peak_memory_mb
 from cocoseg.model.architectures import parameter_count
@@ -125,18 +126,22 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
     warmup_steps = round(params.warmup_epochs * steps)
     sizes = side.sampler.sizes()
     losses: list[Tensor] = []
+    total = 0.0  # of the shares of the batches of this step
     for batch, (images, target) in enumerate(batches):
         step, place = divmod(batch, accumulate)
         group = sizes[step * accumulate :][:accumulate]  # batches of this step; the last may have fewer
         last_of_group = place == len(group) - 1
+        share = sizes[batch] / sum(group) * _counted_share(target, fabric) if len(group) > 1 else 1.0
         images, target = on_device(images, target, fabric)
         with nullcontext() if last_of_group else fabric.no_backward_sync(network):
             output = network(normalized(images, learner.preprocessing))
             weights, shared = learner.class_weights, fabric.world_size > 1
             loss = segmentation_loss(output, target, learner.loss, weights, shared, params.label_smoothing)
-            fabric.backward(loss * (sizes[batch] / sum(group)) if len(group) > 1 else loss)
+            fabric.backward(loss * share if len(group) > 1 else loss)
         losses.append(loss.detach())
+        total = share + (total if place else 0.0)
         if last_of_group:
+            learner.divide_gradients(total)
             factor = lr_factor(epoch * steps + step, params.epochs * steps, warmup_steps, params.schedule)
             set_lr(optimizer, params.lr * factor)
             learner.step()
@@ -145,6 +150,13 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
         if batch % 10 == 9 or batch == len(batches) - 1:
             _refuse_non_finite(losses, progress, fabric)
     return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
+
+
+def _counted_share(target: Tensor, fabric: Fabric) -> float:
+    """Return the share of the pixels of a batch, over all processes, that are not ignored."""
+    pixels = torch.tensor([(target != IGNORE).sum(), target.numel()], dtype=torch.float32, device=fabric.device)
+    counted, of_all = summed(fabric, pixels).tolist()
+    return float(counted / of_all)
 
 
 def _statistics_lag(learner: Learner, train_loss: float, val_loss: float) -> bool:
