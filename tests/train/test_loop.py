@@ -236,6 +236,15 @@ def test_validation_without_a_pixel_that_counts_is_named(repository: Path) -> No
         run(PARAMS, pairs)
 
 
+def test_an_image_that_is_ignored_all_over_does_not_lower_validations_loss(repository: Path) -> None:
+    pairs = write_pairs(repository, 4)
+    cv2.imwrite(str(pairs[3].mask), np.full((32, 32), 255, np.uint8))
+    params = msgspec.structs.replace(PARAMS, resize="short_side", epochs=1)
+    for name, val in (("without", pairs[:1]), ("with", [pairs[3], pairs[0]])):
+        train(params, run_data(pairs[:2], val), Path(name, "model"), Path(name, "live"))
+    assert curve(Path("with"), "val/loss") == curve(Path("without"), "val/loss")
+
+
 def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = tmp_path / "fresh"
     (fresh / ".dvc").mkdir(parents=True)

@@ -52,25 +52,26 @@ def validate(learner: Learner, loader: Iterable[tuple[Tensor, Tensor]]) -> Valid
             torch.distributed.broadcast(buffer, src=0)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=fabric.device)
     histogram = torch.zeros(2, BINS, dtype=torch.int64, device=fabric.device) if learner.binary else None
-    losses, images_seen = [], 0
+    losses, weights = [], []
     for images, target in loader:
         images, target = on_device(images, target, fabric)
-        images_seen += len(images)
         for logits, truth in strips(learner, images, target):
             smoothing = learner.params.label_smoothing
             loss = segmentation_loss(logits, truth, learner.loss, learner.class_weights, label_smoothing=smoothing)
-            share = truth.numel() / target.numel()  # of a batch in one strip, 1
-            losses.append(loss * len(images) * share)  # on the device: reading it would make the CPU wait for the GPU
+            # Of images of which anything counts: the loss of the others is 0. On the device: reading it would make the
+            # CPU wait for the GPU.
+            shown = (truth != IGNORE).flatten(1).any(dim=1).sum()
+            weights.append(shown * (truth.numel() / target.numel()))  # in one strip, the images
+            losses.append(loss * weights[-1])
             confusion += batch_confusion(truth, predicted_labels(logits), classes)
             if histogram is not None:
                 histogram += batch_histogram(truth, logits)
     confusion = summed(fabric, confusion)
     histogram = None if histogram is None else summed(fabric, histogram)
-    total = float(sum(loss.item() for loss in losses))
-    sums = torch.tensor([total, images_seen], device=fabric.device, dtype=_exact(fabric))
-    total, all_images = summed(fabric, sums).tolist()
+    own = [sum(value.item() for value in values) for values in (losses, weights)]
+    total, weight = summed(fabric, torch.tensor(own, device=fabric.device, dtype=_exact(fabric))).tolist()
     return Validation(
-        loss=total / all_images,
+        loss=total / (weight or 1.0),
         confusion=confusion.cpu().numpy(),
         histogram=None if histogram is None else histogram.cpu().numpy(),
     )
