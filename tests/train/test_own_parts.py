@@ -107,6 +107,16 @@ def test_what_is_wrong_with_a_network_is_one_line(text: str, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_for_squares_alone_is_refused_where_images_have_any_size() -> None:
+    write_own(net("return nn.functional.interpolate(self.layer(x), scale_factor=8)", "nn.Conv2d(3, classes, 8, 8)"))
+    model = own_model("custom/mine.py:net", 3, 32)
+    check_own_model(model, "custom/mine.py:net", 3, 32, 4, CPU)
+    with pytest.raises(
+        CocosegError, match=r"its logits are \(2, 3, 32, 40\), torch.float32; expected \(2, 3, 32, 43\)"
+    ):
+        check_own_model(model, "custom/mine.py:net", 3, 32, 4, CPU, any_size=True)
+
+
 def test_a_network_with_values_shared_weights_and_two_heads_trains_saves_and_is_counted(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

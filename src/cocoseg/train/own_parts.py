@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -31,14 +32,16 @@ def check_own_model(
     image_size_px: int,
     smallest_batch: int,
     device: torch.device,
+    *,
     shared: bool = False,
+    any_size: bool = False,
 ) -> None:
     """Try a training step and a prediction with a copy of the network `name` on `device`.
 
-    Warns of logits that look like probabilities. `shared`: of parameters that get no gradient, too, and freezes them,
-    or several processes would wait for their gradients forever. One process trains them in the steps that use them.
-    Raises `CocosegError` for a network that cannot be saved, whose logits have another shape, or that has nothing to
-    learn.
+    `any_size`: a prediction of images that are no squares, too. `shared`: several processes would wait forever for the
+    gradients of parameters that get none, so these are frozen; one process trains them in the steps that use them.
+    Warns of these, and of logits that look like probabilities. Raises `CocosegError` for a network that cannot be
+    saved, whose logits have another shape, or that has nothing to learn.
     """
     place = own_place(name)
     for key, value in model.state_dict(keep_vars=True).items():
@@ -57,6 +60,10 @@ def check_own_model(
             predicted = trial.eval()(images)
     for logits in (*heads, predicted):
         _check_logits(logits, place, (len(images), channels, image_size_px, image_size_px))
+    if any_size:
+        wide = F.pad(images, (0, image_size_px // 3 + 1))
+        with own_errors_explained(), _own_random_state(device), torch.no_grad():
+            _check_logits(trial(wide), place, (len(images), channels, *wide.shape[2:]))
     if not all(logits.requires_grad for logits in heads):
         raise CocosegError(f"{place}: its logits depend on no parameter, so it has nothing to learn")
     with own_errors_explained():
