@@ -236,13 +236,20 @@ def test_validation_without_a_pixel_that_counts_is_named(repository: Path) -> No
         run(PARAMS, pairs)
 
 
-def test_an_image_that_is_ignored_all_over_does_not_lower_validations_loss(repository: Path) -> None:
+def test_images_that_are_ignored_all_over_do_not_lower_a_loss(repository: Path) -> None:
     pairs = write_pairs(repository, 4)
-    cv2.imwrite(str(pairs[3].mask), np.full((32, 32), 255, np.uint8))
-    params = msgspec.structs.replace(PARAMS, resize="short_side", epochs=1)
+    for pair in pairs[2:]:
+        cv2.imwrite(str(pair.mask), np.full((32, 32), 255, np.uint8))
+    params = msgspec.structs.replace(PARAMS, resize="short_side", batch_size=2, lr=1e-30, epochs=1)
     for name, val in (("without", pairs[:1]), ("with", [pairs[3], pairs[0]])):
         train(params, run_data(pairs[:2], val), Path(name, "model"), Path(name, "live"))
     assert curve(Path("with"), "val/loss") == curve(Path("without"), "val/loss")
+
+    own = partial(train, params, model_folder=Path("twice/model"), log_folder=Path("twice/live"))
+    with pytest.MonkeyPatch.context() as patch:  # one batch of those that count, and one of the others
+        patch.setattr("cocoseg.train.dataset.torch.randperm", lambda count, generator: torch.arange(count))
+        own(data=run_data(pairs, pairs[:1]))
+    assert curve(Path("twice"), "train/loss") == curve(Path("without"), "train/loss")
 
 
 def test_without_a_commit_the_log_cannot_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

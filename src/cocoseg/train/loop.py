@@ -114,7 +114,7 @@ def train(params: TrainParams, data: RunData, model_folder: Path, log_folder: Pa
 
 
 def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "tqdm[Any]") -> float:
-    """Pass over the training side once and return the mean loss of its batches."""
+    """Pass over the training side once and return the mean loss of its batches, without those of ignored pixels."""
     params, fabric, network, optimizer = learner.params, learner.fabric, learner.network, learner.optimizer
     batches, epoch = side.loader, progress.epochs
     side.sampler.epoch = epoch
@@ -126,6 +126,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
     warmup_steps = round(params.warmup_epochs * steps)
     sizes = side.sampler.sizes()
     losses: list[Tensor] = []
+    shown: list[Tensor] = []  # whether anything counted
     total = 0.0  # of the shares of the batches of this step
     for batch, (images, target) in enumerate(batches):
         step, place = divmod(batch, accumulate)
@@ -139,6 +140,7 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
             loss = segmentation_loss(output, target, learner.loss, weights, shared, params.label_smoothing)
             fabric.backward(loss * share if len(group) > 1 else loss)
         losses.append(loss.detach())
+        shown.append((target != IGNORE).any())
         total = share + (total if place else 0.0)
         if last_of_group:
             learner.divide_gradients(total)
@@ -149,7 +151,8 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
         # Reading a loss makes the CPU wait for the GPU, so it is not done after every batch.
         if batch % 10 == 9 or batch == len(batches) - 1:
             _refuse_non_finite(losses, progress, fabric)
-    return summed(fabric, torch.stack(losses).mean()).item() / fabric.world_size
+    counted = summed(fabric, torch.stack(shown).float()).bool().sum().clamp_min(1)  # in any process
+    return (summed(fabric, torch.stack(losses).sum()) / counted).item() / fabric.world_size
 
 
 def _counted_share(target: Tensor, fabric: Fabric) -> float:

@@ -1,7 +1,7 @@
 """Losses between logits and label maps, in float32, with 255 ignored.
 
 `logits: (N, C, H, W)`, `target: (N, H, W)` uint8 or int64 in [0, C), or 255. One channel means `binary`: target 0 or 1.
-If every pixel of a batch is ignored, the loss is 0 and its gradient zeros, so the batch changes nothing.
+If every pixel of a batch is ignored, the loss is 0 and its gradient zeros.
 
 Processes that share a batch have different numbers of its images, and of pixels that count. So each takes the sums of
 all, and the mean of their gradients is that of one process with the whole batch. `lovasz` sorts pixels and has no such
