@@ -326,7 +326,7 @@ def test_a_line_comes_first_since_the_rest_takes_long_and_without_a_model_the_ne
 ) -> None:
     with pytest.raises(SystemExit, match="cocoseg export: data/model: no model.json; train a model with: dvc repro"):
         main(["export", "--format", "onnx", "--out", "out"])
-    assert capsys.readouterr().err == "cocoseg export: writing onnx with PyTorch, up to a minute on a slow machine\n"
+    assert capsys.readouterr().err == "cocoseg export: writing onnx with PyTorch, which takes seconds to minutes\n"
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.375])
