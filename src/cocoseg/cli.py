@@ -388,7 +388,6 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _export(options: argparse.Namespace) -> None:
-    sys.stderr.write(f"cocoseg export: writing {options.format} with PyTorch, which takes seconds to minutes\n")
     from cocoseg.commands.export.export import export
     from cocoseg.commands.model_source import ModelSource
     from cocoseg.commands.output_folder import prepared_folder

@@ -1,5 +1,6 @@
 """`cocoseg export`: write a model and its card for other runtimes and the Hugging Face Hub."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ def export(source: ModelSource, format_: FormatName, out: Path, threshold: Thres
 
     Raises `CocosegError` if the format cannot hold the model, or if its results differ from PyTorch's.
     """
+    sys.stderr.write(f"cocoseg export: writing {format_} with PyTorch, which takes seconds to minutes\n")
     model, info = source.load()
     chosen = source.threshold(threshold, info)
     remark = f"{chosen.remark}\n" if chosen.remark else ""
