@@ -87,11 +87,16 @@ class Learner:
         synchronized = fabric.world_size > 1 and fabric.device.type == "cuda"  # BatchNorm, over all processes
         smallest_batch = params.batch_size // (1 if synchronized else fabric.world_size)
         if is_own(params.arch):
-            size, asked = (
+            check_own_model(
+                model,
+                params.arch,
+                channels,
                 params.image_size_px,
-                {"shared": fabric.world_size > 1, "any_size": params.resize == "short_side"},
+                smallest_batch,
+                fabric.device,
+                shared=fabric.world_size > 1,
+                any_size=params.resize == "short_side",
             )
-            check_own_model(model, params.arch, channels, size, smallest_batch, fabric.device, **asked)
         else:
             check_model(model, params.image_size_px, smallest_batch)
         if synchronized:
