@@ -7,9 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cocoseg.arguments import Help, count, positive_count, scales_of, threshold_of
-from cocoseg.core.errors import CocosegError, missing_extra
+from cocoseg.core.errors import CocosegError, explained
 from cocoseg.core.interrupt import end_silently_at_ctrl_c, one_line_at_ctrl_c
 from cocoseg.core.quick_end import spare_imports, through
+from cocoseg.core.surroundings import drop_unwritable_output
 from cocoseg.core.threads import wait_briefly
 
 # Each command imports what it needs when it runs, so that --help answers at once.
@@ -39,15 +40,15 @@ def _run(options: argparse.Namespace) -> None:
         raise
     except CocosegError as error:
         sys.exit(f"cocoseg {options.command}: {error}")
-    except ModuleNotFoundError as error:
-        if (line := missing_extra(error)) is None:
+    except OSError as error:  # such as a file where a folder is expected
+        place = error.filename2 or error.filename or ("standard output" if drop_unwritable_output() else None)
+        if isinstance(error, BrokenPipeError):  # `| head` has ended
+            sys.exit(1)
+        sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
+    except Exception as error:
+        if (line := explained(error)) is None:
             raise
         sys.exit(f"cocoseg {options.command}: {line}")
-    except BrokenPipeError:  # `| head` has ended
-        sys.stderr.close()
-    except OSError as error:  # such as a file where a folder is expected
-        place = error.filename2 or error.filename
-        sys.exit(f"cocoseg {options.command}: {f'{place}: ' if place else ''}{error.strerror or error}")
 
 
 def _parser() -> argparse.ArgumentParser:

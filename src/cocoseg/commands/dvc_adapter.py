@@ -282,10 +282,14 @@ def _cache_of(folder: Path) -> ObjectStore:
 
 def share_cache(project: Path, cache: str) -> None:
     """Let a clone use this cache, and link files from it where the disk can: a copy a run would fill the disk."""
-    from dvc.config import Config
+    from configobj import ConfigObj
 
-    with Config(str(project / ".dvc")).edit("local") as config:
-        config["cache"] = {"type": ["reflink", "hardlink", "symlink", "copy"], **config.get("cache", {}), "dir": cache}
+    # DVC reads UTF-8 but writes ASCII. From here, since an absolute path may have %(…), which it would replace.
+    config: Any = ConfigObj(str(project / ".dvc/config.local"), encoding="utf-8")
+    folder = os.path.relpath(os.path.realpath(cache), os.path.realpath(project / ".dvc"))
+    links = ["reflink", "hardlink", "symlink", "copy"]
+    config["cache"] = {"type": links, **config.get("cache", {}), "dir": folder}
+    config.write()
 
 
 def run_dvc(*arguments: str) -> int:
@@ -344,6 +348,8 @@ def files_of_run(commit: str | None, folder: str | None, place: str = ".") -> Tr
 
     with Repo(place) as repository:
         config = dict(repository.config)
+        if (remote := config["core"].get("remote")) and remote not in config["remote"]:  # DVC could open no file
+            raise CocosegError(f"DVC's settings: core.remote is {remote}, which is no remote; see dvc remote list")
         if commit is None:
             folder = os.path.relpath(os.path.realpath(place), repository.root_dir)
     if folder in (None, "", "."):

@@ -89,6 +89,8 @@ class Revision:
             return content
         try:
             return self._files.read(path)
+        except CocosegError:
+            raise
         except Exception as error:  # every kind of remote has errors of its own library
             raise self._missing(path, error) from None
 
@@ -96,6 +98,8 @@ class Revision:
         """Return the MD5 of each file below a folder that DVC tracks, by its name there. The files are not read."""
         try:
             found = self._files.hashes(folder)
+        except CocosegError:
+            raise
         except Exception as error:  # every kind of remote has errors of its own library
             raise self._missing(folder, error) from None
         if not found:
@@ -178,7 +182,7 @@ def find_revision(name: str | None) -> Revision:
     A working tree that has no changes is called by its commit.
     """
     if _git("rev-parse", "--git-dir") is None:
-        raise CocosegError("this folder is not in a git repository; run from the root of a clone")
+        raise CocosegError(_distrust() or "this folder is not in a git repository; run from the root of a clone")
     if not Path("dvc.yaml").is_file():
         raise CocosegError("this folder has no dvc.yaml; run from the root of the repository")
     if name is None:
@@ -194,6 +198,12 @@ def find_revision(name: str | None) -> Revision:
         way_out = "this clone is shallow: git fetch --unshallow" if shallow else _near_name(name)
         raise CocosegError(f"{name or repr(name)}: neither a git revision nor an experiment; {way_out}")
     return Revision(name, commit)
+
+
+def _distrust() -> str | None:
+    """Return what git says of a repository of another user, with the way out; `None` if that is not why it fails."""
+    said = subprocess.run(["git", "rev-parse"], capture_output=True, text=True, errors="replace", check=False).stderr
+    return " ".join(said.split()) if "safe.directory" in said else None
 
 
 def _near_name(name: str) -> str:

@@ -14,6 +14,7 @@ Exception
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 
 
@@ -39,13 +40,38 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+_NO_MEMORY = re.compile("failed to map segment|annot allocate memory|bad_alloc|Unable to allocate|Insufficient memory")
+
+
+def explained(error: BaseException) -> str | None:
+    """Return the message for an error of the machine, or of how this process was started; `None` for any other."""
+    said = f"({first_line(error)})"
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("cocoseg"):
+        return missing_extra(error) or (
+            f"{error.name} is not installed for {sys.executable}; if that is the wrong Python, put the right one first "
+            "on PATH, as source .venv/bin/activate or uv run does"
+        )
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        return f"not enough memory {said}; allow more: ulimit -v, or the limit of the container or job"
+    if "can't start new thread" in said:
+        return f"no more threads are allowed {said}; allow more: ulimit -u, ulimit -v, or the container's limit of pids"
+    if isinstance(error, RuntimeError) and "home directory" in said:
+        return f"this user has no home folder {said}; name one that can be written in HOME"
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        return f"the locale is not UTF-8 {said}; unset PYTHONUTF8, and set LC_ALL=C.UTF-8"
+    if isinstance(error, Warning):
+        return f"PYTHONWARNINGS or -W makes warnings of libraries errors {said}; unset it"
+    return None
+
+
 def missing_extra(error: BaseException) -> str | None:
     """Return the message for a module that is not installed but belongs to an extra of this package, else None."""
-    from importlib.metadata import requires  # here: stages start faster without it
+    from importlib.metadata import distributions  # here: stages start faster without it
 
     if isinstance(error, ModuleNotFoundError) and error.name:
         distribution = re.escape(error.name).replace("_", "[-_]")
-        for requirement in requires("cocoseg") or ():
+        ours = next(iter(distributions(name="cocoseg")), None)  # none: of another Python
+        for requirement in (ours and ours.requires) or ():
             if found := re.match(rf"{distribution}(?![-\w]).*extra == '([^']+)'", requirement):
                 extra = found[1]
                 return (

@@ -38,12 +38,13 @@ def environment_of_dvc() -> Mapping[str, str]:
 
 def _up_to_dvc() -> Iterator[psutil.Process]:
     """Yield the parents of this process up to DVC: all have `DVC_STAGE` in their environment but DVC itself."""
-    stage, inside, parent = os.environ.get("DVC_STAGE"), True, psutil.Process()
+    stage, inside = os.environ.get("DVC_STAGE"), True
     # What we may not look into is not ours, so it is the last one. A DVC that ended before we could look is not missed:
-    # the lock on the work tree stays, and names this process.
+    # the lock on the work tree stays, and names this process. Without /proc there is none to be seen.
     with suppress(psutil.Error):
-        while stage is not None and inside and (parent := parent.parent()) is not None:
-            yield parent
+        parent = psutil.Process()
+        while stage is not None and inside and (above := parent.parent()) is not None:
+            yield (parent := above)
             inside = parent.environ().get("DVC_STAGE") == stage
 
 

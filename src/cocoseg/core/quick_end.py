@@ -4,6 +4,9 @@ import atexit
 import gc
 import os
 import sys
+from pathlib import Path
+
+from cocoseg.core.surroundings import drop_unwritable_output
 
 _statuses: list[int] = []  # the exit status of this process, once it is through
 
@@ -23,7 +26,9 @@ def through(status: int) -> None:
 
 
 def _end_at_once() -> None:
+    if (why := drop_unwritable_output()) is not None:
+        sys.stderr.write(f"{Path(sys.argv[0]).stem}: standard output: {why}\n")
+        through(1)
     if _statuses:
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_statuses[-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cocoseg.core.errors import CocosegError, missing_extra
+from cocoseg.core.errors import CocosegError, explained
 from cocoseg.core.files import write_json
 from cocoseg.core.interrupt import one_line_at_ctrl_c
 from cocoseg.core.lifetime import end_with_dvc
@@ -39,8 +39,8 @@ def _way_back(error: CocosegError | None = None) -> str:
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Name the missing extra in one line, or show the traceback of any other error."""
-    line = missing_extra(error)
+    """Write one line for what lies in the machine, or show the traceback of any other error."""
+    line = explained(error)
     if line is None:
         sys.__excepthook__(kind, error, trace)
     else:

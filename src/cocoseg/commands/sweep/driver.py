@@ -204,7 +204,9 @@ def _base() -> Base:
 
 
 def _refuse_uncommitted(why: str) -> None:
-    changed = [line.split(maxsplit=1)[1] for line in git("status", "--porcelain").splitlines()]
+    changed = [
+        line.split(maxsplit=1)[1] for line in git("status", "--porcelain", "--untracked-files=normal").splitlines()
+    ]
     if changed:
         more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
         raise CocosegError(f"not committed: {', '.join(changed[:_MOST_NAMED])}{more}; {why}: git add and git commit, "

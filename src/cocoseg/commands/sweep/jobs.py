@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,6 +77,10 @@ class Jobs:
     def __init__(self, place: Place, folder: Path, commit: str, settings: Mapping[str, Any]) -> None:
         self.place = place
         self.folder = folder
+        if pattern := re.search("%[a-zA-Z]", str(folder)):
+            raise CocosegError(
+                f"{folder}: its path has {pattern[0]}, which submitit and sbatch replace; move or rename the clone"
+            )
         self.commit = commit
         self._settings = settings
         self._starts = Counter[str]()

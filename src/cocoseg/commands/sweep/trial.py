@@ -17,13 +17,21 @@ from typing import Any
 import msgspec
 import psutil
 
-from cocoseg.core.errors import CocosegError
+from cocoseg.core.errors import CocosegError, first_line
 from cocoseg.core.files import write_json
 from cocoseg.core.work_tree import InUseError, work_tree_held
 
 # Of a folder with the notes of one run.
 HELD, ENDED, LOG, EPOCHS, STOP = "held", "ended.json", "log", "epochs", "stop"
 _NO_SPACE = re.compile("No space left on device|Disk quota exceeded")
+_NO_ACCESS = re.compile("Permission denied|Read-only file system|Stale file handle|Input/output error")
+# The user's own settings that would refuse what a sweep does among its own folders: hooks, such as of a template; a key
+# that is not at hand; clones of a path.
+_OWN_WAY = (
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "push.gpgSign=false"),
+    *("-c", "protocol.file.allow=always"),
+)
 _WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _WORDS = ("true", "false", "null", "nan", "inf")
@@ -79,8 +87,12 @@ def run_trial(trial: Trial) -> None:
             ended = None if why is None else Ended(why, False)
         except (CocosegError, OSError) as error:
             ended = Ended(str(error), True)
+        except Exception as error:  # of a library, which says nothing of the parameters either
+            ended = Ended(f"{type(error).__name__}: {first_line(error)}; see {notes}", True)
         if ended is not None and (found := _NO_SPACE.search(ended.why)):
             ended = Ended(f"{work}: {found[0]}", True)
+        if ended is not None and _NO_ACCESS.search(ended.why):
+            ended = Ended(ended.why, True)
         if ended is not None and ended.is_trouble:
             ended = Ended(f"{socket.gethostname()}: {ended.why}", True)
         os.chdir(notes)
@@ -182,7 +194,7 @@ def _reason(log: Path) -> str | None:
 
 def git(*arguments: str) -> str:
     """Return what git prints; raise `CocosegError` with its words if it fails."""
-    finished = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    finished = subprocess.run(["git", *_OWN_WAY, *arguments], capture_output=True, text=True, check=False)
     if finished.returncode:
         raise CocosegError(" ".join(finished.stderr.split()) or f"git {arguments[0]} failed")
     return finished.stdout.strip()

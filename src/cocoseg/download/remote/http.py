@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 import socket
 import string
@@ -16,6 +17,7 @@ from urllib.parse import quote, urljoin
 
 import aiohttp
 from aiohttp.connector import Connection
+from aiohttp.log import client_logger
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -137,6 +139,7 @@ async def client(read_timeout_s: float, **_: Any) -> aiohttp.ClientSession:
     `trust_env`: use proxies of the environment, and passwords of `~/.netrc`. `unsafe`: accept cookies of servers
     without a name, too.
     """
+    client_logger.setLevel(logging.ERROR)  # for each request, it says that it ignores a proxy on https; see `_failure`
     return aiohttp.ClientSession(
         connector=_Connector(),
         cookie_jar=aiohttp.CookieJar(unsafe=True),

@@ -304,7 +304,7 @@ class Source:
             host = getattr(error, "host", None) or host_of(self.prefix) or self.shown()
             return (
                 f"{self.shown(path)}: {host} cannot be reached ({described(error)}, {tried}); check the "
-                "network and the address, then run again: what has arrived is kept"
+                f"{_proxy(self.url(path))}network and the address, then run again: what has arrived is kept"
             )
         return f"{self.shown(path)}: {self._said(error)}, {tried}; run again later: what has arrived is kept"
 
@@ -315,6 +315,17 @@ def local_path(location: str) -> Path | None:
         if location.startswith(scheme):
             return Path(location.removeprefix(scheme))
     return None if "://" in location else Path(location).expanduser()
+
+
+def _proxy(url: str) -> str:
+    """Return the proxy that the environment names for a URL, as a part of a sentence, or nothing without one."""
+    from urllib.request import getproxies, proxy_bypass  # here: the stages start faster without it
+
+    parts = urlsplit(url)
+    if parts.scheme not in getproxies() or proxy_bypass(parts.netloc):
+        return ""
+    # Not its address, which may have a password.
+    return f"proxy of {parts.scheme}_proxy (expected http://host:port; no_proxy={parts.hostname} does without), the "
 
 
 def _joined(prefix: str, path: str, is_http: bool) -> str:
