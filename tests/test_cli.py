@@ -105,3 +105,7 @@ def test_outside_a_repository_compare_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="cocoseg compare: this folder is not in a git repository"):
         main(["compare", "main"])
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(SystemExit, match="dubious ownership .* call: git config --global --add safe.directory"):
+        main(["compare", "main"])

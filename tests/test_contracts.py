@@ -197,3 +197,7 @@ def test_git_holds_every_module_as_a_file_of_its_own() -> None:
 
 def test_every_stage_says_what_it_does() -> None:
     assert all(entry["desc"] for entry in STAGES.values())
+
+
+def test_a_command_is_one_in_every_login_shell() -> None:
+    assert not any("=" in entry["cmd"].split()[0] for entry in STAGES.values())  # which csh takes for its name

@@ -69,8 +69,29 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         patch.setenv("EPOCHS", "0")
         patch.setenv("GO", str(folder))
         return toy_pipeline(
-            folder / "toy", SCRIPT.replace('    case "train":\n', f'    case "train":{TRAIN}'), images=4
+            folder / "töy, it's #1", SCRIPT.replace('    case "train":\n', f'    case "train":{TRAIN}'), images=4
         )
+
+
+# What users have in their own settings, which must not reach the clones that a sweep makes.
+GIT_SETTINGS = """[core]
+    hooksPath = {folder}
+[push]
+    gpgSign = true
+[protocol "file"]
+    allow = never
+[status]
+    showUntrackedFiles = no
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let git's own settings refuse what they can, as a hook does."""
+    (tmp_path / "post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "post-checkout").chmod(0o755)
+    (tmp_path / "gitconfig").write_text(GIT_SETTINGS.format(folder=tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
 
 
 @pytest.fixture
@@ -161,6 +182,8 @@ def test_each_job_of_this_machine_gets_a_gpu_of_its_own(tmp_path: Path, monkeypa
         jobs.start(f"run-{len(started)}", {}, active)
     assert [trial.environment["CUDA_VISIBLE_DEVICES"] for trial in started] == ["3", "GPU-b", "3"]
     assert started[0].environment["COCOSEG_CACHE"] == str(Path.cwd() / "cache")
+    with pytest.raises(CocosegError, match="/100%t/runs: its path has %t, which submitit and sbatch replace"):
+        Jobs(parse_place("local:1"), Path("/100%t/runs"), "c" * 40, settings)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +269,7 @@ def test_a_run_that_lags_behind_is_pruned_and_only_the_study_knows_it(tmp_path: 
     assert (tmp_path / "epochs").read_text() == "0.25\n0.5\n"
 
 
+@pytest.mark.usefixtures("settings")
 def test_after_kills_of_workers_and_driver_the_same_line_goes_on_and_nothing_is_done_twice(
     repository: Clone, diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +347,8 @@ def test_trouble_of_a_machine_says_nothing_of_parameters_and_the_same_line_goes_
 ) -> None:
     line = ["cocoseg", "sweep", "wrong=0.25,0.35", "--confirm", "0"]
     (tmp_path / "git").write_text(
-        f'#!/bin/sh\n[ "$1" != clone ] || {{ echo "fatal: the disk is gone" >&2; exit 1; }}\nexec {which("git")} "$@"\n'
+        f'#!/bin/sh\ncase " $* " in *" clone "*) echo "fatal: the disk is gone" >&2; exit 1; esac\n'
+        f'exec {which("git")} "$@"\n'
     )
     (tmp_path / "git").chmod(0o755)
     stopped = repository.run(*line, check=False, PATH=f"{tmp_path}:{PATH}")
@@ -352,6 +377,7 @@ def test_a_node_without_the_cache_says_which_and_where(
     )
 
 
+@pytest.mark.usefixtures("settings")
 def test_what_is_not_committed_is_named(
     repository: Clone, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -402,14 +428,28 @@ def test_two_clones_share_a_study_and_each_ends_with_all_runs(repository: Clone,
 
 
 @pytest.mark.usefixtures("capfd")  # it gives back the streams that a trial sends to its log
-def test_a_run_whose_log_says_nothing_is_the_trouble_of_its_machine(
-    repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("logged", "why"),
+    [
+        ("", "{folder}/log: does not say why the run failed, as where the disk is full"),
+        ("ERROR: failed to transfer 'd9' - [Errno 13] Permission denied: '/c'", "Permission denied: '/c'"),
+        (None, "ValueError: a bug; see {folder}"),
+    ],
+)
+def test_what_is_no_failure_of_a_run_is_the_trouble_of_its_machine(
+    logged: str | None, why: str, repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def run_dvc(*words: str) -> int:
+        if words[0] == "exp" and logged is None:
+            raise ValueError("a bug")
+        os.write(1, (logged or "").encode())
+        return int(words[0] == "exp")
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cocoseg.commands.dvc_adapter.run_dvc", lambda *words: int(words[0] == "exp"))
+    monkeypatch.setattr("cocoseg.commands.dvc_adapter.run_dvc", run_dvc)
     run_trial(Trial(name="one", commit=repository.git("rev-parse", "HEAD").strip(), values={}, needs=[],
                     repository=str(repository.folder), project="", cache=str(repository.folder / ".dvc/cache"),
                     notes=str(tmp_path), environment={}))  # fmt: skip
     ended = read_json(tmp_path / "ended.json", Ended)
     assert ended.is_trouble
-    assert ended.why.endswith(f"{tmp_path}/log: does not say why the run failed, as where the disk is full")
+    assert ended.why.endswith(why.format(folder=tmp_path))

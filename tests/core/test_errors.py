@@ -1,4 +1,4 @@
-"""A module that is not installed: one line if an extra brings it, a traceback if not."""
+"""Errors that lie in the machine, or in what is installed: one line with the way out."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cocoseg.core.errors import missing_extra
+from cocoseg.core.errors import explained, missing_extra
 
 ROOT = Path(__file__).parents[2]
 WAY_OUT = (
@@ -52,11 +52,35 @@ def test_a_stage_that_lacks_an_extra_names_it_and_the_way_back_in_one_line(stage
 
 
 @pytest.mark.parametrize("script", [("src/cocoseg/__main__.py", "evaluate"), ("stages/train.py",)])
-def test_a_missing_module_that_no_extra_brings_is_a_bug_and_shows_where(script: tuple[str, ...]) -> None:
-    finished = run_without("msgspec", *script)
-    assert finished.returncode == 1
-    assert finished.stderr.startswith("Traceback")
-    assert finished.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of msgspec halted")
+def test_a_python_without_our_modules_is_named(script: tuple[str, ...], tmp_path: Path) -> None:
+    finished = run_without("msgspec", *script, folder=tmp_path)
+    name = "train" if len(script) == 1 else "cocoseg evaluate"
+    said = (
+        f"{name}: msgspec is not installed for {sys.executable}; if that is the wrong Python, put the right one first"
+    )
+    assert (finished.returncode, finished.stderr.count("\n")) == (1, 1)
+    assert finished.stderr.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "not enough memory (MemoryError); allow more: ulimit -v"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory (libtorch_cpu"),
+        (RuntimeError("can't start new thread"), "no more threads are allowed"),
+        (RuntimeError("Could not determine home directory."), "this user has no home folder"),
+        (DeprecationWarning("soon"), "PYTHONWARNINGS or -W makes warnings of libraries errors (soon)"),
+        (UnicodeEncodeError("ascii", "ß", 0, 1, "ordinal"), "the locale is not UTF-8 ('ascii' codec can't"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    assert str(explained(error)).startswith(said)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), ModuleNotFoundError(name="cocoseg.lost"), KeyError("x")])
+def test_a_bug_shows_where(error: Exception) -> None:
+    assert explained(error) is None
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,13 @@ def test_a_stage_and_its_workers_end_with_dvc_through_shells_too(
             time.sleep(0.05)
 
 
-def test_parents_that_may_not_be_looked_into_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: psutil.Process) -> psutil.Process:
+@pytest.mark.parametrize("looked_at", ["parent", "_init"])  # without /proc, there is not even this process
+def test_parents_that_may_not_be_looked_into_are_no_fault(looked_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> psutil.Process:
         raise psutil.AccessDenied(1)  # as where /proc is mounted with hidepid=1
 
     monkeypatch.setenv("DVC_STAGE", "toy")
-    monkeypatch.setattr(psutil.Process, "parent", refuse)
+    monkeypatch.setattr(psutil.Process, looked_at, refuse)
     assert list(_up_to_dvc()) == []
 
 

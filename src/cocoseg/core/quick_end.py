@@ -4,7 +4,6 @@ import atexit
 import gc
 import os
 import sys
-from pathlib import Path
 
 from cocoseg.core.surroundings import drop_unwritable_output
 
@@ -26,8 +25,9 @@ def through(status: int) -> None:
 
 
 def _end_at_once() -> None:
-    if (why := drop_unwritable_output()) is not None:
-        sys.stderr.write(f"{Path(sys.argv[0]).stem}: standard output: {why}\n")
+    if (error := drop_unwritable_output()) is not None:
+        if not isinstance(error, BrokenPipeError):  # else `| head` has ended
+            sys.stderr.write(f"cocoseg: standard output: {error.strerror}\n")
         through(1)
     if _statuses:
         sys.stderr.flush()

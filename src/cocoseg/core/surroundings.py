@@ -27,13 +27,13 @@ def settle() -> None:
     sys.excepthook = _end
 
 
-def drop_unwritable_output() -> str | None:
-    """Flush standard output; if that fails, drop it and return why."""
+def drop_unwritable_output() -> OSError | None:
+    """Flush standard output; if that fails, drop it and return the error."""
     try:
         sys.stdout.flush()
     except OSError as error:
         _to_nowhere(1)  # else Python would try again at its end
-        return error.strerror or str(error)
+        return error
     return None
 
 

@@ -374,6 +374,9 @@ def test_results_are_read_from_the_remote_where_the_cache_has_none(repository: C
     line = error_of(far, "better", "main")
     assert "data/evaluation/per_image.csv is neither in the cache nor on the remote" in line
     assert "dvc push" in line
+    far.dvc_here("config", "--local", "core.remote", "lost")
+    line = error_of(far, "better", "main")
+    assert "core.remote is lost, which is no remote; see dvc remote list" in line
 
 
 def test_other_test_images_are_said_first_and_only_the_common_ones_compared(repository: Clone, tmp_path: Path) -> None:

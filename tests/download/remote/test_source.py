@@ -102,14 +102,25 @@ def test_an_answer_that_will_not_change_is_not_asked_for_again() -> None:
             source.fetch("a.jpg")
 
 
-def test_a_host_that_cannot_be_reached_is_named_with_the_way_out() -> None:
+@pytest.mark.parametrize("proxy", ["", "http://me:secret@127.0.0.1:9", "127.0.0.1:9", "https://127.0.0.1:9"])
+def test_a_host_that_cannot_be_reached_is_named_with_the_way_out(
+    proxy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
     with LoopbackServer({}) as server:
         url = server.url
+    check = r"the proxy of http_proxy \(expected http://host:port; .*\), the network" if proxy else "the network"
     with (
         Source(url, AT_ONCE) as source,
-        pytest.raises(TransferError, match=r"127\.0\.0\.1 cannot be reached \(.*after 3 attempts\); check the network"),
+        pytest.raises(
+            TransferError, match=rf"127\.0\.0\.1 cannot be reached \(.* attempts?\); check {check}"
+        ) as caught,
     ):
         source.fetch("a.jpg")
+    assert "secret" not in str(caught.value)
+    assert not caplog.records  # such as one a request
 
 
 def test_leaving_a_source_ends_the_waits_of_its_threads() -> None:
