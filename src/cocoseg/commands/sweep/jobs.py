@@ -77,7 +77,7 @@ class Jobs:
     def __init__(self, place: Place, folder: Path, commit: str, settings: Mapping[str, Any]) -> None:
         self.place = place
         self.folder = folder
-        if pattern := re.search("%[a-zA-Z]", str(folder)):
+        if pattern := re.search("%[AaJjNnstux]", str(folder)):
             raise CocosegError(
                 f"{folder}: its path has {pattern[0]}, which submitit and sbatch replace; move or rename the clone"
             )
