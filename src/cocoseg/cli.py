@@ -119,7 +119,8 @@ def _compare(options: argparse.Namespace) -> None:
     base, new = find_revision(options.base), find_revision(options.new)
     comparison = compare(base, new, shown=options.images)
     if options.fail_if and comparison.checkpoint is not None:
-        gate = judged(comparison.checkpoint, comparison.change, options.fail_if, options.claim or "change")
+        gate = judged(comparison.checkpoint, comparison.change, options.fail_if, options.claim or "change",
+                      is_outdated=comparison.is_outdated)  # fmt: skip
         comparison = msgspec.structs.replace(comparison, gate=gate)
     picture = None
     if options.pictures is not None and comparison.images_changed:

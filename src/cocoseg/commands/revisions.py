@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 import msgspec
 from ruamel.yaml.error import YAMLError
 
-from cocoseg.commands.dvc_adapter import TrackedFiles, cached_object, files_of_repository, files_of_run
+from cocoseg.commands.dvc_adapter import (
+    QUEUE_STATES,
+    TrackedFiles,
+    cached_object,
+    files_of_repository,
+    files_of_run,
+    queued_runs,
+)
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.redaction import without_secrets
@@ -24,7 +31,10 @@ T = TypeVar("T")
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
+CODE = ("src", "stages")
 EXPERIMENTS = "refs/exps/"
+_CONFLICT = ("has the marks of a merge conflict; take the files of one side (git checkout COMMIT -- dvc.lock metrics "
+             "plots), then run dvc repro and commit the results")  # fmt: skip
 
 
 class LockedFile(msgspec.Struct, frozen=True):
@@ -81,6 +91,8 @@ class Revision:
         try:
             return msgspec.json.decode(self.tracked(path), type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if b"<<<<<<< " in self.tracked(path):
+                raise CocosegError(f"{self.name}: {path}: {_CONFLICT}") from None
             raise CocosegError(f"{self.name}: {path}: {error}; run dvc repro there and commit the results") from None
 
     def cached(self, path: str) -> bytes:
@@ -186,6 +198,11 @@ def find_revision(name: str | None) -> Revision:
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is None:
         commit = _experiment_of_name(name)
+        if commit is None:
+            _refuse_queued(name, None)
+            commit = _experiment_of_name(name)  # of a run that has ended meanwhile
+    elif commit.startswith(name) and _git("rev-parse", "--verify", "--quiet", f"{commit}^2"):  # as the queue's are
+        _refuse_queued(name, commit)
     elif others := [one.commit[:12] for one in experiments() if one.name == name and one.commit != commit]:
         sys.stderr.write(f"{name}: is a branch or tag, and an experiment; this takes the first, as DVC does; the "
                          f"experiment is {' or '.join(others)}\n")  # fmt: skip
@@ -194,6 +211,12 @@ def find_revision(name: str | None) -> Revision:
         way_out = "this clone is shallow: git fetch --unshallow" if shallow else _near_name(name)
         raise CocosegError(f"{name or repr(name)}: neither a git revision nor an experiment; {way_out}")
     return Revision(name, commit)
+
+
+def _refuse_queued(name: str, commit: str | None) -> None:
+    """Raise `CocosegError` for a run of the queue that has no results, by its name or its number there."""
+    if found := next((run for run in queued_runs() if name == run.name or run.commit == commit), None):
+        raise CocosegError(f"{name}: has no results: it {QUEUE_STATES[found.state].format(name=found.name or name)}")
 
 
 def _near_name(name: str) -> str:
@@ -256,15 +279,29 @@ def commits_of_lock() -> list[str]:
 def kept_commit(commit: str) -> str:
     """Return the commit itself, or of a merge that no branch has, as GitHub makes one for a review, the branch's head.
 
-    GitHub drops such a merge, so nobody could check it out.
+    GitHub drops such a merge, so nobody could check it out. A stash is a merge, too, but of its own files.
     """
-    if _git("rev-parse", "--verify", "--quiet", f"{commit}^2") is None:
+    stashed = (_git("stash", "list", "--format=%H") or "").split()
+    if commit in stashed or _git("rev-parse", "--verify", "--quiet", f"{commit}^2") is None:
         return commit
-    places = ("refs/heads", "refs/remotes", "refs/tags")
-    branches = (_git("for-each-ref", f"--contains={commit}", "--format=%(refname)", *places) or "").split()
-    if any(not branch.startswith("refs/remotes/pull/") for branch in branches):  # of actions/checkout
+    if any(not branch.startswith("refs/remotes/pull/") for branch in _branches_with(commit)):  # of actions/checkout
         return commit
     return _git("rev-parse", f"{commit}^2") or commit
+
+
+def other_results_since_parted(base: Revision, new: Revision) -> str | None:
+    """Return the commit at which a branch (no experiment) and `new` parted, if the branch has other results since."""
+    ends = [base.commit or "HEAD", new.commit or "HEAD"]
+    at = _git("merge-base", *ends)
+    if at is None or at in (_git("rev-parse", end) for end in ends) or not _branches_with(ends[0]):
+        return None
+    return at if _git("diff", "--name-only", "--relative", at, ends[0], "--", LOCK) else None
+
+
+def _branches_with(commit: str) -> list[str]:
+    """Return the branches and tags that contain a commit, by their references."""
+    places = ("refs/heads", "refs/remotes", "refs/tags")
+    return (_git("for-each-ref", f"--contains={commit}", "--format=%(refname)", *places) or "").split()
 
 
 def tracked_files_changed() -> bool:
@@ -282,6 +319,26 @@ def changed_files(base: Revision, new: Revision, patterns: Sequence[str]) -> lis
     if len(ends) < 2:
         listed += _git("ls-files", "--others", "--exclude-standard", "-z", "--", *patterns) or ""
     return sorted({name for name in listed.split("\0") if name})
+
+
+def files_changed_since_lock(revision: Revision, paths: Sequence[str]) -> list[str]:
+    """Return the files below `paths` that differ from the commit that last changed the `dvc.lock` of a run.
+
+    A `dvc.lock` that is not committed is newer than any: then all of `paths` may have changed.
+    """
+    if revision.commit is None and _git("status", "--porcelain", "--", LOCK):
+        return [*paths]
+    last = _git("log", "-1", "--format=%H", revision.commit or "HEAD", "--", LOCK)
+    return changed_files(Revision(revision.name, last), revision, paths) if last and paths else []
+
+
+def python_files_below(revision: Revision, folder: str) -> list[str]:
+    """Return the Python files below a folder, those that `.dvcignore` leaves of code."""
+    if revision.commit is None:
+        found = [path.as_posix() for path in Path(folder).rglob("*.py") if path.is_file()]
+    else:
+        found = (_git("ls-tree", "-r", "--name-only", "-z", revision.commit, "--", folder) or "").split("\0")
+    return sorted(name for name in found if name.endswith(".py") and "/." not in name)
 
 
 def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
@@ -321,6 +378,8 @@ def stages_of_lock(text: bytes, place: str) -> dict[str, LockedStage]:
     try:
         return _stages(text)
     except (YAMLError, ValueError, RecursionError) as error:  # ValueError: of msgspec, of UTF-8, of a date
+        if b"<<<<<<< " in text:
+            raise CocosegError(f"{place}: {_CONFLICT}") from None
         why = f" ({error})" if isinstance(error, msgspec.ValidationError) else ""
         raise CocosegError(
             f"{place}: not a valid lock file{why}; restore it with git checkout, or run dvc repro"

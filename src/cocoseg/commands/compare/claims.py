@@ -74,7 +74,7 @@ def checkpoint_claim(
     error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
     classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
     claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))
-    return claim if images >= LEAST_IMAGES else _undetermined(claim, few_images(images))
+    return claim if images >= LEAST_IMAGES else undetermined(claim, few_images(images))
 
 
 def change_claim(
@@ -108,10 +108,10 @@ def change_claim(
         classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
     claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
     if min(groups.counts) >= LEAST_SEEDS:
-        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, few_images(groups.images))
+        return claim if groups.images >= LEAST_IMAGES else undetermined(claim, few_images(groups.images))
     counts = " and ".join(map(str, groups.counts))
     seeds = "one seed per side" if groups.counts == (1, 1) else f"{counts} seeds, but {LEAST_SEEDS} per side are needed"
-    return _undetermined(claim, seeds)
+    return undetermined(claim, seeds)
 
 
 def fold_claim(
@@ -155,8 +155,8 @@ def fold_claim(
     compared = [difference(name, column) for column, name in enumerate(scores)]
     claim = _claim(compared, primary, min_effect, classes, detectable)
     if common < LEAST_SEEDS:
-        return _undetermined(claim, f"{common} folds in common, but {LEAST_SEEDS} are needed")
-    return claim if images >= LEAST_IMAGES else _undetermined(claim, few_images(images))
+        return undetermined(claim, f"{common} folds in common, but {LEAST_SEEDS} are needed")
+    return claim if images >= LEAST_IMAGES else undetermined(claim, few_images(images))
 
 
 def _of_folds(runs: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -296,8 +296,8 @@ def _claim(
     )
 
 
-def _undetermined(claim: Claim, because: str) -> Claim:
-    """Return the claim without intervals and verdicts."""
+def undetermined(claim: Claim, because: str) -> Claim:
+    """Return a claim without intervals and verdicts."""
     unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
     return Claim(
         primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.commands.compare.runs import IMAGES, SPLIT_METRICS, Scored, fold_of, params_of, seed_of
+from cocoseg.commands.compare.runs import IMAGES, SPLIT_METRICS, Scored, fold_of, hash_scored_on, params_of, seed_of
 from cocoseg.commands.revisions import Revision
 
 Counts = NDArray[np.int64]
@@ -119,8 +119,8 @@ def _remarks(sides: Sequence[dict[int | None, list[Scored]]], common: Sequence[i
 def common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
     """Return the images that both were scored on, and how many others share a name but differ in content."""
     named = sorted(old.totals.keys() & fresh.totals.keys())
-    sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
-    if sides[0] == sides[1]:
+    sides = [hash_scored_on(run.revision, IMAGES) for run in (old, fresh)]
+    if sides[0] == sides[1] and sides[0] is not None:
         return named, 0
     before, after = old.revision.hashes(IMAGES), fresh.revision.hashes(IMAGES)
     common = [name for name in named if before.get(name) == after.get(name)]

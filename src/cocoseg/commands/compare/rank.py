@@ -1,6 +1,8 @@
 """Rank several runs, or groups of runs that differ in the seed: which of them can be told apart at all?"""
 
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import msgspec
@@ -19,7 +21,15 @@ from cocoseg.commands.compare.folds import about_groups, common_images, folds_of
 from cocoseg.commands.compare.gate import ClaimName
 from cocoseg.commands.compare.ranking import Pair, all_pairs, letters
 from cocoseg.commands.compare.runs import SMALL_FILES, Scored, fold_of, params_of, scored, seed_of
-from cocoseg.commands.compare.seeds import models_seen, more_seeds, other_environments, seed_groups, trained_with
+from cocoseg.commands.compare.seeds import (
+    alike_seeds,
+    models_seen,
+    more_seeds,
+    other_environments,
+    seed_groups,
+    trained_with,
+)
+from cocoseg.commands.compare.stale import changed_since_results
 from cocoseg.commands.revisions import LOCK, Revision, read_ahead
 from cocoseg.core.errors import CocosegError
 from cocoseg.scores.bootstrap import LEAST_IMAGES
@@ -84,8 +94,9 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     check_truth(runs[0], [run for group in groups for run in group], common)
     check_objects(runs[0], runs[0].stacked(common))
     least = LEAST_SEEDS if claim == "change" else 1
-    lacking = [group for group in groups if len(group) < least]
-    rows, pairs = _rows([group for group in groups if len(group) >= least], lacking, common, samples)
+    lacks = [len(group) < least or (claim == "change" and alike_seeds([group]) is not None) for group in groups]
+    lacking = list(compress(groups, lacks))
+    rows, pairs = _rows(list(compress(groups, map(not_, lacks))), lacking, common, samples)
     commands, waiting = more_seeds(lacking)
     declared = runs[0].metrics
     return Ranking(
@@ -117,7 +128,7 @@ def _common_to_all(runs: Sequence[Scored]) -> list[str]:
 
 def _remarks(runs: Sequence[Scored], common: Sequence[str]) -> list[str]:
     """Return what to know before reading the numbers."""
-    remarks = []
+    remarks = [remark for run in runs for remark in changed_since_results(run.revision)]
     if any(len(run.totals) != len(common) for run in runs):
         remarks.append(f"the test sides differ: all are ranked on the {len(common)} images that they have in common")
     for name in ("split", "primary_score", "min_effect"):
@@ -154,7 +165,7 @@ def _rows(
         rows[place] = msgspec.structs.replace(rows[place], letters=own_letters, **known)
     for place in range(len(order), len(rows)):
         seeds = "one seed" if len(rows[place].seeds) == 1 else f"{len(rows[place].seeds)} seeds"
-        why = f"{seeds}, but {LEAST_SEEDS} are needed"
+        why = alike_seeds([lacking[place - len(order)]]) or f"{seeds}, but {LEAST_SEEDS} are needed"
         rows[place] = msgspec.structs.replace(rows[place], not_ranked_because=why)
     return rows, pairs
 
