@@ -140,7 +140,8 @@ def _remarks(runs: Sequence[Scored], common: Sequence[str]) -> list[str]:
     if len(common) < LEAST_IMAGES:
         remarks.append(f"nothing can be told apart: {few_images(len(common))}")
     if folds := folds_of(runs[0].revision):
-        remarks.append(f"only fold {fold_of(runs[0].revision)} of {folds[0]} is ranked, on a part of the images")
+        remarks.append(f"only fold {fold_of(runs[0].revision)} of {folds[0]} is ranked, on a part of the images; "
+                       "cocoseg compare judges two models over all folds")  # fmt: skip
     if seen := [run.revision.name for run in runs if run.metrics.initial_weights_may_have_seen]:
         remarks.append(f"the initial weights of {', '.join(seen)} may have been trained on images that are scored here")
     return [*remarks, *about_groups(runs[0].revision, [])]
