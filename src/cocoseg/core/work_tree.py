@@ -62,15 +62,6 @@ def work_tree_held(lock: Path, stage: str, patience_s: float = _PATIENCE_S) -> I
         yield waited
 
 
-def holder_of(lock: Path) -> str | None:
-    """Return who holds the work tree, as the stage that does has written it; `None` if nobody does."""
-    try:
-        with lock.open(encoding="utf-8") as file:
-            return None if is_locked(file) else file.read() or "another stage"
-    except FileNotFoundError:
-        return None
-
-
 def is_locked(file: IO[Any] | int) -> bool:
     """Lock a file or folder for this process, until it is closed; return whether no other process holds it."""
     if fcntl is not None:

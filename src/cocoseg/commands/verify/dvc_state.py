@@ -15,7 +15,7 @@ import psutil
 
 from cocoseg.commands.dvc_adapter import Output, Repository
 from cocoseg.core.files import write_bytes
-from cocoseg.core.work_tree import holder_of
+from cocoseg.core.work_tree import is_locked
 from cocoseg.paths import LOCK
 
 
@@ -61,8 +61,11 @@ def writers(repository: Repository, outputs: Iterable[Output]) -> dict[str, str]
     DVC notes what its stages write until it has entered them in `dvc.lock`. A stage that was started by hand holds the
     work tree.
     """
-    holder = holder_of(repository.root / LOCK)
-    found = {out.path: holder for out in outputs if holder is not None and out.stage == holder.partition(",")[0]}
+    found = {}
+    with suppress(FileNotFoundError), (repository.root / LOCK).open(encoding="utf-8") as lock:
+        if not is_locked(lock):
+            holder = lock.read()  # as the stage has written it: "train, process 1 on …"
+            found = {out.path: holder for out in outputs if out.stage == holder.partition(",")[0]}
     with suppress(OSError, ValueError, msgspec.DecodeError):
         noted = msgspec.json.decode(repository.running_file.read_bytes(), type=_Running).write
         for path, writer in noted.items():
