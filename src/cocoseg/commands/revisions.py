@@ -295,7 +295,8 @@ def other_results_since_parted(base: Revision, new: Revision) -> str | None:
     at = _git("merge-base", *ends)
     if at is None or at in (_git("rev-parse", end) for end in ends) or not _branches_with(ends[0]):
         return None
-    return at if _git("diff", "--name-only", "--relative", at, ends[0], "--", LOCK) else None
+    others = ([at], [new.commit] if new.commit else [])  # such as a commit that was amended: the same results
+    return at if all(_git("diff", "--name-only", ends[0], *other, "--", LOCK) for other in others) else None
 
 
 def _branches_with(commit: str) -> list[str]:

@@ -561,7 +561,9 @@ def test_a_base_whose_branch_went_on_is_said_to_differ_by_that_too(repository: C
     )
     assert compared(behind, "better", "docs")["remarks"] == [said]
     assert compared(behind, "better")["remarks"][0].startswith("better has other results since the two parted")
-    for sides in (("docs", "better"), (at, "docs"), ("better-1", "docs"), ("main", "better")):
+    behind.git("checkout", "--quiet", "--force", "-b", "amended", "better")
+    behind.git("commit", "--quiet", "--amend", "--message", "other words")
+    for sides in (("docs", "better"), (at, "docs"), ("better-1", "docs"), ("main", "better"), ("better", "amended")):
         assert "parted" not in str(compared(behind, *sides)["remarks"])
 
 
