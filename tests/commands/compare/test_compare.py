@@ -797,9 +797,15 @@ def test_folds_are_paired_and_each_image_counts_once(in_folds: Clone, new: str) 
     (about,) = found["remarks"]
     assert about.startswith("folds 0, 1, 2 of 3 are compared: each image counts once, ")
     ranked = compared(in_folds, "main", "better", "--claim", "checkpoints", command="rank")
-    assert ranked["remarks"][0].startswith(
-        "only fold 0 of 3 is ranked, on a part of the images; cocoseg compare judges"
-    )
+    assert "only fold 0 of 3 is ranked, on a part of the images" in ranked["remarks"]
+    ranked = compared(in_folds, "main", new, command="rank")
+    assert (ranked["images"], ranked["folds"], ranked["remarks"], ranked["more_seeds"]) == (24, 3, [], [])
+    assert [(row["letters"], row["seeds"], row["params"]) for row in ranked["rows"]] == [
+        ("a", [0], {"wrong": 0.2}), ("b", [0], {"wrong": 0.3}),
+    ]  # fmt: skip
+    judged = found["change"]["primary"]  # two groups have one pair, whose interval is that of the comparison
+    ends = [-judged[end] for end in ("difference", "high", "low")]
+    assert [ranked["pairs"][0][end] for end in ("difference", "low", "high")] == pytest.approx(ends, abs=1e-3)
     # Of the images that changed, only those that both named runs predicted could be drawn.
     assert (found["images_changed"] == []) == (new != "better")
 
@@ -812,6 +818,9 @@ def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clon
     assert "the new side has no run of fold 2" in found["remarks"]
     assert found["change"]["undetermined_because"] == "2 folds in common, but 3 are needed"
     assert "--queue -S 'fold=2' " in found["more_seeds"][0]
+    ranked = compared(lacking, "main", "better", command="rank")
+    assert [row["not_ranked_because"] for row in ranked["rows"]] == [None, "folds 0, 1 of 3 that are needed"]
+    assert "--queue -S 'fold=2' " in ranked["more_seeds"][0]
     lacking.dvc_here("exp", "remove", "main-1", "main-2")
     found = compared(lacking, "main", "better")
     assert (found["images"], found["folds"]) == (8, [0])

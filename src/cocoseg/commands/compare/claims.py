@@ -135,7 +135,7 @@ def fold_claim(
     means = [np.concatenate([np.mean(fold, axis=0) for fold in side]) for side in (base, new)]  # (images, classes, 3)
     shown_in = _images_of_classes(means[0])
     images, common, scores = len(means[0]), len(base), list(summary_scores(means[0][0]))
-    (old, old_parts), (fresh, fresh_parts) = (_of_folds(side) for side in (base, new))
+    (old, old_parts), (fresh, fresh_parts) = (of_folds(side) for side in (base, new))
     errors = np.sqrt((1 / common + test_per_training) * (fresh_parts - old_parts).var(axis=0, ddof=1))
     drawn_base, drawn_new = (_columns(drawn.scores, drawn.iou) for drawn in resampled(means, samples))
     counts = [*[images] * len(scores), *shown_in.tolist()]
@@ -159,7 +159,7 @@ def fold_claim(
     return claim if images >= LEAST_IMAGES else undetermined(claim, few_images(images))
 
 
-def _of_folds(runs: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def of_folds(runs: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return every score over all images, (scores,), and what each fold adds to it, (folds, scores): on average 0."""
     of_folds = np.array([np.mean([run.sum(axis=0) for run in fold], axis=0) for fold in runs])  # (folds, classes, 3)
     whole = of_folds.sum(axis=0)

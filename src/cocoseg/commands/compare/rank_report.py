@@ -38,7 +38,7 @@ def rank_report(ranking: Ranking, style: Format, picture: str | None = None) -> 
         lines.append(folded("What differs", body, markdown))
     if ranking.more_seeds:
         commands = "".join(f"\n    {command}" for command in ranking.more_seeds)
-        lines.append(f"{heading('To rank the others, train more seeds', markdown)}\n{commands}")
+        lines.append(f"{heading('To rank the others, train what they lack', markdown)}\n{commands}")
     return "\n\n".join(lines) + "\n"
 
 
@@ -85,6 +85,8 @@ def _rows(ranking: Ranking, markdown: bool) -> str:
 
 def _notes(ranking: Ranking) -> str:
     about = "seeds and images" if ranking.claim == "change" else "images alone, so it is about these checkpoints only"
+    if ranking.folds:
+        about = f"{ranking.folds} folds, whose trainings share images (Nadeau and Bengio's correction)"
     pairs = {0: "no pair", 1: "one pair"}.get(len(ranking.pairs), f"all {len(ranking.pairs)} pairs")
     return (
         f"Rows that share a letter cannot be told apart, or differ by less than ±{ranking.min_effect:g}. The intervals "
