@@ -204,7 +204,7 @@ def _remarks(runs: Sequence[Scored], common: Sequence[str] | None) -> list[str]:
         remarks.append(f"only fold {fold_of(runs[0].revision)} of {folds[0]} is ranked, on a part of the images")
     if seen := [run.revision.name for run in runs if run.metrics.initial_weights_may_have_seen]:
         remarks.append(f"the initial weights of {', '.join(seen)} may have been trained on images that are scored here")
-    return [*remarks, *about_groups(runs[0].revision, [])]
+    return remarks if common is None else [*remarks, *about_groups(runs[0].revision, [])]  # folds keep groups whole
 
 
 def _rows(
