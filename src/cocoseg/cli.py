@@ -214,7 +214,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "  0  no faults, or all are repaired\n"
         "  1  faults remain\n"
         "  2  usage error\n"
-        "  3  no faults, but a place was not checked, or what a stage writes now\n\n"
+        "  3  no faults, but not all was checked\n\n"
         "examples:\n"
         "  cocoseg verify                  downloads everything from the default remote\n"
         "  cocoseg verify --repair         restores each file from an intact copy\n"
