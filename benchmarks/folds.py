@@ -24,6 +24,7 @@ from scipy.stats import binomtest
 sys.path[:0] = [str(Path(__file__).parents[1] / "src")]
 
 from cocoseg.commands.compare.claims import Difference, checkpoint_claim, fold_claim
+from cocoseg.commands.compare.ranking import pairs_over_folds
 from cocoseg.scores.confusion import summary_scores
 
 Counts = NDArray[np.int64]
@@ -115,6 +116,20 @@ def middle_and_half(difference: Difference) -> tuple[float, float]:
     return (difference.high + difference.low) / 2, (difference.high - difference.low) / 2
 
 
+def any_apart(chance: np.random.Generator, case: Case, models: int) -> bool:
+    """Return whether the ranking of several models tells any two apart, though none is better."""
+    targets, shares = images(chance, case.images, case.group)
+    fold_of = chance.permutation(case.images) % case.folds
+    groups = []
+    for _ in range(models):
+        own = shares[0] + BY_MODEL_AND_IMAGE * chance.standard_normal(case.images)
+        by_fold = np.hypot(BY_DATA, BY_SEED) * chance.standard_normal(case.folds)
+        groups.append([[totals(targets[fold_of == one], own[fold_of == one] + by_fold[one])]
+                       for one in range(case.folds)])  # fmt: skip
+    _, pairs = pairs_over_folds(groups, "miou", 0.0, 300, 1 / (case.folds - 1))
+    return any(pair.verdict in ("better", "worse") for pair in pairs)
+
+
 def rate(hits: list[bool]) -> str:
     """Return the share of hits, with its interval."""
     found = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
@@ -147,6 +162,10 @@ def main() -> None:
         shown = ", ".join(f"{name} {value}" for name, value in case._asdict().items() if value is not None)
         print(f"{shown:68}" + "".join(f"{rate(list(column)):26}" for column in zip(*covered, strict=True)), end="")
         print(f"{np.mean(widths):.3f}", flush=True)
+    for case in CASES[0], Case(folds=3), Case(folds=10):
+        chance = np.random.default_rng(1)
+        apart = [any_apart(chance, case, 12) for _ in range(trials // 5)]
+        print(f"12 models that do not differ, {case.folds} folds: the ranking tells any two apart in {rate(apart)}")
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def _compare(options: argparse.Namespace) -> None:
     base, new = find_revision(options.base), find_revision(options.new)
     comparison = compare(base, new, shown=options.images)
     if options.fail_if and comparison.checkpoint is not None:
-        gate = judged(comparison.checkpoint, comparison.change, options.fail_if, options.claim or "change")
+        gate = judged(comparison.checkpoint, comparison.change, options.fail_if, options.claim or "change",
+                      is_outdated=comparison.is_outdated)  # fmt: skip
         comparison = msgspec.structs.replace(comparison, gate=gate)
     picture = None
     if options.pictures is not None and comparison.images_changed:
@@ -214,7 +215,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "  0  no faults, or all are repaired\n"
         "  1  faults remain\n"
         "  2  usage error\n"
-        "  3  no faults, but a place was not checked\n\n"
+        "  3  no faults, but not all was checked\n\n"
         "examples:\n"
         "  cocoseg verify                  downloads everything from the default remote\n"
         "  cocoseg verify --repair         restores each file from an intact copy\n"

@@ -9,11 +9,11 @@ from clones import Clone
 from counting_pipeline import counting_pipeline
 from silent_faults import REPORT
 
+from cocoseg.commands.compare.history import changed_files
 from cocoseg.commands.revisions import (
     EXPERIMENTS,
     OtherRepository,
     Revision,
-    changed_files,
     commits_of_lock,
     experiments,
     find_revision,

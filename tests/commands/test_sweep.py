@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import psutil
 import pytest
@@ -19,10 +20,11 @@ from ruamel.yaml import YAML
 from toy_pipeline import SCRIPT, toy_pipeline
 
 from cocoseg.cli import main
-from cocoseg.commands.sweep.jobs import Jobs, State, parse_place
+from cocoseg.commands.sweep import driver
+from cocoseg.commands.sweep.jobs import JOB, Jobs, State, _Job, parse_place
 from cocoseg.commands.sweep.space import check_space, parse_space
 from cocoseg.commands.sweep.study import Pruning, Study, open_storage
-from cocoseg.commands.sweep.trial import Ended, Trial, override, run_trial
+from cocoseg.commands.sweep.trial import Ended, Trial, _reason, override, run_trial
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import read_json, write_json
 from cocoseg.train.loggers import SweepLogger
@@ -56,6 +58,15 @@ TRAIN = """
                 if Path(notes, "stop").exists():
                     sys.exit(f"train: pruned after epoch {epoch}")
         note("end")
+"""
+
+
+TRACE = """\
+Traceback (most recent call last):
+  File "/a/work/src/mine.py", line 2, in loss
+    return options["weight"]
+           ~~~~~~~^^^^^^^^^^
+  File "/lib/torch/nn.py", line 9, in forward
 """
 
 
@@ -173,7 +184,7 @@ def test_each_job_of_this_machine_gets_a_gpu_of_its_own(tmp_path: Path, monkeypa
     settings = {"needs": [], "repository": "", "project": "", "cache": ""}
     jobs, started = Jobs(parse_place("local:3"), tmp_path, "c" * 40, settings), list[Trial]()
 
-    def submitted(self: Jobs, trial: Trial, notes: Path) -> str:
+    def submitted(self: Jobs, trial: Trial, notes: Path, _others: int) -> str:
         started.append(trial)
         return str(os.getpid())
 
@@ -354,6 +365,8 @@ def test_trouble_of_a_machine_says_nothing_of_parameters_and_the_same_line_goes_
     stopped = repository.run(*line, check=False, PATH=f"{tmp_path}:{PATH}")
     assert (stopped.returncode, stopped.stdout) == (1, "")
     assert re.fullmatch(
+        "looking whether the data is up to date, else making it\n"
+        r"2 runs, 0 ended, 1 at a time; logs: .dvc/tmp/sweep/runs/NAME/log\n"
         rf"cocoseg sweep: sweep-\w+-\w+: {socket.gethostname()}: fatal: the disk is gone; fix that, then run the "
         "same line again\n",
         stopped.stderr,
@@ -403,7 +416,9 @@ def test_a_cluster_that_refuses_is_one_line(repository: Clone, tmp_path: Path) -
     line = ["cocoseg", "sweep", "wrong=0.45", "--on", "slurm:time=5,partition=x"]
     refused = repository.run(*line, check=False, PATH=f"{tmp_path}:{PATH}")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("cocoseg sweep: --on slurm: the cluster refuses: sbatch: error: invalid partition")
+    assert refused.stderr.splitlines()[-1].startswith(
+        "cocoseg sweep: --on slurm: the cluster refuses: sbatch: error: invalid partition specified: x; expected local"
+    )
 
 
 @pytest.mark.slow
@@ -425,6 +440,59 @@ def test_two_clones_share_a_study_and_each_ends_with_all_runs(repository: Clone,
     for clone in clones:
         assert "6 runs: 6 done." in clone.run(*line).stdout
         assert len(set(runs(clone))) == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "why"),
+    [
+        ("train: lr is too high\n", 1, "train: lr is too high"),
+        ("train: epoch 1\ntrain: interrupted\n", 130, "train: interrupted"),
+        ("train: epoch 1\n", -9, "train was killed by SIGKILL, as where memory runs out"),
+        ("train: epoch 1\n", 137, "train was killed by SIGKILL, as where memory runs out"),
+        ("train: epoch 1\n", -15, "train was killed by SIGTERM"),
+        ("train: epoch 1\n", 3, "train exited with 3; before that: train: epoch 1"),
+        ("", 1, "ERROR: failed to reproduce 'train': failed to run: python x.py, exited with 1"),
+        (f"{TRACE}KeyError: 'weight'\n", 1, "KeyError: 'weight' (src/mine.py, line 2)"),
+        (f"{TRACE}RuntimeError: CUDA error\nCompile with X\n", 1, "RuntimeError: CUDA error (src/mine.py, line 2)"),
+        (f"{TRACE}MemoryError\n\nthe cause of:\n\n{TRACE}ValueError: no\n", 1, "ValueError: no (src/mine.py, line 2)"),
+        (f"{TRACE}Ignored\ntrain: the disk is full\n", 1, "train: the disk is full"),
+    ],
+)
+def test_why_a_stage_failed_is_its_cause_and_not_its_last_words(
+    said: str, status: int, why: str, tmp_path: Path
+) -> None:
+    log = (
+        f"Running stage 'train':\n> python x.py\n{said}ERROR: failed to reproduce 'train': failed to run: python x.py, "
+    )
+    (tmp_path / "log").write_text(f"{log}exited with {status}\nmore\n")
+    assert _reason(tmp_path / "log") == why
+
+
+def test_a_run_that_an_earlier_sweep_left_takes_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = Jobs(parse_place("local:1"), tmp_path, "c" * 40, {})
+    for name, created in (("left", psutil.Process().create_time()), ("gone", 0.0)):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / JOB, _Job(id=str(os.getpid()), host=socket.gethostname(), created=created, slot=0))
+    kinds = {"left": ["running"] * 3 + ["done"] * 9, "next": ["absent"]}
+    looked: list[str] = []
+
+    def state(_: Jobs, name: str) -> State:
+        looked.append(name)
+        kind: Any = kinds[name].pop(0)
+        return State(kind, score=0.5)
+
+    monkeypatch.setattr(Jobs, "state", state)
+    monkeypatch.setattr(Jobs, "start", lambda _, name, values, active: kinds[name].extend(["running", "done"]))
+    monkeypatch.setattr(driver, "_LOOK_EVERY_S", 0)
+    driver._drive(jobs, agenda := driver.Listed(jobs, {"next": {}}), 1)
+    assert looked == ["next", "left", "left", "left", "left", "next", "next"]
+    assert agenda.scores == {"next": 0.5}
+    assert capsys.readouterr().err.splitlines() == [
+        "still running, from another sweep: left; each takes one of the places",
+        "1 of 1  next    validation 0.5000",
+    ]
 
 
 @pytest.mark.usefixtures("capfd")  # it gives back the streams that a trial sends to its log

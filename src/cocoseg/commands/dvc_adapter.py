@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -280,18 +281,6 @@ def _cache_of(folder: Path) -> ObjectStore:
         return repository.cache()
 
 
-def share_cache(project: Path, cache: str) -> None:
-    """Let a clone use this cache, and link files from it where the disk can: a copy a run would fill the disk."""
-    from configobj import ConfigObj
-
-    # DVC reads UTF-8 but writes ASCII. From here, since an absolute path may have %(…), which it would replace.
-    config: Any = ConfigObj(str(project / ".dvc/config.local"), encoding="utf-8")
-    folder = os.path.relpath(os.path.realpath(cache), os.path.realpath(project / ".dvc"))
-    links = ["reflink", "hardlink", "symlink", "copy"]
-    config["cache"] = {"type": links, **config.get("cache", {}), "dir": folder}
-    config.write()
-
-
 def run_dvc(*arguments: str) -> int:
     """Run DVC in this process, so that it ends with it. Return its exit status."""
     from dvc.cli import main
@@ -299,15 +288,34 @@ def run_dvc(*arguments: str) -> int:
     return int(main(list(arguments)))
 
 
-def waiting_runs() -> list[str]:
-    """Return the commit of each experiment of this repository that waits in the queue or runs from it."""
+class QueuedRun(NamedTuple):
+    """An experiment of the queue of this repository that has no results."""
+
+    name: str | None
+    commit: str
+    """Of what is to be run."""
+    state: str
+    """A key of `QUEUE_STATES`."""
+
+
+QUEUE_STATES = {
+    "waits": "waits in the queue; dvc queue start runs it",
+    "runs": "runs now; dvc queue status says when it is done",
+    "failed": "failed; dvc queue logs {name} says why",
+}
+
+
+def queued_runs() -> list[QueuedRun]:
+    """Return the experiments of this repository that wait in the queue, run from it, or failed."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(".") as repo:
-            queue = repo.experiments.celery_queue
-            return [entry.stash_rev for entries in (queue.iter_queued(), queue.iter_active()) for entry in entries]
+            queue, at_once = repo.experiments.celery_queue, repo.experiments.tempdir_queue
+            found = {"waits": queue.iter_queued(), "runs": chain(queue.iter_active(), at_once.iter_active()),
+                     "failed": (done.entry for done in queue.iter_failed())}  # fmt: skip
+            return [QueuedRun(one.name, one.stash_rev, state) for state, entries in found.items() for one in entries]
     except (DvcException, OSError, ValueError):  # of a queue that is being written, or of another version of DVC
         return []
 

@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 import msgspec
 from ruamel.yaml.error import YAMLError
 
-from cocoseg.commands.dvc_adapter import TrackedFiles, cached_object, files_of_repository, files_of_run
+from cocoseg.commands.dvc_adapter import (
+    QUEUE_STATES,
+    TrackedFiles,
+    cached_object,
+    files_of_repository,
+    files_of_run,
+    queued_runs,
+)
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.core.errors import CocosegError, did_you_mean
 from cocoseg.core.redaction import without_secrets
@@ -24,7 +31,10 @@ T = TypeVar("T")
 
 LOCK = "dvc.lock"
 PARAMS = "params.yaml"
+CODE = ("src", "stages")
 EXPERIMENTS = "refs/exps/"
+_CONFLICT = ("has the marks of a merge conflict; take the files of one side (git checkout COMMIT -- dvc.lock metrics "
+             "plots), then run dvc repro and commit the results")  # fmt: skip
 
 
 class LockedFile(msgspec.Struct, frozen=True):
@@ -81,6 +91,8 @@ class Revision:
         try:
             return msgspec.json.decode(self.tracked(path), type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if b"<<<<<<< " in self.tracked(path):
+                raise CocosegError(f"{self.name}: {path}: {_CONFLICT}") from None
             raise CocosegError(f"{self.name}: {path}: {error}; run dvc repro there and commit the results") from None
 
     def cached(self, path: str) -> bytes:
@@ -127,7 +139,7 @@ class Revision:
 
     @cached_property
     def _files(self) -> TrackedFiles:
-        return files_of_run(self.commit, _git("rev-parse", "--show-prefix"))
+        return files_of_run(self.commit, git_output("rev-parse", "--show-prefix"))
 
     def _is_locked(self, path: str) -> bool:
         """Return whether `dvc.lock` names a file, or a folder above it. Raises `CocosegError` if it is not valid."""
@@ -166,7 +178,7 @@ class OtherRepository(Revision):
 
     @cached_property
     def _files(self) -> TrackedFiles:
-        folder = _git("-C", self.url, "rev-parse", "--show-prefix")  # of a path that lies below the root of git
+        folder = git_output("-C", self.url, "rev-parse", "--show-prefix")  # of a path that lies below the root of git
         try:
             return files_of_run(self.commit, folder, self.url) if folder else files_of_repository(self.url, self.commit)
         except Exception as error:  # of git, of the network, of DVC
@@ -181,20 +193,27 @@ def find_revision(name: str | None) -> Revision:
 
     A working tree that has no changes is called by its commit.
     """
-    if _git("rev-parse", "--git-dir") is None:
+    if git_output("rev-parse", "--git-dir") is None:
         raise CocosegError(_distrust() or "this folder is not in a git repository; run from the root of a clone")
     if not Path("dvc.yaml").is_file():
         raise CocosegError("this folder has no dvc.yaml; run from the root of the repository")
     if name is None:
         return Revision(_unchanged_commit() or "the working tree", None)
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    commit = git_output("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit is None:
         commit = _experiment_of_name(name)
+        if commit is None:
+            _refuse_queued(name, None)
+            commit = _experiment_of_name(name)  # of a run that has ended meanwhile
+    elif commit.startswith(name) and git_output(
+        "rev-parse", "--verify", "--quiet", f"{commit}^2"
+    ):  # as the queue's are
+        _refuse_queued(name, commit)
     elif others := [one.commit[:12] for one in experiments() if one.name == name and one.commit != commit]:
         sys.stderr.write(f"{name}: is a branch or tag, and an experiment; this takes the first, as DVC does; the "
                          f"experiment is {' or '.join(others)}\n")  # fmt: skip
     if commit is None:
-        shallow = _git("rev-parse", "--is-shallow-repository") == "true"
+        shallow = git_output("rev-parse", "--is-shallow-repository") == "true"
         way_out = "this clone is shallow: git fetch --unshallow" if shallow else _near_name(name)
         raise CocosegError(f"{name or repr(name)}: neither a git revision nor an experiment; {way_out}")
     return Revision(name, commit)
@@ -206,9 +225,15 @@ def _distrust() -> str | None:
     return " ".join(said.split()) if "safe.directory" in said else None
 
 
+def _refuse_queued(name: str, commit: str | None) -> None:
+    """Raise `CocosegError` for a run of the queue that has no results, by its name or its number there."""
+    if found := next((run for run in queued_runs() if name == run.name or run.commit == commit), None):
+        raise CocosegError(f"{name}: has no results: it {QUEUE_STATES[found.state].format(name=found.name or name)}")
+
+
 def _near_name(name: str) -> str:
     """Return the branch, tag or experiment that `name` may mean, in words, or where they are listed."""
-    listed = _git("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
+    listed = git_output("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes", "refs/tags") or ""
     known = [*listed.splitlines(), *(one.name for one in experiments())]
     on_remote = [one for one in known if one.endswith(f"/{name}")]  # a clone has a local branch of its own only
     return did_you_mean(on_remote[0] if on_remote else name, known, "see git branch -a and dvc exp list -A")
@@ -216,11 +241,11 @@ def _near_name(name: str) -> str:
 
 def _unchanged_commit() -> str | None:
     """Return the commit that is checked out, by its branch; `None` if something here differs from it."""
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "src", "stages", "metrics", LOCK, PARAMS)
-    commit = _git("rev-parse", "--short=7", "HEAD")
-    if commit is None or untracked or _git("status", "--porcelain", "--untracked-files=no", "--", "."):
+    untracked = git_output("ls-files", "--others", "--exclude-standard", "--", "src", "stages", "metrics", LOCK, PARAMS)
+    commit = git_output("rev-parse", "--short=7", "HEAD")
+    if commit is None or untracked or git_output("status", "--porcelain", "--untracked-files=no", "--", "."):
         return None
-    return f"{_git('symbolic-ref', '--quiet', '--short', 'HEAD') or 'HEAD'} ({commit})"
+    return f"{git_output('symbolic-ref', '--quiet', '--short', 'HEAD') or 'HEAD'} ({commit})"
 
 
 class Experiment(msgspec.Struct, frozen=True, order=True):
@@ -233,7 +258,7 @@ class Experiment(msgspec.Struct, frozen=True, order=True):
 
 def experiments() -> list[Experiment]:
     """Return every experiment of this clone, sorted by name."""
-    listed = _git("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENTS) or ""
+    listed = git_output("for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENTS) or ""
     found = []
     for line in listed.splitlines():
         ref, commit = line.split()
@@ -248,7 +273,7 @@ def _experiment_of_name(name: str) -> str | None:
     """Return the commit of an experiment. Of several with one name, DVC means that of the checked-out commit."""
     found = [one for one in experiments() if one.name == name]
     if len(found) > 1:
-        head = _git("rev-parse", "HEAD")
+        head = git_output("rev-parse", "HEAD")
         here = [one for one in found if one.baseline == head]
         if len(here) != 1:
             commits = ", ".join(one.commit[:7] for one in found)
@@ -259,39 +284,13 @@ def _experiment_of_name(name: str) -> str | None:
 
 def commits_of_lock() -> list[str]:
     """Return every commit of every branch that changed `dvc.lock`."""
-    listed = _git("log", "--branches", "--remotes", "--tags", "--full-history", "--format=%H", "--", LOCK)
+    listed = git_output("log", "--branches", "--remotes", "--tags", "--full-history", "--format=%H", "--", LOCK)
     return (listed or "").split()
-
-
-def kept_commit(commit: str) -> str:
-    """Return the commit itself, or of a merge that no branch has, as GitHub makes one for a review, the branch's head.
-
-    GitHub drops such a merge, so nobody could check it out.
-    """
-    if _git("rev-parse", "--verify", "--quiet", f"{commit}^2") is None:
-        return commit
-    places = ("refs/heads", "refs/remotes", "refs/tags")
-    branches = (_git("for-each-ref", f"--contains={commit}", "--format=%(refname)", *places) or "").split()
-    if any(not branch.startswith("refs/remotes/pull/") for branch in branches):  # of actions/checkout
-        return commit
-    return _git("rev-parse", f"{commit}^2") or commit
 
 
 def tracked_files_changed() -> bool:
     """Return whether files that git tracks have changed in the working tree."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no"))
-
-
-def changed_files(base: Revision, new: Revision, patterns: Sequence[str]) -> list[str]:
-    """Return the files that match `patterns` and differ between two runs, by their paths from this folder.
-
-    Of the working tree, files that git does not track yet count too.
-    """
-    ends = [run.commit for run in (base, new) if run.commit is not None]
-    listed = _git("diff", "--name-only", "--no-renames", "--relative", "-z", *ends, "--", *patterns) or ""
-    if len(ends) < 2:
-        listed += _git("ls-files", "--others", "--exclude-standard", "-z", "--", *patterns) or ""
-    return sorted({name for name in listed.split("\0") if name})
+    return bool(git_output("status", "--porcelain", "--untracked-files=no"))
 
 
 def read_blobs(names: Iterable[str]) -> Iterator[bytes | None]:
@@ -331,6 +330,8 @@ def stages_of_lock(text: bytes, place: str) -> dict[str, LockedStage]:
     try:
         return _stages(text)
     except (YAMLError, ValueError, RecursionError) as error:  # ValueError: of msgspec, of UTF-8, of a date
+        if b"<<<<<<< " in text:
+            raise CocosegError(f"{place}: {_CONFLICT}") from None
         why = f" ({error})" if isinstance(error, msgspec.ValidationError) else ""
         raise CocosegError(
             f"{place}: not a valid lock file{why}; restore it with git checkout, or run dvc repro"
@@ -342,7 +343,7 @@ def _stages(text: bytes) -> dict[str, LockedStage]:
     return msgspec.convert(loaded(text.decode()), _Lock).stages
 
 
-def _git(*arguments: str) -> str | None:
+def git_output(*arguments: str) -> str | None:
     """Return what git prints, or `None` if it fails."""
     finished = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=False)
     return finished.stdout.strip() if finished.returncode == 0 else None

@@ -25,8 +25,10 @@ from cocoseg.commands.compare.folds import Fold, about_groups
 from cocoseg.commands.compare.rank import _remarks as ranking_remarks
 from cocoseg.commands.compare.runs import RunMetrics, Scored
 from cocoseg.commands.compare.seeds import other_environments
+from cocoseg.commands.dvc_adapter import QueuedRun
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.revisions import LockedFile, LockedStage, Revision
+from cocoseg.core.errors import CocosegError
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -478,12 +480,140 @@ def test_initial_weights_that_may_have_seen_the_scored_images_are_said(repositor
     ]
 
 
-def test_parameters_changed_since_the_results_are_said_first(repository: Clone, tmp_path: Path) -> None:
+def test_parameters_and_code_changed_since_the_results_are_said_first_and_the_gate_knows_nothing(
+    repository: Clone, tmp_path: Path
+) -> None:
     edited = copy_of(repository, tmp_path / "edited")
     edited.set_params(wrong=0.1, noise=0.02)
     assert compared(edited, "better")["remarks"][0].startswith(
         "params.yaml has changed since these results of the working tree (noise, wrong);"
     )
+    edited.git("checkout", "--quiet", "-b", "not-run")
+    edited.commit("what a merge leaves where nobody runs it")
+    write(edited.folder / "src/toy.py", (edited.folder / "src/toy.py").read_text() + "# another\n")
+    edited.commit("other code")
+    said = [
+        "params.yaml has changed since these results of not-run (noise, wrong); dvc repro updates them",
+        "code has changed since these results of not-run (src/toy.py); dvc repro updates them",
+    ]
+    for sides in (("better", "not-run"), ("not-run", "better")):
+        assert compared(edited, *sides)["remarks"][:2] == said
+    assert compared(edited, "better", "not-run", command="rank")["remarks"] == said
+    for claim in ("change", "checkpoints"):
+        status, gate = gate_of(edited, "better", "not-run", "--fail-if", "worse", "--claim", claim)
+        assert (status, gate["because"]) == (4, "these results are older than the parameters or the code")
+    assert gate_of(edited, "not-run", "better", "--fail-if", "worse")[0] == 0
+
+
+def test_code_that_is_committed_after_its_results_has_not_changed_since(repository: Clone, tmp_path: Path) -> None:
+    edited = copy_of(repository, tmp_path / "edited")
+    pipeline = edited.yaml("dvc.yaml")
+    pipeline["stages"]["evaluate"]["deps"] += ["src/lib"]
+    (edited.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    for name, text in ((".dvcignore", "src/**\n!src/**/\n!src/**/*.py\n"), ("src/lib/a.py", "1\n"), ("src/lib/b", "")):
+        write(edited.folder / name, text)
+    edited.dvc_here("repro", "evaluate")
+    assert compared(edited, "main")["remarks"][:1] != ["code has"]
+    for paths in (["dvc.lock", "metrics"], ["."]):
+        edited.git("add", *paths)
+        edited.git("commit", "--quiet", "--message", "results, then code")
+    assert not compared(edited, "better", "main")["is_outdated"]
+    write(edited.folder / "src/lib/a.py", "2\n")
+    assert compared(edited, "better")["remarks"][0].startswith("code has changed since these results of the working")
+    edited.commit("newer code")
+    assert compared(edited, "better", "main")["remarks"][0].startswith(
+        "code has changed since these results of main (src/lib);"
+    )
+
+
+def test_scores_of_another_model_or_other_data_than_the_run_made_are_refused(repository: Clone, tmp_path: Path) -> None:
+    half = copy_of(repository, tmp_path / "half")
+    half.dvc_here("exp", "run", "--name", "only-train", "-S", "wrong=0.1", "train")  # as where evaluate fails
+    told = "dvc.lock: evaluate ran on another data/model than train has made since; run dvc repro there and commit"
+    assert f"only-train: {told}" in error_of(half, "main", "only-train")
+    assert f"the working tree: {told}" in error_of(half, "main")
+    # An entry of a stage that is no more says nothing.
+    pipeline = half.yaml("dvc.yaml")
+    del pipeline["stages"]["train"]
+    (half.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    assert compared(half, "main")["checkpoint"]["primary"]["verdict"] == "equivalent"
+
+
+def test_seeds_that_predict_every_pixel_alike_are_no_independent_runs(repository: Clone, tmp_path: Path) -> None:
+    alike = copy_of(repository, tmp_path / "alike")
+    for seed in (0, 1, 2):  # of a model that has learned nothing
+        alike.dvc_here("exp", "run", "--name", f"nothing-{seed}", "-S", "wrong=2", "-S", f"seed={seed}")
+    found = compared(alike, "better", "nothing-0")
+    assert [run["seed"] for run in found["runs"]["new"]] == [0, 1, 2]
+    assert found["checkpoint"]["primary"]["verdict"] == "worse"
+    why = "seeds of nothing-0 predict every pixel alike; does train use seed?"
+    assert (found["change"]["primary"]["verdict"], found["change"]["undetermined_because"]) == ("undetermined", why)
+    assert found["more_seeds"] == []
+    rows = compared(alike, "better", "nothing-0", "main", command="rank")["rows"]
+    assert [row["not_ranked_because"] for row in rows] == [None, None, why]
+
+
+def test_a_base_whose_branch_went_on_is_said_to_differ_by_that_too(repository: Clone, tmp_path: Path) -> None:
+    behind = copy_of(repository, tmp_path / "behind")
+    at = behind.git("rev-parse", "--short=7", "HEAD").strip()
+    behind.git("checkout", "--quiet", "-b", "docs")
+    behind.commit("words alone")
+    said = (
+        "better has other results since the two parted, so the difference is not that of docs alone; to judge that, "
+        f"take the commit where they parted as the base: {at}"
+    )
+    assert compared(behind, "better", "docs")["remarks"] == [said]
+    assert compared(behind, "better")["remarks"][0].startswith("better has other results since the two parted")
+    behind.git("checkout", "--quiet", "--force", "-b", "amended", "better")
+    behind.git("commit", "--quiet", "--amend", "--message", "other words")
+    for sides in (("docs", "better"), (at, "docs"), ("better-1", "docs"), ("main", "better"), ("better", "amended")):
+        assert "parted" not in str(compared(behind, *sides)["remarks"])
+
+
+def test_images_that_dvc_add_tracks_are_told_apart_by_their_content(repository: Clone, tmp_path: Path) -> None:
+    own = copy_of(repository, tmp_path / "own")
+    pipeline = own.yaml("dvc.yaml")
+    del pipeline["stages"]["download_images"]  # of which dvc.lock keeps the entry
+    (own.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    write(own.folder / ".gitignore", "".join(f"/data/{one.name}\n" for one in (own.folder / "data").iterdir()))
+    own.dvc_here("add", "data/images", "data/images.csv")
+    own.dvc_here("repro")
+    own.commit("images of our own")
+    image = own.folder / "data/images/001.png"
+    content = (own.folder / "data/images/023.png").read_bytes()
+    image.unlink()
+    image.write_bytes(content)
+    own.dvc_here("add", "data/images")
+    own.dvc_here("repro")
+    found = compared(own, "main")
+    assert found["remarks"][0].startswith("the test sides differ: 23 images in common, 0 removed, 0 added, 1 with the")
+    assert found["differences"]["data"] == [{"what": "images", "entered": 0, "left": 0, "changed": 1}]
+
+
+def test_a_run_of_the_queue_is_said_to_wait_or_to_have_failed(
+    repository: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = copy_of(repository, tmp_path / "queue")
+    queue.dvc_here("exp", "run", "--queue", "--name", "later", "-S", "wrong=0.1")
+    for name in ("later", queue.git("rev-parse", "--short=7", "refs/exps/celery/stash").strip()):
+        line = error_of(queue, "main", name)
+        assert line == f"cocoseg compare: {name}: has no results: it waits in the queue; dvc queue start runs it"
+    failed = [QueuedRun("later", "c" * 40, "failed")]
+    monkeypatch.setattr(revisions, "queued_runs", lambda: failed)
+    monkeypatch.chdir(queue.folder)
+    with pytest.raises(CocosegError, match="later: has no results: it failed; dvc queue logs later says why"):
+        revisions.find_revision("later")
+
+
+def test_more_seeds_of_a_stash_are_trained_at_the_stash(repository: Clone, tmp_path: Path) -> None:
+    stashed = copy_of(repository, tmp_path / "stashed")
+    stashed.set_params(wrong=0.1)
+    stashed.dvc_here("repro")
+    stashed.git("stash", "--quiet")
+    commit = stashed.git("rev-parse", "stash").strip()
+    found = compared(stashed, "main", "stash")
+    assert found["new"] == f"stash ({commit[:7]})"
+    assert found["more_seeds"][0].startswith(f"git checkout -q {commit[:12]} && ")
 
 
 def test_the_same_model_is_no_change_and_the_base_declares_what_is_judged(repository: Clone, tmp_path: Path) -> None:
@@ -520,6 +650,8 @@ def test_a_broken_lock_elsewhere_in_the_history_stops_nothing(repository: Clone,
     lock = broken.folder / "dvc.lock"
     lock.write_text("<<<<<<< HEAD\n" + lock.read_text())
     broken.commit("conflict")
+    told = "dvc.lock: has the marks of a merge conflict; take the files of one side (git checkout COMMIT -- dvc.lock "
+    assert f"cocoseg compare: conflict: {told}" in error_of(broken, "main", "conflict")
     broken.git("checkout", "--quiet", "main")
     assert compared(broken, "main", "better")["models_seen"] == 6
 
@@ -669,6 +801,14 @@ def test_folds_are_paired_and_each_image_counts_once(in_folds: Clone, new: str) 
     assert about.startswith("folds 0, 1, 2 of 3 are compared: each image counts once, ")
     ranked = compared(in_folds, "main", "better", "--claim", "checkpoints", command="rank")
     assert "only fold 0 of 3 is ranked, on a part of the images" in ranked["remarks"]
+    ranked = compared(in_folds, "main", new, command="rank")
+    assert (ranked["images"], ranked["folds"], ranked["remarks"], ranked["more_seeds"]) == (24, 3, [], [])
+    assert [(row["letters"], row["seeds"], row["params"]) for row in ranked["rows"]] == [
+        ("a", [0], {"wrong": 0.2}), ("b", [0], {"wrong": 0.3}),
+    ]  # fmt: skip
+    judged = found["change"]["primary"]  # two groups have one pair, whose interval is that of the comparison
+    ends = [-judged[end] for end in ("difference", "high", "low")]
+    assert [ranked["pairs"][0][end] for end in ("difference", "low", "high")] == pytest.approx(ends, abs=1e-3)
     # Of the images that changed, only those that both named runs predicted could be drawn.
     assert (found["images_changed"] == []) == (new != "better")
 
@@ -681,6 +821,9 @@ def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clon
     assert "the new side has no run of fold 2" in found["remarks"]
     assert found["change"]["undetermined_because"] == "2 folds in common, but 3 are needed"
     assert "--queue -S 'fold=2' " in found["more_seeds"][0]
+    ranked = compared(lacking, "main", "better", command="rank")
+    assert [row["not_ranked_because"] for row in ranked["rows"]] == [None, "folds 0, 1 of 3 that are needed"]
+    assert "--queue -S 'fold=2' " in ranked["more_seeds"][0]
     lacking.dvc_here("exp", "remove", "main-1", "main-2")
     found = compared(lacking, "main", "better")
     assert (found["images"], found["folds"]) == (8, [0])

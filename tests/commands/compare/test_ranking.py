@@ -13,7 +13,7 @@ from commands.compare.test_claims import GAIN_ERROR, NAMES, Counts, gained, grou
 from cocoseg.commands.compare.claims import change_claim
 from cocoseg.commands.compare.rank import Ranking, Row
 from cocoseg.commands.compare.rank_report import rank_report, write_forest
-from cocoseg.commands.compare.ranking import Pair, all_pairs, letters
+from cocoseg.commands.compare.ranking import Pair, all_pairs, letters, pairs_over_folds
 
 SCORE: Any = "foreground_miou"
 
@@ -61,6 +61,23 @@ def test_the_intervals_of_three_groups_by_hand() -> None:
     # which leaves 0.955 % a side; t with the 6 degrees of freedom of all nine seeds is 3.1866 there.
     assert [margin(pair) for pair in pairs] == pytest.approx([3.1866 * 0.08165] * 3, rel=0.02)
     assert {pair.verdict for pair in pairs} == {"undetermined"}
+
+
+def test_the_intervals_of_three_groups_over_folds_by_hand() -> None:
+    hits = ([50] * 5, [60, 62, 58, 61, 59], [70, 68, 72, 69, 71])
+    groups = [[[model([own] * 4)] for own in each] for each in hits]
+    order, pairs = pairs_over_folds(groups, SCORE, 0.01, 500, 1 / 4)
+    assert order == [2, 1, 0]
+    # What the means of groups and folds leave: squares of 0.002 in all, with 2 * 4 degrees of freedom, so 0.00025 each.
+    # A pair has twice that, or its own variance, 0.001 of the first and the second. The studentized range is 4.0410.
+    expected = {(0, 1): 0.001, (1, 2): 0.0005, (0, 2): 0.0005}
+    for pair in pairs:
+        assert margin(pair) == pytest.approx(
+            4.0410 / 2**0.5 * (0.45 * expected[pair.first, pair.second]) ** 0.5, abs=2e-5
+        )
+    assert [pair.verdict for pair in pairs] == ["worse"] * 3
+    few = pairs_over_folds([[[model([own] * 3)]] * 3 for own in (50, 90)], SCORE, 0.01, 500, 1 / 2)[1]
+    assert [pair.verdict for pair in few] == ["undetermined"]
 
 
 def test_seeds_that_scatter_less_than_most_count_as_the_mean_and_those_that_scatter_more_as_they_do() -> None:

@@ -181,6 +181,24 @@ def test_nothing_is_repaired_while_a_stage_runs(whole: Clone, verify: Verify) ->
     assert not (whole.folder / "raw/1.txt").exists()
 
 
+def test_what_a_stage_writes_at_this_moment_is_not_judged(whole: Clone, verify: Verify) -> None:
+    (whole.folder / "raw/1.txt").unlink()
+    (whole.folder / "raw/new.txt").touch()
+    (whole.folder / "data").mkdir()
+    with work_tree_held(whole.folder / "data/.lock", "draw"):
+        status, said = verify()
+        assert (status, said.splitlines()[-1]) == (3, "no faults elsewhere")
+        assert said.startswith("not checked in workspace: none, raw; written at this moment by draw, process ")
+        (whole.folder / "report.txt").unlink()
+        status, said = verify()
+        assert (status, said.splitlines()[-1]) == (1, "1 fault")
+    notes = {"write": {str(whole.folder / "raw"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+    (whole.folder / ".dvc/tmp/rwlock").write_text(json.dumps(notes))
+    assert f"not checked in workspace: raw; written at this moment by dvc repro, process {os.getpid()}\n" in verify()[1]
+    (whole.folder / ".dvc/tmp/rwlock").unlink()
+    assert verify()[1].endswith("3 faults\n")
+
+
 def test_nothing_is_repaired_while_a_stage_that_was_started_by_hand_holds_the_work_tree(
     whole: Clone, verify: Verify
 ) -> None:

@@ -74,7 +74,7 @@ def checkpoint_claim(
     error = standard_error(drawn_new.scores[primary] - drawn_base.scores[primary], images)
     classes = _classes_by_max_t(base, new, drawn_base, drawn_new, class_names, min_effect)
     claim = _claim(differences, primary, min_effect, classes, _detectable(error, images - 1))
-    return claim if images >= LEAST_IMAGES else _undetermined(claim, few_images(images))
+    return claim if images >= LEAST_IMAGES else undetermined(claim, few_images(images))
 
 
 def change_claim(
@@ -108,10 +108,10 @@ def change_claim(
         classes.append(_judged(own, min_effect) if shown_in[index] >= LEAST_IMAGES else own)
     claim = _claim([own for own, _ in compared.values()], primary, min_effect, classes, compared[primary][1])
     if min(groups.counts) >= LEAST_SEEDS:
-        return claim if groups.images >= LEAST_IMAGES else _undetermined(claim, few_images(groups.images))
+        return claim if groups.images >= LEAST_IMAGES else undetermined(claim, few_images(groups.images))
     counts = " and ".join(map(str, groups.counts))
     seeds = "one seed per side" if groups.counts == (1, 1) else f"{counts} seeds, but {LEAST_SEEDS} per side are needed"
-    return _undetermined(claim, seeds)
+    return undetermined(claim, seeds)
 
 
 def fold_claim(
@@ -135,7 +135,7 @@ def fold_claim(
     means = [np.concatenate([np.mean(fold, axis=0) for fold in side]) for side in (base, new)]  # (images, classes, 3)
     shown_in = _images_of_classes(means[0])
     images, common, scores = len(means[0]), len(base), list(summary_scores(means[0][0]))
-    (old, old_parts), (fresh, fresh_parts) = (_of_folds(side) for side in (base, new))
+    (old, old_parts), (fresh, fresh_parts) = (of_folds(side) for side in (base, new))
     errors = np.sqrt((1 / common + test_per_training) * (fresh_parts - old_parts).var(axis=0, ddof=1))
     drawn_base, drawn_new = (_columns(drawn.scores, drawn.iou) for drawn in resampled(means, samples))
     counts = [*[images] * len(scores), *shown_in.tolist()]
@@ -155,11 +155,11 @@ def fold_claim(
     compared = [difference(name, column) for column, name in enumerate(scores)]
     claim = _claim(compared, primary, min_effect, classes, detectable)
     if common < LEAST_SEEDS:
-        return _undetermined(claim, f"{common} folds in common, but {LEAST_SEEDS} are needed")
-    return claim if images >= LEAST_IMAGES else _undetermined(claim, few_images(images))
+        return undetermined(claim, f"{common} folds in common, but {LEAST_SEEDS} are needed")
+    return claim if images >= LEAST_IMAGES else undetermined(claim, few_images(images))
 
 
-def _of_folds(runs: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def of_folds(runs: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return every score over all images, (scores,), and what each fold adds to it, (folds, scores): on average 0."""
     of_folds = np.array([np.mean([run.sum(axis=0) for run in fold], axis=0) for fold in runs])  # (folds, classes, 3)
     whole = of_folds.sum(axis=0)
@@ -296,8 +296,8 @@ def _claim(
     )
 
 
-def _undetermined(claim: Claim, because: str) -> Claim:
-    """Return the claim without intervals and verdicts."""
+def undetermined(claim: Claim, because: str) -> Claim:
+    """Return a claim without intervals and verdicts."""
     unsure = [msgspec.structs.replace(own, low=None, high=None) for own in (claim.primary, *claim.others)]
     return Claim(
         primary=msgspec.structs.replace(unsure[0], verdict="undetermined"),

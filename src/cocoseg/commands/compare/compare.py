@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from cocoseg.coco.categories import class_difference
 from cocoseg.coco.file_names import mask_name
-from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim, fold_claim
-from cocoseg.commands.compare.differences import Differences, differences, params_since
+from cocoseg.commands.compare.claims import Claim, change_claim, checkpoint_claim, fold_claim, undetermined
+from cocoseg.commands.compare.differences import Differences, differences
 from cocoseg.commands.compare.folds import Counts, Fold, about_groups, paired, test_per_training
 from cocoseg.commands.compare.gate import Gate
+from cocoseg.commands.compare.history import kept_commit, other_results_since_parted
 from cocoseg.commands.compare.runs import (
     CURVES,
     MASKS,
@@ -21,11 +22,20 @@ from cocoseg.commands.compare.runs import (
     Curves,
     Scored,
     fold_of,
+    hash_scored_on,
     scored,
     seed_of,
 )
-from cocoseg.commands.compare.seeds import group_key, models_seen, more_seeds, other_environments, seed_groups
-from cocoseg.commands.revisions import LOCK, Revision, kept_commit, read_ahead
+from cocoseg.commands.compare.seeds import (
+    alike_seeds,
+    group_key,
+    models_seen,
+    more_seeds,
+    other_environments,
+    seed_groups,
+)
+from cocoseg.commands.compare.stale import changed_since_results
+from cocoseg.commands.revisions import LOCK, Revision, read_ahead
 from cocoseg.core.errors import CocosegError
 from cocoseg.images.pairs import decoded_mask
 from cocoseg.scores.confusion import class_totals, confusion_matrix, summary_scores
@@ -68,6 +78,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What to know before reading any number."""
     refused: str | None
     """Why the scores of the two cannot be compared, if so."""
+    is_outdated: bool = False
+    """Whether parameters or code of the new side have changed since its results."""
     classes: tuple[str, ...]
     split: str
     images: int
@@ -105,14 +117,17 @@ def compare(
     groups, left_out = _groups(old, fresh, among) if changed else ([[old], [fresh]], [])
     folds, about_folds = paired(groups)
     refused = refusal_of(old, fresh, folds[0].images)
-    remarks = [*_remarks(old, fresh, folds, refused), *_below_baseline(old, fresh), *about_folds, *left_out]
-    remarks += [*_seen(old, fresh), *about_groups(new, folds)]
+    outdated = changed_since_results(new)
+    remarks = [*changed_since_results(base), *outdated, *_parted(base, new), *_remarks(old, fresh, folds, refused)]
+    remarks += [*_below_baseline(old, fresh), *about_folds, *left_out, *_seen(old, fresh), *about_groups(new, folds)]
     checkpoint = change = None
     if refused is None:
         for fold in folds:
             remarks += on_one_truth(fold.base, fold.new[0], fold.images)
         remarks += _without_object(folds)
         checkpoint, change = _claims(folds, samples, with_change=changed)
+        if change is not None and len(folds) == 1 and (why := alike_seeds([folds[0].base, folds[0].new])):
+            change = undetermined(change, why)
     commands, waiting = more_seeds(groups, across_folds=True) if change is not None else ([], [])
     remarks += waiting
     score = old.metrics.primary_score
@@ -126,6 +141,7 @@ def compare(
         classes=fresh.class_names,
         split=fresh.metrics.split,
         images=sum(len(fold.images) for fold in folds),
+        is_outdated=bool(outdated),
         folds=[fold.number for fold in folds if fold.number is not None],
         checkpoint=checkpoint,
         change=change,
@@ -206,15 +222,18 @@ def refusal_of(old: Scored, fresh: Scored, common: Sequence[str]) -> str | None:
     return f"the two were scored on no image in common{tested}"
 
 
+def _parted(base: Revision, new: Revision) -> list[str]:
+    """Return what to remark if the branch of the base went on without `new`: no loss of `new`, though it looks so."""
+    at = other_results_since_parted(base, new)
+    if at is None:
+        return []
+    return [f"{base.name} has other results since the two parted, so the difference is not that of {new.name} alone; "
+            f"to judge that, take the commit where they parted as the base: {at[:7]}"]  # fmt: skip
+
+
 def _remarks(old: Scored, fresh: Scored, folds: Sequence[Fold], refused: str | None) -> list[str]:
     """Return what to know before reading the numbers."""
     remarks = []
-    since = [] if fresh.revision.commit is not None else params_since(fresh.revision)
-    if since:
-        remarks.append(
-            f"params.yaml has changed since these results of {fresh.revision.name} ({', '.join(since)}); dvc repro "
-            "updates them"
-        )
     sides = (old.metrics.split, fresh.metrics.split)
     if sides[0] != sides[1]:
         remarks.append(f"the two were scored on different sides of the split ({', '.join(sides)}): read with care")
@@ -303,7 +322,7 @@ def ranked_by_validation(group: Sequence[Scored], score: ScoreName) -> list[Run]
 def on_one_truth(group: Sequence[Scored], fresh: Scored, common: Sequence[str]) -> list[str]:
     """Score the runs of a group on the masks of `fresh` where theirs differ; return what to remark."""
     old = group[0]
-    hashes = [run.revision.output_hash("mask", MASKS) for run in (old, fresh)]
+    hashes = [hash_scored_on(run.revision, MASKS) for run in (old, fresh)]
     if hashes[0] == hashes[1] and hashes[0] is not None:
         return []
     old_masks, new_masks = old.revision.hashes(MASKS), fresh.revision.hashes(MASKS)

@@ -2,19 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from cocoseg.commands.compare.runs import EVALUATION, IMAGES, MASKS, SPLITS, TRAINING, params_of
-from cocoseg.commands.revisions import LockedStage, Revision, changed_files
+from cocoseg.commands.compare.history import changed_files
+from cocoseg.commands.compare.runs import EVALUATION, IMAGES, MASKS, SPLITS, TRAINING, hash_scored_on, params_of
+from cocoseg.commands.revisions import CODE, LockedStage, Revision
 from cocoseg.core.errors import CocosegError
 
 _ENVIRONMENT = ("device", "precision", "processes")
-_CODE = ("src", "stages")
 _COST = ("parameters", "multiply_adds", "milliseconds_per_image", "peak_memory_mb")
 
 
@@ -64,23 +61,13 @@ def start_of(revision: Revision) -> dict[str, str | None]:
     return {"initial_weights (content)": contents[named]} if named in contents else {}
 
 
-def params_since(revision: Revision) -> list[str]:
-    """Return the parameters of the working tree that differ from those of its results."""
-    try:
-        here = YAML(typ="safe", pure=True).load(Path("params.yaml"))
-    except (OSError, YAMLError, UnicodeDecodeError, RecursionError):
-        return []  # the next dvc repro says what is wrong
-    made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
-    return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key) != value)
-
-
 def _changed_code(base: Revision, new: Revision) -> list[str]:
     """Return the Python files that differ and can affect a result.
 
     Git says which. Where git shows no difference but `dvc.lock` does, as for files that git does not track, it is the
     file or folder that `dvc.lock` names.
     """
-    changed = changed_files(base, new, [f"{folder}/*.py" for folder in _CODE])
+    changed = changed_files(base, new, [f"{folder}/*.py" for folder in CODE])
     locked = _changes(_code_in_lock(base), _code_in_lock(new))
     # Not what only one side has: dvc.yaml may now name a folder in place of its files.
     untold = (
@@ -92,17 +79,17 @@ def _changed_code(base: Revision, new: Revision) -> list[str]:
 def _code_in_lock(revision: Revision) -> dict[str, str]:
     """Return the hash of each Python file and folder that made the results, by path."""
     deps = {dep.path: dep.md5 or "" for stage in revision.lock.values() for dep in stage.deps}
-    ours = {path: md5 for path, md5 in deps.items() if path.split("/")[0] in _CODE}
+    ours = {path: md5 for path, md5 in deps.items() if path.split("/")[0] in CODE}
     files = {path: md5 for path, md5 in ours.items() if path.endswith(".py")}
     return files | {f"{path.rstrip('/')}/": md5 for path, md5 in ours.items() if md5.endswith(".dir")}
 
 
 def _data_changes(base: Revision, new: Revision) -> list[DataChange]:
     changes = []
-    for what, stage, folder in (("images", "download_images", IMAGES), ("masks", "mask", MASKS)):
-        if base.output_hash(stage, folder) != new.output_hash(stage, folder):
+    for what, folder in (("images", IMAGES), ("masks", MASKS)):
+        if hash_scored_on(base, folder) != hash_scored_on(new, folder):
             changes.append(_data_change(what, base.hashes(folder), new.hashes(folder)))
-    if base.output_hash("split", SPLITS) != new.output_hash("split", SPLITS):
+    if hash_scored_on(base, SPLITS) != hash_scored_on(new, SPLITS):
         for side in ("train", "val", "test"):
             before, after = (
                 dict.fromkeys(run.cached(f"{SPLITS}/{side}.txt").decode().split("\n")[:-1], "") for run in (base, new)

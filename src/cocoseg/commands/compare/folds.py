@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.commands.compare.runs import IMAGES, SPLIT_METRICS, Scored, fold_of, params_of, seed_of
+from cocoseg.commands.compare.runs import IMAGES, SPLIT_METRICS, Scored, fold_of, hash_scored_on, params_of, seed_of
 from cocoseg.commands.revisions import Revision
 
 Counts = NDArray[np.int64]
@@ -41,7 +41,7 @@ def paired(groups: Sequence[Sequence[Scored]]) -> tuple[list[Fold], list[str]]:
     A group starts with its own run. If both deal images to the same folds, those that both have are paired, else only
     the fold of either's own run.
     """
-    sides = [_by_fold(group) for group in groups]
+    sides = [by_fold(group) for group in groups]
     folds = folds_of(groups[0][0].revision)
     alike = folds == folds_of(groups[1][0].revision)
     common = [number for number in range(folds[0] if folds and alike else 0) if all(number in side for side in sides)]
@@ -86,13 +86,13 @@ def test_per_training(revision: Revision) -> float:
     return float(1 / (params.get("folds", 0) - 1) / trained_on)
 
 
-def _by_fold(group: Sequence[Scored]) -> dict[int | None, list[Scored]]:
+def by_fold(group: Sequence[Scored]) -> dict[int | None, list[Scored]]:
     """Return the runs of each fold, first that of the own run's seed, or the smallest."""
     own = seed_of(group[0].revision)
-    by_fold: dict[int | None, list[Scored]] = {}
+    found: dict[int | None, list[Scored]] = {}
     for run in sorted(group, key=lambda run: (seed_of(run.revision) != own, seed_of(run.revision))):
-        by_fold.setdefault(fold_of(run.revision), []).append(run)
-    return by_fold
+        found.setdefault(fold_of(run.revision), []).append(run)
+    return found
 
 
 def _fold(base: list[Scored], new: list[Scored], number: int | None = None) -> Fold:
@@ -119,8 +119,8 @@ def _remarks(sides: Sequence[dict[int | None, list[Scored]]], common: Sequence[i
 def common_images(old: Scored, fresh: Scored) -> tuple[list[str], int]:
     """Return the images that both were scored on, and how many others share a name but differ in content."""
     named = sorted(old.totals.keys() & fresh.totals.keys())
-    sides = [run.revision.output_hash("download_images", IMAGES) for run in (old, fresh)]
-    if sides[0] == sides[1]:
+    sides = [hash_scored_on(run.revision, IMAGES) for run in (old, fresh)]
+    if sides[0] == sides[1] and sides[0] is not None:
         return named, 0
     before, after = old.revision.hashes(IMAGES), fresh.revision.hashes(IMAGES)
     common = [name for name in named if before.get(name) == after.get(name)]

@@ -26,11 +26,19 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """Classes that are worse by the same claim. They do not count: the condition is about the primary score."""
 
 
-def judged(checkpoint: Claim, change: Claim | None, fail_if: Condition, claim: ClaimName) -> Gate:
-    """Return whether the condition is met. Without a `change` nothing changed, which is neither worse nor better."""
+def judged(
+    checkpoint: Claim, change: Claim | None, fail_if: Condition, claim: ClaimName, *, is_outdated: bool = False
+) -> Gate:
+    """Return whether the condition is met. Without a `change` nothing changed, which is neither worse nor better.
+
+    Of results that are older than the parameters or the code that they stand for, nothing is known.
+    """
     chosen = checkpoint if claim == "checkpoints" else change
-    if chosen is None:
-        result: Result = "passed" if fail_if == "worse" else "failed"
+    if is_outdated:
+        result: Result = "undetermined"
+        because = "these results are older than the parameters or the code"
+    elif chosen is None:
+        result = "passed" if fail_if == "worse" else "failed"
         because = "there is no change to judge"
     else:
         verdict = chosen.primary.verdict or "undetermined"

@@ -1,10 +1,13 @@
 """Rank several runs, or groups of runs that differ in the seed: which of them can be told apart at all?"""
 
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS, few_images
 from cocoseg.commands.compare.compare import (
@@ -15,11 +18,19 @@ from cocoseg.commands.compare.compare import (
     refusal_of,
     title,
 )
-from cocoseg.commands.compare.folds import about_groups, common_images, folds_of
+from cocoseg.commands.compare.folds import Counts, about_groups, by_fold, common_images, folds_of, test_per_training
 from cocoseg.commands.compare.gate import ClaimName
-from cocoseg.commands.compare.ranking import Pair, all_pairs, letters
+from cocoseg.commands.compare.ranking import Pair, all_pairs, letters, pairs_over_folds
 from cocoseg.commands.compare.runs import SMALL_FILES, Scored, fold_of, params_of, scored, seed_of
-from cocoseg.commands.compare.seeds import models_seen, more_seeds, other_environments, seed_groups, trained_with
+from cocoseg.commands.compare.seeds import (
+    alike_seeds,
+    models_seen,
+    more_seeds,
+    other_environments,
+    seed_groups,
+    trained_with,
+)
+from cocoseg.commands.compare.stale import changed_since_results
 from cocoseg.commands.revisions import LOCK, Revision, read_ahead
 from cocoseg.core.errors import CocosegError
 from cocoseg.scores.bootstrap import LEAST_IMAGES
@@ -57,6 +68,8 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     claim: ClaimName
     split: str
     images: int
+    folds: int = 0
+    """Under `split_rule: fold`, how many there are, of which all are ranked; 0 elsewhere."""
     remarks: list[str]
     rows: list[Row]
     """Best first; those that are not ranked last."""
@@ -73,8 +86,11 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     """
     read_ahead(revisions, (LOCK, *SMALL_FILES))
     runs = [scored(one) for one in revisions]
+    folds = folds_of(runs[0].revision)
+    if claim == "change" and folds and all(folds_of(run.revision) == folds for run in runs):
+        return _over_folds(runs, folds[0], samples)
     common = _common_to_all(runs)
-    remarks = _remarks(runs, common)
+    remarks = [*_outdated(runs), *_of_sides(runs, common), *_remarks(runs, common)]
     groups = [[run] for run in runs]
     if claim == "change":
         groups, left_out = seed_groups(runs)
@@ -84,22 +100,69 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     check_truth(runs[0], [run for group in groups for run in group], common)
     check_objects(runs[0], runs[0].stacked(common))
     least = LEAST_SEEDS if claim == "change" else 1
-    lacking = [group for group in groups if len(group) < least]
-    rows, pairs = _rows([group for group in groups if len(group) >= least], lacking, common, samples)
+    lacks = [len(group) < least or (claim == "change" and alike_seeds([group]) is not None) for group in groups]
+    lacking, ranked = list(compress(groups, lacks)), list(compress(groups, map(not_, lacks)))
+    stacks = [[run.stacked(common) for run in group] for group in ranked]
+    order, pairs = all_pairs(stacks, runs[0].metrics.primary_score, runs[0].metrics.min_effect, samples)
+    rows = _rows([ranked[place] for place in order], lacking, pairs, common)
     commands, waiting = more_seeds(lacking)
-    declared = runs[0].metrics
+    return _ranking(runs[0], claim, len(common), [*remarks, *waiting], rows, pairs, commands)
+
+
+def _over_folds(runs: Sequence[Scored], folds: int, samples: int) -> Ranking:
+    """Rank over all images; runs that differ in the fold are one row. What lacks a fold is listed, but not ranked."""
+    groups, left_out = seed_groups(runs, across_folds=True)
+    remarks = [*_outdated(runs), *_remarks(runs, None), *left_out]
+    remarks += [remark for group in groups if (remark := other_environments(group))]
+    lacks = [folds < LEAST_SEEDS or len({fold_of(run.revision) for run in group}) < folds for group in groups]
+    lacking, ranked = list(compress(groups, lacks)), list(compress(groups, map(not_, lacks)))
+    sides = [by_fold(group) for group in ranked]
+    images = [_common_to_all([side[fold][0] for side in sides]) for fold in range(folds)] if sides else []
+    for fold, common in enumerate(images):
+        first = sides[0][fold][0]
+        remarks += _of_sides([side[fold][0] for side in sides], common)
+        for side in sides:
+            remarks += on_one_truth(side[fold], first, common)
+        check_truth(first, [run for side in sides for run in side[fold]], common)
+    stacks = [[[run.stacked(common) for run in side[fold]] for fold, common in enumerate(images)] for side in sides]
+    order: list[int] = []
+    pairs: list[Pair] = []
+    if stacks:
+        check_objects(ranked[0][0], np.concatenate([fold[0] for fold in stacks[0]]))
+        metrics, ratio = runs[0].metrics, test_per_training(ranked[0][0].revision)
+        order, pairs = pairs_over_folds(stacks, metrics.primary_score, metrics.min_effect, samples, ratio)
+    rows = _rows([ranked[place] for place in order], lacking, pairs, [name for common in images for name in common])
+    commands, waiting = more_seeds(lacking, across_folds=True)
+    counted = sum(map(len, images))
+    if 0 < counted < LEAST_IMAGES:
+        remarks.append(f"nothing can be told apart: {few_images(counted)}")
+    return _ranking(runs[0], "change", counted, [*remarks, *waiting], rows, pairs, commands, folds)
+
+
+def _ranking(
+    first: Scored,
+    claim: ClaimName,
+    images: int,
+    remarks: Sequence[str],
+    rows: list[Row],
+    pairs: list[Pair],
+    commands: list[str],
+    folds: int = 0,
+) -> Ranking:
+    declared = first.metrics
     return Ranking(
         score=declared.primary_score,
-        chosen_by=ranked_by_validation(runs[:1], declared.primary_score)[0].chosen_by,
+        chosen_by=ranked_by_validation([first], declared.primary_score)[0].chosen_by,
         min_effect=declared.min_effect,
         claim=claim,
         split=declared.split,
-        images=len(common),
-        remarks=list(dict.fromkeys([*remarks, *waiting])),
+        images=images,
+        folds=folds,
+        remarks=list(dict.fromkeys(remarks)),
         rows=rows,
         pairs=pairs,
         more_seeds=commands,
-        models_seen=models_seen(runs[0].revision),
+        models_seen=models_seen(first.revision),
     )
 
 
@@ -115,59 +178,74 @@ def _common_to_all(runs: Sequence[Scored]) -> list[str]:
     return common
 
 
-def _remarks(runs: Sequence[Scored], common: Sequence[str]) -> list[str]:
-    """Return what to know before reading the numbers."""
+def _outdated(runs: Sequence[Scored]) -> list[str]:
+    return [remark for run in runs for remark in changed_since_results(run.revision)]
+
+
+def _of_sides(runs: Sequence[Scored], common: Sequence[str]) -> list[str]:
+    """Return what to remark if not all were scored on the same images."""
+    if all(len(run.totals) == len(common) for run in runs):
+        return []
+    return [f"the test sides differ: all are ranked on the {len(common)} images that they have in common"]
+
+
+def _remarks(runs: Sequence[Scored], common: Sequence[str] | None) -> list[str]:
+    """Return what to know before reading the numbers; `common` is `None` where all folds are ranked."""
     remarks = []
-    if any(len(run.totals) != len(common) for run in runs):
-        remarks.append(f"the test sides differ: all are ranked on the {len(common)} images that they have in common")
     for name in ("split", "primary_score", "min_effect"):
         declared = [getattr(run.metrics, name) for run in runs]
         other = next((run for run, own in zip(runs, declared, strict=True) if own != declared[0]), None)
         if other is not None:
             own = getattr(other.metrics, name)
             remarks.append(f"{name} is {declared[0]} in the first, which decides, and {own} in {other.revision.name}")
-    if len(common) < LEAST_IMAGES:
+    if common is not None and len(common) < LEAST_IMAGES:
         remarks.append(f"nothing can be told apart: {few_images(len(common))}")
-    if folds := folds_of(runs[0].revision):
+    if common is not None and (folds := folds_of(runs[0].revision)):
         remarks.append(f"only fold {fold_of(runs[0].revision)} of {folds[0]} is ranked, on a part of the images")
     if seen := [run.revision.name for run in runs if run.metrics.initial_weights_may_have_seen]:
         remarks.append(f"the initial weights of {', '.join(seen)} may have been trained on images that are scored here")
-    return [*remarks, *about_groups(runs[0].revision, [])]
+    return remarks if common is None else [*remarks, *about_groups(runs[0].revision, [])]  # folds keep groups whole
 
 
 def _rows(
-    ranked: Sequence[Sequence[Scored]], lacking: Sequence[Sequence[Scored]], common: Sequence[str], samples: int
-) -> tuple[list[Row], list[Pair]]:
-    """Return the rows, best first, and every pair of those that are ranked."""
-    declared = [*ranked, *lacking][0][0].metrics
-    stacks = [[run.stacked(common) for run in group] for group in ranked]
-    order, pairs = all_pairs(stacks, declared.primary_score, declared.min_effect, samples)
+    ranked: Sequence[Sequence[Scored]],
+    lacking: Sequence[Sequence[Scored]],
+    pairs: Sequence[Pair],
+    common: Sequence[str],
+) -> list[Row]:
+    """Return the rows, best first, then those that are not ranked."""
+    score = [*ranked, *lacking][0][0].metrics.primary_score
     apart = [(pair.first, pair.second) for pair in pairs if pair.verdict in ("better", "worse")]
-    settings = _what_differs([*(ranked[place] for place in order), *lacking])
+    settings = _what_differs([*ranked, *lacking])
     to_first = {pair.second: pair for pair in pairs if pair.first == 0}
-    rows = []
-    for group, params in zip([*(ranked[place] for place in order), *lacking], settings, strict=True):
-        rows.append(_row(group, params, common, declared.primary_score))
-    for place, own_letters in enumerate(letters(len(order), apart)):
+    rows = [_row(group, params, common, score) for group, params in zip([*ranked, *lacking], settings, strict=True)]
+    for place, own_letters in enumerate(letters(len(ranked), apart)):
         pair = to_first.get(place)
         known = {} if pair is None else {"difference": pair.difference, "low": pair.low, "high": pair.high}
         rows[place] = msgspec.structs.replace(rows[place], letters=own_letters, **known)
-    for place in range(len(order), len(rows)):
-        seeds = "one seed" if len(rows[place].seeds) == 1 else f"{len(rows[place].seeds)} seeds"
-        why = f"{seeds}, but {LEAST_SEEDS} are needed"
-        rows[place] = msgspec.structs.replace(rows[place], not_ranked_because=why)
-    return rows, pairs
+    for place, group in enumerate(lacking, start=len(ranked)):
+        rows[place] = msgspec.structs.replace(rows[place], not_ranked_because=_lacks(group))
+    return rows
+
+
+def _lacks(group: Sequence[Scored]) -> str:
+    """Return why a group is not ranked."""
+    if folds := folds_of(group[0].revision):
+        there = sorted({fold_of(run.revision) or 0 for run in group})
+        return f"folds {', '.join(map(str, there))} of {max(folds[0], LEAST_SEEDS)} that are needed"
+    seeds = "one seed" if len(group) == 1 else f"{len(group)} seeds"
+    return alike_seeds([group]) or f"{seeds}, but {LEAST_SEEDS} are needed"
 
 
 def _row(group: Sequence[Scored], params: dict[str, Any], common: Sequence[str], score: ScoreName) -> Row:
     """Return the row of a group before it is ranked."""
     in_validation = [run.val_score for run in ranked_by_validation(group, score)]
-    in_test = [float(summary_scores(run.stacked(common).sum(axis=0))[score]) for run in group]
+    in_test = [float(summary_scores(totals)[score]) for totals in _totals(group, common)]
     known = [value for value in in_validation if value is not None]
     return Row(
         name=title(group[0].revision),
         params=params,
-        seeds=[seed_of(run.revision) for run in group],
+        seeds=sorted({seed_of(run.revision) for run in group}),
         letters="",
         val_score=round(float(np.mean(known)), 6) if len(known) == len(group) else None,
         test_score=round(float(np.mean(in_test)), 6),
@@ -175,10 +253,25 @@ def _row(group: Sequence[Scored], params: dict[str, Any], common: Sequence[str],
     )
 
 
+def _totals(group: Sequence[Scored], common: Sequence[str]) -> list[NDArray[Any]]:
+    """Return the totals of each run on the images that all are scored on, or of a group of folds those of all images.
+
+    Each image counts once, with the mean of the runs of its fold.
+    """
+    if common and all(run.totals.keys() >= set(common) for run in group):
+        return [run.stacked(common).sum(axis=0) for run in group]
+    counted: dict[str, list[Counts]] = {}
+    for run in group:
+        for name, totals in run.totals.items():
+            counted.setdefault(name, []).append(totals)
+    names = [name for name in common if name in counted] or counted
+    return [np.sum([np.mean(counted[name], axis=0) for name in names], axis=0)]
+
+
 def _what_differs(groups: Sequence[Sequence[Scored]]) -> list[dict[str, Any]]:
     """Return, of each group, the parameters that are not alike in all, but for the seed."""
     found = [trained_with(group[0].revision) | _threshold(group[0].revision) for group in groups]
-    names = sorted({name for params in found for name in params})
+    names = sorted({name for params in found for name in params if name != "fold"})
     differing = [name for name in names if any(params.get(name) != found[0].get(name) for params in found)]
     return [{name: params.get(name) for name in differing} for params in found]
 

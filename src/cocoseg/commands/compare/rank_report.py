@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cocoseg.commands.compare.rank import Ranking, Row
-from cocoseg.commands.compare.report import SIGNED, Format, folded, heading, table, value_text
+from cocoseg.commands.compare.report import SIGNED, Format, chosen_by_luck, folded, heading, table, value_text
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.scores.charts import BLUE, FAINT_INK, INK, rendered, short_name
@@ -38,7 +38,7 @@ def rank_report(ranking: Ranking, style: Format, picture: str | None = None) -> 
         lines.append(folded("What differs", body, markdown))
     if ranking.more_seeds:
         commands = "".join(f"\n    {command}" for command in ranking.more_seeds)
-        lines.append(f"{heading('To rank the others, train more seeds', markdown)}\n{commands}")
+        lines.append(f"{heading('To rank the others, train what they lack', markdown)}\n{commands}")
     return "\n\n".join(lines) + "\n"
 
 
@@ -85,13 +85,13 @@ def _rows(ranking: Ranking, markdown: bool) -> str:
 
 def _notes(ranking: Ranking) -> str:
     about = "seeds and images" if ranking.claim == "change" else "images alone, so it is about these checkpoints only"
-    seen = ranking.models_seen
+    if ranking.folds:
+        about = f"{ranking.folds} folds, whose trainings share images (Nadeau and Bengio's correction)"
     pairs = {0: "no pair", 1: "one pair"}.get(len(ranking.pairs), f"all {len(ranking.pairs)} pairs")
     return (
         f"Rows that share a letter cannot be told apart, or differ by less than ±{ranking.min_effect:g}. The intervals "
-        f"hold jointly for {pairs}, on {ranking.images} images of the {ranking.split} side; chance is that of {about}. "
-        f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this side, as far as this clone knows. Choose "
-        "by validation."
+        f"hold jointly for {pairs}, on {ranking.images} images of the {ranking.split} side; chance is that of {about}."
+        + "".join(f" {sentence}" for sentence in chosen_by_luck(ranking.models_seen, ranking.split))
     )
 
 

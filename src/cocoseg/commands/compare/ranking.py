@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocoseg.commands.compare.claims import Verdict, verdict
+from cocoseg.commands.compare.claims import Verdict, of_folds, verdict
 from cocoseg.scores.bootstrap import SEED, resampled, standard_error
 from cocoseg.scores.confusion import summary_scores
 from cocoseg.scores.formats import ScoreName
@@ -67,6 +67,44 @@ def all_pairs(
         for one, other, margin in zip(first.tolist(), second.tolist(), margins, strict=True)
     ]
     return order, pairs
+
+
+def pairs_over_folds(
+    groups: Sequence[Sequence[Sequence[NDArray[np.int64]]]],
+    primary: ScoreName,
+    min_effect: float,
+    samples: int,
+    test_per_training: float,
+) -> tuple[list[int], list[Pair]]:
+    """Return the same of groups that have for each fold its runs, on the same images in all groups.
+
+    The variance of a difference is that over folds, with Nadeau and Bengio's correction as in a comparison of two, and
+    at least that of the images. A few folds hardly tell it, so all pairs tell it together: it is what the means of
+    groups and of folds leave, or that of the pair itself where that is larger. The intervals hold jointly by the
+    studentized range (Tukey 1949).
+    """
+    from scipy.stats import studentized_range  # here, because it takes a while
+
+    found, column = [of_folds(group) for group in groups], list(summary_scores(groups[0][0][0][0])).index(primary)
+    means = np.array([own[column] for own, _ in found])
+    order = np.argsort(-means, kind="stable").tolist()
+    if len(groups) < 2:
+        return order, []
+    values = np.array([own[column] + parts[:, column] for own, parts in found])  # (groups, folds)
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    folds, degrees = values.shape[1], left.size - sum(left.shape) + 1
+    first, second = np.array(list(combinations(order, 2))).T
+    of_pairs = np.maximum(2 * (left**2).sum() / degrees, (values[second] - values[first]).var(axis=1, ddof=1))
+    whole = [np.concatenate([np.mean(fold, axis=0) for fold in group]) for group in groups]
+    drawn = np.array([one.scores[primary] for one in resampled(whole, samples)])
+    of_images = np.array([standard_error(one, len(whole[0])) for one in drawn[second] - drawn[first]])
+    errors = np.maximum(np.sqrt((1 / folds + test_per_training) * of_pairs), of_images)
+    margins = studentized_range.ppf(0.95, len(groups), degrees) / math.sqrt(2) * errors
+    places = {group: place for place, group in enumerate(order)}
+    return order, [
+        _pair(places[one], places[other], float(means[other] - means[one]), float(margin), min_effect)
+        for one, other, margin in zip(first.tolist(), second.tolist(), margins, strict=True)
+    ]
 
 
 def letters(groups: int, apart: Collection[tuple[int, int]]) -> list[str]:

@@ -132,12 +132,16 @@ def _runs(comparison: Comparison, markdown: bool) -> list[str]:
     names = {run.chosen_by for runs in comparison.runs.values() for run in runs}
     chosen_by = SCORE_NAMES.get(str(names.pop()), "score") if len(names) == 1 else "score"
     headers = ["side", "run", "seed", f"validation {chosen_by}", f"{comparison.split} {comparison.score}"]
-    seen = comparison.models_seen
-    looked = (
-        f"{seen} model{'s have' if seen != 1 else ' has'} been scored on this test side, as far as this clone knows: "
-        "the best of many on the same images looks better than it is. Choose by validation."
-    )
-    return ["\n\n".join([heading("Runs, best in validation first", markdown), table(rows, headers, markdown), looked])]
+    shown = [heading("Runs, best in validation first", markdown), table(rows, headers, markdown)]
+    return ["\n\n".join([*shown, *chosen_by_luck(comparison.models_seen, comparison.split)])]
+
+
+def chosen_by_luck(models_seen: int, split: str) -> list[str]:
+    """Return what follows from the number of models that were scored on the same images, if there are several."""
+    if models_seen < 2:
+        return []
+    return [f"Choose a run by its validation score: of the {models_seen} models that this clone knows to be scored on "
+            f"the {split} side, the best one there is partly the luckiest."]  # fmt: skip
 
 
 def _differences(differences: Differences, markdown: bool) -> list[str]:

@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from ruamel.yaml.error import YAMLError
 
 from cocoseg import paths
+from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.recount import contradiction
-from cocoseg.commands.revisions import LockedStage, Revision
+from cocoseg.commands.revisions import LOCK, LockedStage, Revision
 from cocoseg.core.errors import CocosegError
 from cocoseg.core.files import decoded_table
 from cocoseg.scores.confusion import iou
@@ -22,6 +24,7 @@ METRICS = paths.EVALUATE_METRICS.as_posix()
 HEADLINE = paths.HEADLINE_SCORES.as_posix()
 PER_IMAGE = paths.PER_IMAGE.as_posix()
 PREDICTIONS = paths.PREDICTIONS.as_posix()
+EVALUATED = paths.EVALUATION.as_posix()
 CURVES = (paths.TRAIN_METRICS / "metrics.json").as_posix()
 MODEL = paths.MODEL.as_posix()
 MASKS = paths.MASKS.as_posix()
@@ -85,11 +88,13 @@ class Scored(msgspec.Struct, kw_only=True):
 
 
 def scored(revision: Revision) -> Scored:
-    """Return the scores of a revision; raise `CocosegError` if it has none, or if table and metrics disagree.
+    """Return the scores of a revision; raise `CocosegError` if it has none, or if they are of different runs.
 
     `metrics/scores.json` is checked too, where a run has one: its numbers are those that people read first.
     """
     metrics = revision.tracked_json(METRICS, RunMetrics)
+    if mixed := mixed_results(revision):
+        raise CocosegError(f"{revision.name}: {LOCK}: {mixed}; run dvc repro there and commit the results")
     place = f"{revision.name}: {PER_IMAGE}"
     rows = decoded_table(revision.cached(PER_IMAGE), ClassPixels, place)
     totals = image_totals(rows, tuple(metrics.iou), place)
@@ -107,6 +112,36 @@ def scored(revision: Revision) -> Scored:
                     f"{revision.name}: {path}: {told_otherwise}; run dvc repro -f evaluate there and commit the results"
                 )
     return Scored(revision=revision, metrics=metrics, totals=dict(totals), own_totals=totals)
+
+
+def mixed_results(revision: Revision) -> str | None:
+    """Return, in words, which stage read what another has since made anew; `None` if none did.
+
+    So it is where a stage failed, or was not asked for: its last results stay, beside newer ones of earlier stages.
+    """
+    made = {out.path: (stage, out.md5) for stage, entry in revision.lock.items() for out in entry.outs}
+    for stage, entry in revision.lock.items():
+        for dep in entry.deps:
+            maker, md5 = made.get(dep.path, (stage, dep.md5))
+            # Only now, since it takes a while: `dvc.lock` keeps entries of stages that are no more.
+            if md5 != dep.md5 and {stage, maker} <= _stages_of_pipeline(revision):
+                return f"{stage} ran on another {dep.path} than {maker} has made since"
+    return None
+
+
+def _stages_of_pipeline(revision: Revision) -> set[str]:
+    """Return the stages of `dvc.yaml` as `dvc.lock` names them."""
+    try:
+        stages = loaded(revision.tracked("dvc.yaml").decode())["stages"]
+        return {name for name in revision.lock if name.partition("@")[0] in stages}
+    except (YAMLError, ValueError, RecursionError, TypeError, KeyError):
+        return set()
+
+
+def hash_scored_on(revision: Revision, path: str) -> str | None:
+    """Return the hash of a file or folder as `evaluate` read it, whether a stage made it or `dvc add` tracks it."""
+    deps = revision.lock.get("evaluate", LockedStage()).deps
+    return next((dep.md5 for dep in deps if dep.path == path), None)
 
 
 def params_of(stage: LockedStage | None) -> dict[str, Any]:

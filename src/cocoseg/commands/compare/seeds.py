@@ -1,7 +1,7 @@
 """Runs that differ only in the seed, found among the experiments, and how to train more."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.claims import LEAST_SEEDS
 from cocoseg.commands.compare.differences import environment
+from cocoseg.commands.compare.history import kept_commit
 from cocoseg.commands.compare.runs import (
+    EVALUATED,
     MASKS,
     MODEL,
     SMALL_FILES,
@@ -18,12 +20,13 @@ from cocoseg.commands.compare.runs import (
     SPLITS,
     Scored,
     fold_of,
+    hash_scored_on,
     params_of,
     place_of,
     scored,
     seed_of,
 )
-from cocoseg.commands.dvc_adapter import waiting_runs
+from cocoseg.commands.dvc_adapter import queued_runs
 from cocoseg.commands.revisions import (
     LOCK,
     PARAMS,
@@ -32,7 +35,6 @@ from cocoseg.commands.revisions import (
     commits_of_lock,
     experiments,
     hash_in_lock,
-    kept_commit,
     read_ahead,
     read_blobs,
     stages_of_lock,
@@ -61,7 +63,7 @@ def seed_groups(
         if group.setdefault(place_of(run.revision), run) is not run:
             first = group[place_of(run.revision)].revision.name
             remarks.append(f"{run.revision.name} has the settings and the seed of {first}: it counts once")
-    masks = {run.revision.output_hash("mask", MASKS) for run in own_runs}
+    masks = {hash_scored_on(run.revision, MASKS) for run in own_runs}
     found = [one for one in experiments() if among is None or one.name in among]
     locks = read_blobs(f"{one.commit}:{LOCK}" for one in found)
     alike = []
@@ -123,6 +125,19 @@ def other_environments(group: Sequence[Scored]) -> str | None:
     )
 
 
+def alike_seeds(groups: Iterable[Sequence[Scored]]) -> str | None:
+    """Return of which groups several seeds predict every pixel alike, in words; `None` if of none.
+
+    Their spread is not that of independent runs: the training does not use its seed, or has learned nothing.
+    """
+    alike = []
+    for group in groups:
+        hashes = [run.revision.output_hash("evaluate", EVALUATED) for run in group]
+        if None not in hashes and len(set(hashes)) < len(hashes):
+            alike.append(group[0].revision.name)
+    return f"seeds of {' and of '.join(alike)} predict every pixel alike; does train use seed?" if alike else None
+
+
 def more_seeds(groups: Sequence[Sequence[Scored]], *, across_folds: bool = False) -> tuple[list[str], list[str]]:
     """Return the commands that train the seeds that these groups lack, and a remark on those that wait in the queue.
 
@@ -132,7 +147,8 @@ def more_seeds(groups: Sequence[Sequence[Scored]], *, across_folds: bool = False
     lacking_groups = [entry for entry in wanted if len(entry[2]) < entry[3]]
     if not lacking_groups:
         return [], []
-    waiting = [params for text in read_blobs(f"{one}:{PARAMS}" for one in waiting_runs()) if (params := _params(text))]
+    waiting_runs = (f"{one.commit}:{PARAMS}" for one in queued_runs() if one.state != "failed")
+    waiting = [params for text in read_blobs(waiting_runs) if (params := _params(text))]
     commands, remarks = [], []
     for revision, name, there, needed in lacking_groups:
         own = trained_with(revision, name)
@@ -190,7 +206,7 @@ def models_seen(new: Revision) -> int:
 
     One model at two thresholds is two: the better of them was chosen by these images.
     """
-    side = (new.output_hash("mask", MASKS), new.output_hash("split", SPLITS))
+    side = (hash_scored_on(new, MASKS), hash_scored_on(new, SPLITS))
     commits = [*commits_of_lock(), *(one.commit for one in experiments())]
     models = {(new.output_hash("train", MODEL), str(params_of(new.lock.get("evaluate")).get("threshold", 0.5)))}
     for text in set(read_blobs(f"{commit}:{LOCK}" for commit in commits)):

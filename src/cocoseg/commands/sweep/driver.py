@@ -63,15 +63,17 @@ def sweep(
         raise CocosegError("--confirm: train has no parameter seed to confirm with; expected --confirm 0")
     try:
         with work_tree_held(FOLDER / "held", "cocoseg sweep", patience_s=0):
-            _make_data(base)
             jobs = Jobs(place, Path.cwd() / FOLDER / "runs", base.commit, _settings(base))
             default = f"sqlite:///{FOLDER}/{run_name(base.commit, {'space': space.text()})}.db"
             epochs = int(base.values.get("epochs", 1))
             kept = Study(open_storage(study or default), base.commit, space, most, pruning, epochs, _me())
+            _make_data(base)
             for run in kept.tried() if retry else []:
                 if run.state == "failed":
                     jobs.forget(run.name)
                     kept.revive(run)
+            sys.stderr.write(f"{counted(most, 'run')}, {kept.ended()} ended, {place.at_once} at a time; "
+                             f"logs: {FOLDER}/runs/NAME/log\n")  # fmt: skip
             _drive(jobs, kept, most)
             return _confirmed(jobs, base, space, kept.tried(), confirm, retry=retry)
     except InUseError as error:
@@ -84,15 +86,19 @@ def sweep(
 
 def _confirmed(jobs: Jobs, base: Base, space: Space, tried: list[Tried], confirm: int, *, retry: bool) -> str:
     """Train the best and the base on fresh seeds; return the report."""
-    if lacking := _share(base, [run.name for run in tried if run.state == "done"]):
-        sys.stderr.write(f"{counted(len(lacking), 'run')} in other clones alone; expected a remote of git and a "
-                         "default one of DVC, to which the same line there sends them\n")  # fmt: skip
+    lacking = _share(base, [run.name for run in tried if run.state == "done"])
+    if removed := [run for run in tried if run.name in lacking and run.owner == _me()]:
+        sys.stderr.write(f"{counted(len(removed), 'experiment')} of this sweep removed or renamed here; the study "
+                         "still counts the scores\n")  # fmt: skip
+    if len(lacking) > len(removed):
+        sys.stderr.write(f"{counted(len(lacking) - len(removed), 'run')} in other clones alone; expected a remote of "
+                         "git and a default one of DVC, to which the same line there sends them\n")  # fmt: skip
     if elsewhere := [run for run in tried if run.state == "running"]:
         owners = ", ".join(sorted({run.owner for run in elsewhere}))
         return f"{counted(len(elsewhere), 'run')} of {owners} not done; run the same line again after that\n"
     best = max((run for run in tried if run.state == "done"), key=lambda run: run.score or 0, default=None)
     if best is None or not confirm:
-        return closing_report(tried, best, [])
+        return closing_report(tried, best, [], lacking)
     used = [*space.grid.get("seed", []), *space.choices.get("seed", []), base.values["seed"]]
     first = int(max([*used, space.ranges["seed"].high] if "seed" in space.ranges else used)) + 1
     groups = [[values | {"seed": first + more} for more in range(confirm)] for values in ({}, best.values)]
@@ -112,7 +118,7 @@ def _confirmed(jobs: Jobs, base: Base, space: Space, tried: list[Tried], confirm
         compared = report(compare(old[0], new[0], among=agenda.values), "text")
     except CocosegError as error:
         compared = f"Not compared: {error}\n"
-    return closing_report(tried, best, [agenda.scores[name] for name in named[1]]) + "\n" + compared
+    return closing_report(tried, best, [agenda.scores[name] for name in named[1]], lacking) + "\n" + compared
 
 
 class Listed:
@@ -135,6 +141,10 @@ class Listed:
         if one is not None:
             self._begun[one[0]] = one[1]
         return one
+
+    def wants_more(self) -> bool:
+        """Return whether a run has not begun."""
+        return len(self._begun) < len(self.values)
 
     def ended(self) -> int:
         """Return 0: each is counted again."""
@@ -220,6 +230,7 @@ def _make_data(base: Base) -> None:
     elsewhere = any("://" not in path and not Path(path).exists() for path in sources)
     stages = [stage for stage in base.stages if stage != "train"]
     repro = ["repro", "--quiet", *(["--allow-missing"] if elsewhere else []), *stages]
+    sys.stderr.write("looking whether the data is up to date, else making it\n")
     if stages and subprocess.run([sys.executable, "-m", "dvc", *repro], check=False).returncode:
         raise CocosegError(f"the data could not be made; see above, and: dvc {' '.join(repro)}")
     _refuse_uncommitted("the data was made anew, and runs take it from the commit")
@@ -229,31 +240,40 @@ def _drive(jobs: Jobs, agenda: "Study | Listed", most: int) -> None:
     """Run what is on the agenda. Raises `CocosegError` after the last job for what stopped the start of others."""
     trouble = ""
     progress = Progress(most, agenda.ended())
+    if left := jobs.left_running() - agenda.running().keys():
+        progress.say(f"still running, from another sweep: {', '.join(sorted(left))}; each takes one of the places")
     while True:
         active = dict(agenda.running())
-        for name, values in list(active.items()):
-            state = jobs.state(name)
-            if state.kind in ("absent", "lost") and not trouble:
-                if state.why:
-                    progress.say(f"{name}: {state.why}; it starts again")
-                jobs.start(name, values, active.keys() - {name})
-            elif state.kind == "running":
+        left = {name for name in left if jobs.state(name).kind == "running"}
+        states = {name: jobs.state(name) for name in active}
+        places = jobs.place.at_once - len(left) - sum(state.kind == "running" for state in states.values())
+        for name, state in states.items():
+            if state.kind == "running":
                 if agenda.is_hopeless(name, jobs.scores(name)):
                     jobs.stop(name)
-            else:
-                del active[name]
-                if state.kind in ("done", "failed", "pruned"):
-                    agenda.end(name, state)
-                    progress.end(name, values, state)
-                elif state.kind == "trouble":
-                    trouble = f"{name}: {state.why}"
-        while not trouble and len(active) < jobs.place.at_once and (one := agenda.next()) is not None:
-            jobs.start(*one, active)
+            elif state.kind not in ("absent", "lost") or trouble:
+                trouble = _ended(name, active.pop(name), state, agenda, progress) or trouble
+            elif places > 0:
+                if state.why:
+                    progress.say(f"{name}: {state.why}; it starts again")
+                jobs.start(name, active[name], {*active, *left} - {name})
+                places -= 1
+        while not trouble and places > 0 and (one := agenda.next()) is not None:
+            jobs.start(*one, {*active, *left})
             active[one[0]] = one[1]
-        if not active:
+            places -= 1
+        if not active and not (left and not trouble and agenda.wants_more()):
             break
         progress.show({name: (values, jobs.scores(name)) for name, values in active.items()})
         time.sleep(_LOOK_EVERY_S)
     progress.show({})
     if trouble:
         raise CocosegError(f"{trouble}; fix that, then run the same line again")
+
+
+def _ended(name: str, values: Values, state: State, agenda: "Study | Listed", progress: Progress) -> str:
+    """Note how a run ended; return the trouble that it met, if so."""
+    if state.kind in ("done", "failed", "pruned"):
+        agenda.end(name, state)
+        progress.end(name, values, state)
+    return f"{name}: {state.why}" if state.kind == "trouble" else ""

@@ -105,11 +105,11 @@ class Jobs:
             environment |= {"CUDA_VISIBLE_DEVICES": shown}
         trial = Trial(name=name, commit=self.commit, values=dict(values), notes=str(notes), environment=environment,
                       **self._settings)  # fmt: skip
-        id_ = self._submit(trial, notes)
+        id_ = self._submit(trial, notes, len(active))
         created = psutil.Process(int(id_)).create_time() if self.place.kind == "local" else None
         write_json(notes / JOB, _Job(id=id_, host=socket.gethostname(), created=created, slot=slot))
 
-    def _submit(self, trial: Trial, notes: Path) -> str:
+    def _submit(self, trial: Trial, notes: Path, others: int) -> str:
         import submitit
 
         try:
@@ -124,9 +124,10 @@ class Jobs:
                 signal.signal(signal.SIGHUP, hangup)
         except (submitit.core.utils.FailedJobError, RuntimeError, subprocess.CalledProcessError) as error:
             said = [line for line in str(error).splitlines() if "error:" in line] or [first_line(error)]
-            raise CocosegError(
-                f"--on {self.place.kind}: the cluster refuses: {said[0]}; expected {_EXPECTED}"
-            ) from None
+            way_out = f"expected {_EXPECTED}"
+            if others:  # as at a limit of jobs a user
+                way_out = f"{others} go on; run the same line again after that, with jobs={others} if that is its limit"
+            raise CocosegError(f"--on {self.place.kind}: the cluster refuses: {said[0]}; {way_out}") from None
 
     def _parameters(self, name: str) -> dict[str, Any]:
         if self.place.kind == "local":
@@ -154,6 +155,13 @@ class Jobs:
         if self._starts[name] >= _MOST_STARTS:
             return State("failed", f"its job was killed {_MOST_STARTS} times; see {notes}")
         return State("lost", f"its job {job.id} on {job.host} was killed")
+
+    def left_running(self) -> set[str]:
+        """Return the runs that work on this machine, also those of other sweeps of this clone."""
+        names = (job.parent.name for job in self.folder.glob(f"*/{JOB}"))
+        found = ((name, self._job(name)) for name in names if self.place.kind == "local")
+        return {name for name, job in found if job and job.created is not None and
+                (self._is_alive(job) or _is_held(self.folder / name))}  # fmt: skip
 
     def scores(self, name: str) -> list[float]:
         """Return the score of each epoch so far in validation."""

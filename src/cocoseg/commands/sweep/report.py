@@ -1,17 +1,19 @@
 """What a sweep says: a table while it runs, and at the end the best run, and what is left of its score."""
 
 import json
+import shlex
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tabulate import tabulate
 
 from cocoseg.commands.sweep.jobs import State
 from cocoseg.commands.sweep.space import Values
 from cocoseg.commands.sweep.study import Tried
+from cocoseg.commands.sweep.trial import override
 from cocoseg.core.errors import counted
 from cocoseg.scores.formats import number
 
@@ -66,8 +68,10 @@ class Progress:
             self._lines = 0
 
 
-def closing_report(tried: Sequence[Tried], best: Tried | None, confirmed: Sequence[float]) -> str:
-    """Return the runs, best first, and what fresh seeds leave of the best score."""
+def closing_report(
+    tried: Sequence[Tried], best: Tried | None, confirmed: Sequence[float], lacking: Collection[str]
+) -> str:
+    """Return the runs, best first, and what fresh seeds leave of the best score; `lacking` have no experiment here."""
     ranked = sorted((run for run in tried if run.state == "done"), key=lambda run: -(run.score or 0))
     rows = [[run.name, said_values(run.values), number(run.score)] for run in ranked[:_MOST_LISTED]]
     counts = Counter(run.state for run in tried)
@@ -88,5 +92,7 @@ def closing_report(tried: Sequence[Tried], best: Tried | None, confirmed: Sequen
         )
     else:
         optimistic += " --confirm 3 trains it on fresh seeds."
-    lines += [optimistic, f"To go on with it: dvc exp apply {best.name}"]
+    again = " ".join(f"-S {shlex.quote(override(key, value))}" for key, value in best.values.items())
+    go_on = f"dvc exp run {again}" if best.name in lacking else f"dvc exp apply {best.name}"
+    lines += [optimistic, f"To go on with it: {go_on}"]
     return "\n\n".join(lines) + "\n"

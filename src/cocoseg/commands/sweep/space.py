@@ -20,7 +20,7 @@ Values = dict[str, Any]
 RangeName = Literal["uniform", "loguniform", "int", "logint"]
 _KINDS = ("uniform", "loguniform", "int", "logint", "choice")
 _EXPECTED = "uniform(low,high), loguniform(low,high), int(low,high), logint(low,high), choice(a,b) or a list, a,b"
-_MOST_COMBINATIONS = 200  # that are checked against each other; what is wrong with another ends its run with a line
+_MOST_COMBINATIONS = 50  # that are checked against each other; what is wrong with another ends its run with a line
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -135,7 +135,7 @@ def check_space(space: Space, base: Values, stages: Mapping[str, Collection[str]
     for key, one in space.ranges.items():
         for number in (one.low, one.high):
             _check(base, {key: number}, stages)
-    for combination in space.combinations()[:_MOST_COMBINATIONS]:
+    for combination in space.combinations()[:_MOST_COMBINATIONS] if len(space.grid) > 1 else ():
         _check(base, combination, stages)
 
 

@@ -123,6 +123,10 @@ class Study:
             self._mine()[name].number, state.score, state=states.get(state.kind, TrialState.FAIL), skip_if_finished=True
         )
 
+    def wants_more(self) -> bool:
+        """Return whether fewer runs have begun than were asked for."""
+        return len(self.tried()) < self._most
+
     def ended(self) -> int:
         """Return how many runs have ended."""
         return sum(run.state != "running" for run in self.tried())

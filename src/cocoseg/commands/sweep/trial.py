@@ -33,6 +33,10 @@ _OWN_WAY = (
     *("-c", "protocol.file.allow=always"),
 )
 _WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
+_ENDED = re.compile(r"reproduce '([^']+)'.*, exited with (-?\d+)")
+_SIGNALS = {128 + one for one in signal.Signals if one != signal.SIGINT}
+_TRACEBACK = "Traceback (most recent call last):"
+_PLACE = re.compile(r'File "[^"]*/work/([^"]+)", line (\d+)')
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
@@ -128,7 +132,7 @@ def _written(value: Any) -> str:
 
 def _run(trial: Trial, work: Path) -> str | None:
     """Return why the run failed, or `None`. Raises `CocosegError` or `OSError` for trouble of the machine."""
-    from cocoseg.commands.dvc_adapter import run_dvc, share_cache
+    from cocoseg.commands.dvc_adapter import run_dvc
 
     if not Path(trial.cache).is_dir():
         raise CocosegError(
@@ -143,18 +147,33 @@ def _run(trial: Trial, work: Path) -> str | None:
         git("-C", str(work), "config", key, git("-C", trial.repository, "config", "--default", "cocoseg", "--get", key))
     git("-C", str(work), "checkout", "--quiet", "--detach", trial.commit)
     os.chdir(work / trial.project)
-    share_cache(Path.cwd(), trial.cache)
+    _share_cache(Path.cwd(), trial.cache)
+    log = Path(trial.notes) / LOG
     if run_dvc("checkout", "--quiet", "--force", *trial.needs):
-        raise CocosegError(f"{trial.cache}: lacks data of {trial.commit[:7]}; run dvc pull, or dvc repro, in the clone")
+        lacks = f"{trial.cache}: lacks data of {trial.commit[:7]}; run dvc pull, or dvc repro, in the clone"
+        error = _error(log)
+        raise CocosegError(lacks if error is None or "Checkout failed" in error else error)
     changes = [word for key, value in trial.values.items() for word in ("-S", override(key, value))]
     # Sources of the data may lie on another machine; what was made of them is here.
     if run_dvc("exp", "run", "--allow-missing", "--name", trial.name, *changes):
-        if (reason := _reason(log := Path(trial.notes) / LOG)) is None:
-            raise CocosegError(f"{log}: does not say why the run failed, as where the disk is full")
+        if (reason := _reason(log)) is None:
+            raise CocosegError(_error(log) or f"{log}: does not say why the run failed, as where the disk is full")
         return reason
     ref = experiment_ref(trial.commit, trial.name)
     git("-C", str(work), "push", "--quiet", trial.repository, f"{ref}:{ref}")
     return None
+
+
+def _share_cache(project: Path, cache: str) -> None:
+    """Let a clone use this cache, and link files from it where the disk can: a copy a run would fill the disk."""
+    from configobj import ConfigObj
+
+    # DVC reads UTF-8 but writes ASCII. From here, since an absolute path may have %(…), which it would replace.
+    config: Any = ConfigObj(str(project / ".dvc/config.local"), encoding="utf-8")
+    folder = os.path.relpath(os.path.realpath(cache), os.path.realpath(project / ".dvc"))
+    links = ["reflink", "hardlink", "symlink", "copy"]
+    config["cache"] = {"type": links, **config.get("cache", {}), "dir": folder}
+    config.write()
 
 
 def _end_orphans(notes: str) -> None:
@@ -184,12 +203,39 @@ def _prepare_process(trial: Trial) -> None:
 
 
 def _reason(log: Path) -> str | None:
-    """Return the line of a log that says why a stage failed: the last one before DVC's. `None` if DVC says nothing."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    end = next((number for number, line in enumerate(lines) if line.startswith("ERROR: failed to")), len(lines))
-    before = lines[end - 1] if end else ""
-    said = before if before and not before.startswith(("Running stage", "> ")) else " ".join(lines[end:][:1])
-    return _WAY_BACK.sub("", said) or None
+    """Return why a stage failed, from what it and DVC wrote; `None` if DVC does not say that a stage did."""
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    end = next((number for number, line in enumerate(lines) if line.startswith("ERROR: failed to reproduce")), None)
+    if end is None:
+        return None
+    began = max((number for number, line in enumerate(lines[:end]) if line.startswith("> ")), default=end - 1)
+    said, ended = lines[began + 1 : end], _ENDED.search(lines[end])
+    if ended is None or (ended[2] == "1" and not said):
+        return lines[end]
+    stage, status = ended[1], int(ended[2])
+    # A shell such as dash gives 128 and the signal.
+    if status < 0 or status in _SIGNALS:
+        killed = signal.Signals(-status if status < 0 else status - 128)
+        memory = ", as where memory runs out" if killed == signal.SIGKILL else ""
+        return f"{stage} was killed by {killed.name}{memory}"
+    last = said[-1].strip() if said else ""
+    if _TRACEBACK in said and not last.startswith(f"{stage}: "):
+        return _raised(said[len(said) - said[::-1].index(_TRACEBACK) :])
+    last = _WAY_BACK.sub("", last)
+    return last if status in (1, 130) else f"{stage} exited with {status}; before that: {last or 'nothing'}"
+
+
+def _error(log: Path) -> str | None:
+    """Return what DVC says of an error of its own; `None` if it says nothing."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")), None)
+
+
+def _raised(trace: list[str]) -> str:
+    """Return the first line of an exception, and the line of the project that it came from."""
+    error = next((line for line in trace if not line.startswith(" ")), trace[-1] if trace else "")
+    places = [found for line in trace if (found := _PLACE.search(line))]
+    return f"{error} ({places[-1][1]}, line {places[-1][2]})" if places else error
 
 
 def git(*arguments: str) -> str:

@@ -6,11 +6,17 @@ DVC 3.67 writes each in several steps. After a kill or a full disk between two o
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from cocoseg.commands.dvc_adapter import Repository
+import msgspec
+import psutil
+
+from cocoseg.commands.dvc_adapter import Output, Repository
 from cocoseg.core.files import write_bytes
+from cocoseg.core.work_tree import is_locked
+from cocoseg.paths import LOCK
 
 
 def all_notes(repository: Repository) -> list[Path]:
@@ -47,6 +53,34 @@ def mend_note(repository: Repository, note: Path, set_aside: Callable[[str], Non
                 if not _is_cut_off(repository):
                     return
         note.unlink(missing_ok=True)
+
+
+def writers(repository: Repository, outputs: Iterable[Output]) -> dict[str, str]:
+    """Return, by path, the outputs that a stage writes at this moment, and who: half of it is no fault.
+
+    DVC notes what its stages write until it has entered them in `dvc.lock`. A stage that was started by hand holds the
+    work tree.
+    """
+    found = {}
+    with suppress(FileNotFoundError), (repository.root / LOCK).open(encoding="utf-8") as lock:
+        if not is_locked(lock):
+            holder = lock.read()  # as the stage has written it: "train, process 1 on …"
+            found = {out.path: holder for out in outputs if out.stage == holder.partition(",")[0]}
+    with suppress(OSError, ValueError, msgspec.DecodeError):
+        noted = msgspec.json.decode(repository.running_file.read_bytes(), type=_Running).write
+        for path, writer in noted.items():
+            if psutil.pid_exists(writer.pid):
+                found[os.path.relpath(path, repository.root)] = f"{writer.cmd}, process {writer.pid}"
+    return found
+
+
+class _Writer(msgspec.Struct):
+    pid: int
+    cmd: str
+
+
+class _Running(msgspec.Struct):
+    write: dict[str, _Writer] = {}
 
 
 def _runs(repository: Repository) -> list[Path]:

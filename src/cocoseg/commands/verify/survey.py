@@ -4,7 +4,7 @@ Each file is read and hashed. DVC itself looks at times, sizes and modes, and ta
 there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,6 +77,12 @@ class Survey:
     def wrong(self) -> dict[str, Wrong]:
         """Return the files that are not intact."""
         return {path: state for path, state in self.states.items() if state != "right"}
+
+    def leave_out(self, outputs: Collection[str]) -> None:
+        """Judge nothing that lies in these outputs in the workspace."""
+        for path in [path for path in self.files if self.owners[path].path in outputs]:
+            del self.files[path], self.states[path]
+        self.extra = [path for path in self.extra if self.owners[path].path not in outputs]
 
     def right_files(self) -> dict[str, str]:
         """Return, by object, an intact file of the workspace."""

@@ -11,7 +11,7 @@ import msgspec
 from tabulate import tabulate
 
 from cocoseg.commands.dvc_adapter import Repository, open_repository
-from cocoseg.commands.verify.dvc_state import all_notes, broken_notes, mend_note
+from cocoseg.commands.verify.dvc_state import all_notes, broken_notes, mend_note, writers
 from cocoseg.commands.verify.repair import repair
 from cocoseg.commands.verify.survey import Survey, survey
 from cocoseg.commands.verify.workspace import SET_ASIDE, Workspace
@@ -57,15 +57,18 @@ class Report(msgspec.Struct, frozen=True):
     places: list[Place]
     faults: list[Fault]
     unmade: list[str] = []  # outputs of dvc.yaml that dvc.lock does not have
+    written: dict[str, str] = {}
+    """Outputs that a stage writes at this moment, which were not checked in the workspace, and who writes them."""
     data_looked_at: bool = True
     nothing_here: bool = False  # workspace and cache have none of the data, as in a new clone
 
     @property
     def exit_status(self) -> int:
-        """0 if no faults remain; 1 if some do; 3 if none remain but a place was not checked."""
+        """0 if no faults remain; 1 if some do; 3 if none remain but a place, or what a stage writes, is not checked."""
         if not all(fault.repaired for fault in self.faults):
             return 1
-        return 3 if any(place.not_checked for place in self.places) or not self.data_looked_at else 0
+        whole = self.data_looked_at and not self.written and not any(place.not_checked for place in self.places)
+        return 0 if whole else 3
 
 
 def verify(
@@ -86,13 +89,17 @@ def verify(
             if in_the_dark or repository.lock_file in broken:
                 return Report([notes], of_notes, data_looked_at=False)
             unmade = repository.unmade_outputs()
+            written = {} if fix else writers(repository, repository.outputs())
             found = survey(repository, remote, with_remote=with_remote, jobs=jobs)
+            written |= {} if fix else writers(repository, found.outputs)  # a stage may have started meanwhile
+            found.leave_out(written)
             of_data = _report(found, fix)
             if fix:
                 repository.forget_folders()
     if not found.files and not broken:
         raise CocosegError("dvc.lock names no outputs; make them with: dvc repro")
-    return Report([*of_data.places, notes], of_data.faults + of_notes, unmade, nothing_here=of_data.nothing_here)
+    faults, nothing_here = of_data.faults + of_notes, of_data.nothing_here
+    return Report([*of_data.places, notes], faults, unmade, written=written, nothing_here=nothing_here)
 
 
 def _report(found: Survey, fix: bool) -> Report:
@@ -131,6 +138,9 @@ def verify_text(report: Report) -> str:
             continue  # the last line says so once
         lines.append(f"{kind} in {place}: {_some(names)}{f' ({end})' if end else ''}")
     lines += [f"{place.name} was not checked: {place.not_checked}" for place in report.places if place.not_checked]
+    for who in dict.fromkeys(report.written.values()):
+        paths = sorted(path for path, writer in report.written.items() if writer == who)
+        lines.append(f"not checked in workspace: {_some(paths)}; written at this moment by {who}")
     if report.unmade:
         lines.append(f"not in dvc.lock, so not checked: {_some(report.unmade)}; make them with: dvc repro")
     return "\n".join([*lines, _conclusion(report)]) + "\n"
@@ -144,7 +154,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _conclusion(report: Report) -> str:
     if not report.faults:
-        return "no faults elsewhere" if any(place.not_checked for place in report.places) else "no faults"
+        elsewhere = report.written or any(place.not_checked for place in report.places)
+        return "no faults elsewhere" if elsewhere else "no faults"
     left = sum(not fault.repaired for fault in report.faults)
     count = f"{len(report.faults):,} fault{'s' if len(report.faults) > 1 else ''}"
     if left == len(report.faults):

@@ -1,0 +1,57 @@
+"""Whether the results of a run are its own: where `dvc repro` was forgotten or stopped, they are those of another."""
+
+import hashlib
+from pathlib import Path
+
+from ruamel.yaml.error import YAMLError
+
+from cocoseg.commands.compare.history import files_changed_since_lock, python_files_below
+from cocoseg.commands.compare.runs import params_of
+from cocoseg.commands.dvc_adapter import folder_list
+from cocoseg.commands.lock_yaml import loaded
+from cocoseg.commands.revisions import CODE, PARAMS, Revision, read_blobs
+from cocoseg.core.errors import CocosegError
+
+
+def changed_since_results(revision: Revision) -> list[str]:
+    """Return remarks on parameters and code that have changed since the results of a run were made."""
+    changed = {"params.yaml": _params_since(revision), "code": _code_since(revision)}
+    return [
+        f"{what} has changed since these results of {revision.name} ({', '.join(names)}); dvc repro updates them"
+        for what, names in changed.items()
+        if names
+    ]
+
+
+def _params_since(revision: Revision) -> list[str]:
+    """Return the parameters of a run's `params.yaml` that differ from those of its results."""
+    try:
+        here = loaded(revision.tracked(PARAMS).decode())
+    except (CocosegError, OSError, YAMLError, ValueError, RecursionError):
+        return []  # the next dvc repro says what is wrong
+    made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
+    return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key, value) != value)
+
+
+def _code_since(revision: Revision) -> list[str]:
+    """Return the code that `dvc.lock` names with another hash. Only what git shows as changed is hashed."""
+    locked = {dep.path: dep.md5 for stage in revision.lock.values() for dep in stage.deps}
+    code = {path: md5 for path, md5 in locked.items() if md5 and path.split("/")[0] in CODE}
+    changed = files_changed_since_lock(revision, [*code])
+    touched = [path for path in code if any(f"{name}/".startswith(f"{path.rstrip('/')}/") for name in changed)]
+    return sorted(path for path in touched if _md5_of_code(revision, path, code[path].endswith(".dir")) != code[path])
+
+
+def _md5_of_code(revision: Revision, path: str, is_folder: bool) -> str:
+    """Return the hash of a file or folder of code as DVC would note it."""
+    names = python_files_below(revision, path) if is_folder else [path]
+    if revision.commit is None:
+        contents = [Path(name).read_bytes() if Path(name).is_file() else None for name in names]
+    else:
+        contents = list(read_blobs(f"{revision.commit}:{name}" for name in names))
+    hashes = [hashlib.md5(content or b"", usedforsecurity=False).hexdigest() for content in contents]
+    if not is_folder:
+        return hashes[0]
+    inside = (name.removeprefix(f"{path.rstrip('/')}/") for name in names)
+    listed = folder_list(dict(zip(inside, hashes, strict=True)))
+    return f"{hashlib.md5(listed, usedforsecurity=False).hexdigest()}.dir"
