@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from clones import PATH, ROOT, Clone, clone
+from clones import PATH, ROOT, Clone, clone, forked_path
 from forks import kill, run_fork
 from lacking import lacking
 from ruamel.yaml import YAML
@@ -93,7 +93,9 @@ class Sandbox:
         finished = run_fork(
             self.clone.folder,
             command,
-            {**os.environ, **self.environment(), **environment},
+            # A fork's operations are not counted, and it does not end at the very moment when it is killed.
+            {**os.environ, **self.environment(), **environment}
+            | ({} if end is not None or "KILL_BELOW" in environment else {"PATH": forked_path()}),
             meanwhile=kill_late,
             preload=str(kill_at()),
             alone=alone,
@@ -208,7 +210,7 @@ def kill_at() -> Path:
 def fresh_sandbox(folder: Path) -> Sandbox:
     """Return a sandbox with a clone without outputs."""
     sandbox = Sandbox(folder)
-    clone(sandbox.clone.folder, PARAMS)
+    clone(sandbox.clone.folder, PARAMS).pack()
     compileall.compile_dir(sandbox.clone.folder / "src", quiet=1)
     for name in ("cache", "site", "store"):
         (folder / name).mkdir()
