@@ -36,9 +36,17 @@ TORCH = [
     *("dvclive", "lightning_fabric", "matplotlib.figure", "safetensors.torch", "segmentation_models_pytorch"),
     *("torchvision.transforms.v2", "torchvision.models.segmentation"),
 ]
-# Who sets one of these otherwise gets a process of its own: its operations are counted, or its libraries would not be
-# the same.
-_OWN = ("KILL_BELOW", "MPLCONFIGDIR", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONHASHSEED", "PYTHONWARNINGS")
+# Who sets one of these otherwise gets a process of its own: its operations are counted, it would lose a folder that
+# wandb makes when it is imported and that the first fork removes, or its libraries would not be the same.
+_OWN = (
+    "KILL_BELOW",
+    "COCOSEG_WANDB",
+    "MPLCONFIGDIR",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "PYTHONHASHSEED",
+    "PYTHONWARNINGS",
+)
 _ERROR = ("error", None, Warning, None, 0)  # what `warnings` makes of `-W error`
 
 
@@ -140,6 +148,7 @@ def _become(arguments: Sequence[str], environment: dict[str, str]) -> CodeType:
         filters.remove(_ERROR)
     os.environ.clear()
     os.environ.update(environment)
+    vars(sys.modules["multiprocessing.process"])["ORIGINAL_DIR"] = str(Path.cwd())  # for workers
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.modules["__main__"] = main = ModuleType("__main__")
