@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lacking import lacking
-from own_environment import set_up
+from own_environment import at_end, set_up
 from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
@@ -71,6 +71,10 @@ def server(s3_server: S3Server) -> Iterator[S3Server]:
         for name, value in (s3_server.credentials | {"NO_PROXY": "127.0.0.1"}).items():
             environment.setenv(name, value)
         yield s3_server
+
+
+def pytest_unconfigure() -> None:
+    at_end.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -60,8 +60,10 @@ def forked_python() -> Path:
 
 @cache
 def _started() -> "tuple[Path, subprocess.Popen[bytes] | None]":
+    from own_environment import at_end
+
     folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    at_end.callback(shutil.rmtree, folder)
     forks = hasattr(os, "pidfd_open")
     ask = f'-IS "{Path(__file__).with_name("ask_for_fork.py")}" "{folder}"' if forks else ""
     (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" {ask} "$@"\n')
@@ -73,7 +75,7 @@ def _started() -> "tuple[Path, subprocess.Popen[bytes] | None]":
         [sys.executable, __file__], cwd=folder, env=environment, start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
-    atexit.register(server.communicate)  # which ends it
+    at_end.callback(server.communicate)  # which ends it
     assert server.stdout is not None
     server.stdout.readline()  # now it can be asked
     return folder, server

@@ -1,10 +1,12 @@
 """An environment of the tests' own: no test is about what a user, a job of SLURM or a hook of git has set."""
 
-import atexit
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+
+at_end = ExitStack()  # what is done when all tests are through; pytest-xdist's processes end without `atexit`
 
 # A hook's GIT_DIR would have tests commit to the user's repository.
 _FOREIGN = (
@@ -25,7 +27,7 @@ def set_up() -> None:
         if (name.startswith(_FOREIGN) or name in _FOREIGN_NAMES) and not name.startswith(_KEPT):
             del os.environ[name]
     folder = Path(tempfile.mkdtemp(prefix="cocoseg-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    at_end.callback(shutil.rmtree, folder, ignore_errors=True)
     os.environ |= {
         "GIT_CONFIG_GLOBAL": str(Path(__file__).with_name("gitconfig")),
         "GIT_CONFIG_NOSYSTEM": "1",

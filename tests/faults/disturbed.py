@@ -1,6 +1,5 @@
 """A clone with its caches in one folder, in which commands are killed, and the state that they leave."""
 
-import atexit
 import compileall
 import hashlib
 import json
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from clones import PATH, ROOT, Clone, clone, forked_path
 from forks import kill, run_fork
 from lacking import lacking
+from own_environment import at_end
 from ruamel.yaml import YAML
 
 # Small enough to run hundreds of times, large enough that every stage writes every kind of output.
@@ -202,7 +202,7 @@ def kill_at() -> Path:
     if compiler is None or sys.platform != "linux":
         lacking("no C compiler (cc) on Linux to build the library that counts operations and kills")
     library = Path(tempfile.mkdtemp(), "kill_at.so")
-    atexit.register(shutil.rmtree, library.parent)
+    at_end.callback(shutil.rmtree, library.parent)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_KILL_AT), "-ldl"], check=True)
     return library
 
