@@ -13,6 +13,7 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import pytest
+from forked_python import forked_python
 from forks import MAIN, Meanwhile, nothing, run_fork
 from ruamel.yaml import YAML
 
@@ -80,7 +81,7 @@ class Clone:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said), catch_warnings():
             simplefilter("ignore")  # warnings of DVC, which its own process does not show either
             patch.chdir(self.folder)
-            patch.setenv("PATH", PATH)
+            patch.setenv("PATH", forked_path())
             patch.setenv("DVC_NO_ANALYTICS", "1")
             # Made when DVC was first imported, they write to the output of that moment, perhaps of another test.
             for handler in logging.getLogger("dvc").handlers:
@@ -97,6 +98,10 @@ class Clone:
         """Commit everything that is not ignored."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
+
+    def pack(self) -> None:
+        """Pack what git has, whose hundreds of files are most of what a copy of this folder takes."""
+        self.git("repack", "-adq")
 
     def yaml(self, name: str) -> Any:
         """Return the content of a YAML file, read as YAML 1.2."""
@@ -119,7 +124,12 @@ class Clone:
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "PATH": PATH, "DVC_NO_ANALYTICS": "1", **more}
+    return {**os.environ, "PATH": forked_path(), "DVC_NO_ANALYTICS": "1", **more}
+
+
+def forked_path() -> str:
+    """Return the path with a `python` that forks scripts from a process that has imported the libraries."""
+    return f"{forked_python()}{os.pathsep}{PATH}"
 
 
 def git_repository(folder: Path) -> None:

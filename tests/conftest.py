@@ -1,6 +1,5 @@
 """Fixtures and options for all tests."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import pytest
 from lacking import lacking
+from own_environment import at_end, set_up
 from s3_server import NoServer, S3Server
 from sandbox import Sandbox
 from tabulate import tabulate
 
-# Three tests run at a time and start processes: with several threads each they would compete for the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+set_up()
 # Shells make background jobs, such as these tests, ignore Ctrl-C. Processes that tests start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,6 +71,10 @@ def server(s3_server: S3Server) -> Iterator[S3Server]:
         for name, value in (s3_server.credentials | {"NO_PROXY": "127.0.0.1"}).items():
             environment.setenv(name, value)
         yield s3_server
+
+
+def pytest_unconfigure() -> None:
+    at_end.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,8 +40,7 @@ def press_ctrl_c(
     os.write(terminal, b"\x03")
     status = _ended(pid, pressed + 60, said_after := [b""], terminal)
     seconds = time.monotonic() - pressed
-    time.sleep(0.5)  # for what processes say that it left behind
-    said_after.append(_pending(terminal))
+    said_after.append(_pending(terminal, 0.5))  # what processes say that it left behind, until the last has ended
     os.close(terminal)
     lines = b"".join(said_after).decode(errors="replace").replace("\r\n", "\n").split("\n")
     shown = [line.rpartition("\r")[2].removeprefix("^C") for line in lines]  # of a progress bar, what stays on screen
@@ -59,10 +58,10 @@ def _ended(pid: int, deadline: float, said: list[bytes], terminal: int) -> int:
     raise AssertionError("it did not end within 60 s of Ctrl-C")
 
 
-def _pending(terminal: int) -> bytes:
+def _pending(terminal: int, silence_s: float = 0.02) -> bytes:
     said = b""
     try:
-        while select.select([terminal], [], [], 0.02)[0]:
+        while select.select([terminal], [], [], silence_s)[0]:
             said += os.read(terminal, 65536)
     except OSError:  # Linux's end of file: the last process has ended
         pass

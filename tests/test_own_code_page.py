@@ -2,14 +2,13 @@
 
 import json
 import re
-import time
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from clones import ROOT, TINY, Clone, clone
 from stage_runs import run_stage, start_stage
-from test_resume import PARAMS, as_dvc_does, environment, outputs, work
+from test_resume import PARAMS, as_dvc_does, environment, outputs, wait_for_state, work
 
 __all__ = ["work"]
 
@@ -88,8 +87,7 @@ def test_a_killed_run_goes_on_with_the_same_code_in_one_process_or_two_and_start
             as_dvc_does(work)
             (work / FILE).write_text(CODE)
             with start_stage(work, "train", params, environment(cache) | many) as process:
-                while not list((cache / "training").glob("*/state.pt")):
-                    time.sleep(0.01)
+                wait_for_state(process, cache)
                 process.kill()
                 process.communicate()
             as_dvc_does(work)

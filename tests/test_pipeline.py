@@ -28,6 +28,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert repository.stages_run(output) == STAGES
     assert "WARNING" not in output
     repository.commit("results")
+    repository.pack()
     return repository
 
 
@@ -150,7 +151,7 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.startswi
 @pytest.fixture(scope="module")
 def parameter_types(done: Clone) -> set[Path]:
     """Return the modules of all stages' parameters: each stage checks the others' too, which can only refuse."""
-    listed = done.run(sys.executable, "-c", TYPES, PYTHONPATH="src").stdout.split()
+    listed = done.run("python", "-c", TYPES, PYTHONPATH="src").stdout.split()
     return {Path(name).relative_to(done.folder) for name in listed}
 
 
@@ -166,7 +167,7 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(
     ]
     for path in declared:
         subprocess.run(["rm", "-r", path], cwd=copy.folder, check=True)
-    copy.run(sys.executable, "-c", OPENED, f"stages/{stage}.py", str(tmp_path / "opened"), PYTHONPATH="src")
+    copy.run("python", "-c", OPENED, f"stages/{stage}.py", str(tmp_path / "opened"), PYTHONPATH="src")
     needed = [dep["path"] for dep in done.yaml("dvc.lock")["stages"][stage].get("deps", [])]  # with their values
     declared += [*needed, "params.yaml", "dvc.yaml", f"metrics/timing/{stage}.json", "data/.lock"]
     for line in (tmp_path / "opened").read_text().splitlines():
@@ -185,7 +186,7 @@ def test_a_stage_opens_no_file_that_it_does_not_declare(
 
 def test_the_blocks_of_the_api_page_print_what_it_says(done: Clone) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)
-    said = done.run(sys.executable, "-c", "".join(blocks), PYTHONPATH="src").stdout.splitlines()
+    said = done.run("python", "-c", "".join(blocks), PYTHONPATH="src").stdout.splitlines()
     assert said == re.findall(r"^print\(.*\)  # (.+)$", "".join(blocks), re.MULTILINE)
     assert len(said) == 8
 

@@ -94,6 +94,13 @@ def outputs(folder: Path) -> dict[str, bytes]:
     }
 
 
+def wait_for_state(process: "subprocess.Popen[str]", cache: Path) -> None:
+    """Wait until a training has kept what it would go on from."""
+    while not list((cache / "training").glob("*/state.pt")):
+        assert process.poll() is None, "it ended first"
+        time.sleep(0.01)
+
+
 def moments(cache: Path, chance: random.Random) -> Iterator[str]:
     """Waits for one moment after the other to kill at: between epochs, inside one, while the state is written."""
     seen = -1.0
@@ -173,8 +180,7 @@ def test_a_run_killed_after_its_last_epoch_ends_as_one_that_never_was(work: Path
 def test_another_learning_rate_starts_afresh(work: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with start_stage(work, "train", PARAMS, environment(cache)) as process:
-        while not list((cache / "training").glob("*/state.pt")):
-            time.sleep(0.01)
+        wait_for_state(process, cache)
         process.kill()
         process.communicate()
     as_dvc_does(work)
@@ -194,8 +200,7 @@ def test_a_run_whose_model_another_command_removes_or_replaces_stops_and_goes_on
     as_dvc_does(work)
     cache = tmp_path / "cache"
     with start_stage(work, "train", PARAMS, environment(cache)) as process:
-        while not list((cache / "training").glob("*/state.pt")):
-            time.sleep(0.01)
+        wait_for_state(process, cache)
         as_dvc_does(work)  # as a second `dvc repro` does before its stage is refused
         (work / "data/model").mkdir()
         (work / "data/model/model.safetensors").write_bytes(b"of another run, as dvc checkout restores it")

@@ -302,7 +302,7 @@ def test_after_kills_of_workers_and_driver_the_same_line_goes_on_and_nothing_is_
         elif refused and diary.read_text().count("end") >= 2:
             kill(group, alone=True)
 
-    first = repository.disturbed(kill_two_workers_and_then_the_driver, *line)
+    first = repository.disturbed(kill_two_workers_and_then_the_driver, *line, PATH=PATH)
     assert first.returncode == -9
     assert first.stderr.count("was killed; it starts again") == 2
     assert refused == [
@@ -334,7 +334,7 @@ def test_ctrl_c_leaves_what_has_started_and_the_best_is_confirmed_on_fresh_seeds
             pressed.append(group)
             os.killpg(group, signal.SIGINT)
 
-    interrupted = repository.disturbed(press_ctrl_c, *line)
+    interrupted = repository.disturbed(press_ctrl_c, *line, PATH=PATH)
     assert interrupted.returncode == 130
     assert interrupted.stderr.splitlines()[-1] == (
         "cocoseg sweep: interrupted; runs that have started go on; run the same line again"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from terminal import press_ctrl_c
+from terminal import Interrupted, press_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 # What the main thread does. While it is in C code, Python calls no handler.
@@ -59,10 +59,26 @@ def test_ctrl_c_ends_a_stage_in_every_phase_with_one_line_and_status_130(phase: 
     assert (tmp_path / "cleaned").exists() == (phase == "cleaning up")
 
 
+# However fast the machine, and however busy: what Python runs at its start says when it begins to import torch.
+AT_TORCH = """\
+import sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "torch":
+            print("imports", flush=True)
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def press_ctrl_c_while_it_imports(command: list[str], folder: Path) -> Interrupted:
+    (folder / "sitecustomize.py").write_text(AT_TORCH)
+    environment = os.environ | {"PYTHONPATH": f"{folder}:{ROOT / 'src'}", "PYTHONSAFEPATH": "1"}
+    return press_ctrl_c([sys.executable, *command], folder, environment, "imports", 0.3)
+
+
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_ctrl_c_ends_a_stage_while_it_imports(stage: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONSAFEPATH": "1"}
-    ended = press_ctrl_c([sys.executable, str(ROOT / f"stages/{stage}.py")], tmp_path, environment, then_s=0.8)
+    ended = press_ctrl_c_while_it_imports([str(ROOT / f"stages/{stage}.py")], tmp_path)
     assert (ended.status, ended.lines) == (-2, [])  # which shells show as 130
     assert ended.seconds < 2
 
@@ -103,9 +119,7 @@ def test_a_module_that_is_run_has_its_ctrl_c_ended_only_if_it_is_ours(line: str,
 
 @pytest.mark.parametrize("command", ["evaluate", "predict x --out y", "export --format onnx --out y"])
 def test_ctrl_c_ends_a_command_while_it_imports(command: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    line = [sys.executable, "-m", "cocoseg", *command.split()]
-    ended = press_ctrl_c(line, tmp_path, environment, then_s=0.6)
+    ended = press_ctrl_c_while_it_imports(["-m", "cocoseg", *command.split()], tmp_path)
     said = [f"cocoseg {command.split()[0]}: interrupted; run the same line again"]
     assert (ended.status, ended.lines) in [(130, said), (-2, [])]
     assert ended.seconds < 2

@@ -45,6 +45,15 @@ import cocoseg.core.stage as stage
 from functools import partial
 stage.work_tree_held = partial(stage.work_tree_held, patience_s=0.3)
 """
+# Says that it waits.
+WAITING = """
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from cocoseg.core import work_tree
+said = lambda seconds: (Path("waits").touch(), time.sleep(seconds))
+work_tree.time = SimpleNamespace(monotonic=time.monotonic, strftime=time.strftime, sleep=said)
+"""
 
 
 def run_toy(folder: Path, lr: str, script: str = SCRIPT) -> "subprocess.CompletedProcess[str]":
@@ -146,7 +155,7 @@ def test_a_second_stage_is_refused_and_no_way_back_is_named_that_would_be_in_the
 
 
 def test_a_stage_of_dvc_that_had_to_wait_removes_what_the_other_wrote_meanwhile(tmp_path: Path) -> None:
-    (tmp_path / "toy.py").write_text(SCRIPT)
+    (tmp_path / "toy.py").write_text(WAITING + SCRIPT)
     (tmp_path / "params.yaml").write_text("lr: 0.5\n")
     (tmp_path / "dvc.yaml").write_text("stages: {toy: {cmd: x, params: [lr], outs: [made, kept.txt]}}\n")
     (tmp_path / "made").mkdir()
@@ -155,8 +164,9 @@ def test_a_stage_of_dvc_that_had_to_wait_removes_what_the_other_wrote_meanwhile(
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "", "DVC_STAGE": "toy"}
     with work_tree_held(tmp_path / "data/.lock", "toy"):
         started = subprocess.Popen([sys.executable, "toy.py"], cwd=tmp_path, env=environment)
-        time.sleep(2)
-        assert started.poll() is None
+        while not (tmp_path / "waits").exists():
+            assert started.poll() is None
+            time.sleep(0.01)
     assert started.wait(timeout=30) == 0
     assert sorted(path.name for path in tmp_path.iterdir() if path.name in ("made", "kept.txt", "other.txt")) == [
         "other.txt"

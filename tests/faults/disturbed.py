@@ -1,6 +1,5 @@
 """A clone with its caches in one folder, in which commands are killed, and the state that they leave."""
 
-import atexit
 import compileall
 import hashlib
 import json
@@ -15,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from clones import PATH, ROOT, Clone, clone
+from clones import PATH, ROOT, Clone, clone, forked_path
 from forks import kill, run_fork
 from lacking import lacking
+from own_environment import at_end
 from ruamel.yaml import YAML
 
 # Small enough to run hundreds of times, large enough that every stage writes every kind of output.
@@ -93,7 +93,9 @@ class Sandbox:
         finished = run_fork(
             self.clone.folder,
             command,
-            {**os.environ, **self.environment(), **environment},
+            # A fork's operations are not counted, and it does not end at the very moment when it is killed.
+            {**os.environ, **self.environment(), **environment}
+            | ({} if end is not None or "KILL_BELOW" in environment else {"PATH": forked_path()}),
             meanwhile=kill_late,
             preload=str(kill_at()),
             alone=alone,
@@ -200,7 +202,7 @@ def kill_at() -> Path:
     if compiler is None or sys.platform != "linux":
         lacking("no C compiler (cc) on Linux to build the library that counts operations and kills")
     library = Path(tempfile.mkdtemp(), "kill_at.so")
-    atexit.register(shutil.rmtree, library.parent)
+    at_end.callback(shutil.rmtree, library.parent)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(_KILL_AT), "-ldl"], check=True)
     return library
 
@@ -208,7 +210,7 @@ def kill_at() -> Path:
 def fresh_sandbox(folder: Path) -> Sandbox:
     """Return a sandbox with a clone without outputs."""
     sandbox = Sandbox(folder)
-    clone(sandbox.clone.folder, PARAMS)
+    clone(sandbox.clone.folder, PARAMS).pack()
     compileall.compile_dir(sandbox.clone.folder / "src", quiet=1)
     for name in ("cache", "site", "store"):
         (folder / name).mkdir()

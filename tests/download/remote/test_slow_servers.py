@@ -17,7 +17,7 @@ AT_ONCE = (0.0, 0.0, 0.0)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "WINDOW_S", 0.3)
     monkeypatch.setattr(web, "ANSWER_S", 0.3)
@@ -42,6 +42,7 @@ def dripping(head: bytes, pause_s: float, drop: bytes) -> Callable[[], Iterable[
     ],
     ids=["body", "head", "nothing"],
 )
+@pytest.mark.usefixtures("short_windows")
 def test_a_server_that_drips_is_one_line_after_three_attempts(answer: Callable[[], Iterable[bytes]], line: str) -> None:
     with LoopbackServer({}) as server, Source(server.url, AT_ONCE) as source:
         server.answers["a.jpg"] = answer
@@ -67,6 +68,7 @@ def test_a_slow_connection_that_goes_on_arrives(monkeypatch: pytest.MonkeyPatch)
         assert server.asked_for() == ["a.jpg"]
 
 
+@pytest.mark.usefixtures("short_windows")
 def test_a_file_may_take_a_time_that_grows_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "FILE_S", 0.5)
     with LoopbackServer({}) as server, Source(server.url, ()) as source:
