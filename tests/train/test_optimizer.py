@@ -142,6 +142,19 @@ def test_tables_of_integers_are_copied_into_the_average_since_6_9999_would_becom
     assert torch.equal(average.module.state_dict()["position"], torch.arange(100))
 
 
+def test_complex_weights_are_averaged_as_real_ones_are() -> None:
+    model = torch.nn.ParameterDict({"real": torch.zeros(2), "complex": torch.zeros(2, dtype=torch.complex64)})
+    average = averaged(model, 0.999)
+    for _ in range(5):
+        with torch.no_grad():
+            for weight in model.values():
+                weight += 1
+        average.update_parameters(model)
+    averages = average.module.state_dict()
+    assert torch.equal(averages["complex"].real, averages["real"])
+    assert averages["real"].max() < 5
+
+
 def test_after_its_warm_up_the_average_has_its_own_decay() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     average = averaged(model, 0.5)

@@ -83,7 +83,7 @@ def averaged(model: nn.Module, ema_decay: float) -> AveragedModel:
     """
 
     def update(averages: Any, current: Any, steps: Any) -> None:
-        if not averages[0].is_floating_point():  # such as Swin's table of positions: 6.9999 would become 6
+        if not (averages[0].is_floating_point() or averages[0].is_complex()):  # such as Swin's table of positions
             torch._foreach_copy_(averages, current)
             return
         # `average` counts on the CPU; reading `steps` would make the CPU wait for the GPU.
