@@ -328,14 +328,17 @@ def test_ctrl_c_leaves_what_has_started_and_the_best_is_confirmed_on_fresh_seeds
     line = ["cocoseg", "sweep", "wrong=0.15", "--on", "local:3"]
     monkeypatch.setenv("SHELL", "/bin/sh")  # dash waits for the training, and unblocks Ctrl-C that bash leaves blocked
     pressed: list[int] = []
+    held: list[str] = []
 
     def press_ctrl_c(group: int) -> None:
         if diary.exists() and not pressed:
             pressed.append(group)
+            held.extend(Path(one.path).name for child in psutil.Process(group).children() for one in child.open_files())
             os.killpg(group, signal.SIGINT)
 
     interrupted = repository.disturbed(press_ctrl_c, *line, PATH=PATH)
     assert interrupted.returncode == 130
+    assert not {"out", "err"} & {*held}  # the streams of the sweep: else a terminal could not close before its runs end
     assert interrupted.stderr.splitlines()[-1] == (
         "cocoseg sweep: interrupted; runs that have started go on; run the same line again"
     )

@@ -78,7 +78,13 @@ def test_what_the_machine_lacks_is_one_line(error: Exception, said: str, monkeyp
     assert str(explained(error)).startswith(said)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x"), ModuleNotFoundError(name="cocoseg.lost"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(RuntimeError("x"), KeyError("x"), ValueError("Unable to allocate a name")),
+        *(ModuleNotFoundError(name="cocoseg.lost"), ModuleNotFoundError(name="psutil.lost")),
+    ],
+)
 def test_a_bug_shows_where(error: Exception) -> None:
     assert explained(error) is None
 

@@ -67,6 +67,11 @@ def test_variables_of_git_hooks_and_of_notebooks_do_not_reach_what_we_start() ->
     assert run(f'$PYTHON -c "{COMMAND.format(code)}"', **named).stdout == b"[None, None, None]"
 
 
+def test_the_streams_of_a_notebook_are_its_own() -> None:
+    script = "import io, sys; sys.stderr = own = io.StringIO(); " + COMMAND.format("assert sys.stderr is own")
+    assert subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": str(SOURCE)}, check=False).returncode == 0
+
+
 def test_a_python_without_docstrings_is_refused_in_one_line() -> None:
     finished = run("$PYTHON -m cocoseg --version", PYTHONOPTIMIZE="2")
     assert (finished.returncode, finished.stderr.count(b"\n")) == (1, 1)

@@ -16,6 +16,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class CocosegError(Exception):
@@ -46,12 +47,13 @@ _NO_MEMORY = re.compile("failed to map segment|annot allocate memory|bad_alloc|U
 def explained(error: BaseException) -> str | None:
     """Return the message for an error of the machine, or of how this process was started; `None` for any other."""
     said = f"({first_line(error)})"
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("cocoseg"):
+    if isinstance(error, ModuleNotFoundError) and error.name and not _is_there(error.name.partition(".")[0]):
         return missing_extra(error) or (
             f"{error.name} is not installed for {sys.executable}; if that is the wrong Python, put the right one first "
             "on PATH, as source .venv/bin/activate or uv run does"
         )
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+    of_system = isinstance(error, OSError | ImportError | RuntimeError) or type(error).__module__ == "cv2"
+    if isinstance(error, MemoryError) or (of_system and _NO_MEMORY.search(str(error))):
         return f"not enough memory {said}; allow more: ulimit -v, or the limit of the container or job"
     if "can't start new thread" in said:
         return f"no more threads are allowed {said}; allow more: ulimit -u, ulimit -v, or the container's limit of pids"
@@ -62,6 +64,11 @@ def explained(error: BaseException) -> str | None:
     if isinstance(error, Warning):
         return f"PYTHONWARNINGS or -W makes warnings of libraries errors {said}; unset it"
     return None
+
+
+def _is_there(package: str) -> bool:
+    """Return whether a package is installed: then a module of it that is missing is a fault, and not another Python."""
+    return find_spec(package) is not None
 
 
 def missing_extra(error: BaseException) -> str | None:

@@ -59,8 +59,9 @@ def _open_streams() -> None:
     # UTF-8 whatever the locale says, as git and DVC write: an ASCII one has no ±, and a report for GitHub is UTF-8.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    raw = _Heedless(2, "wb", closefd=False)
-    sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+    if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):  # else a notebook's, which shows what is written
+        raw = _Heedless(2, "wb", closefd=False)
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
 
 
 def _to_nowhere(stream: int) -> None:

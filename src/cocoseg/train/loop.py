@@ -45,8 +45,8 @@ from cocoseg.train.validation import (
 )
 
 LAG = (
-    "validation's loss is far above training's: BatchNorm's running statistics lag behind weights that change fast, so "
-    "the scores of such an epoch say little; they catch up as lr falls"
+    "validation's loss is far above training's, as is common in first epochs: BatchNorm's running statistics lag "
+    "behind weights that change fast; if the last epoch has it, too, lower lr or raise epochs"
 )
 DROPOUT = 2**31  # in place of a sample's index in a seed: for dropout, the other thing that an epoch draws
 
@@ -156,9 +156,11 @@ def _train_epoch(learner: Learner, side: LoadedSide, progress: Progress, bar: "t
 
 
 def _counted_share(target: Tensor, fabric: Fabric) -> float:
-    """Return the share of the pixels of a batch, over all processes, that are not ignored."""
-    pixels = torch.tensor([(target != IGNORE).sum(), target.numel()], dtype=torch.float32, device=fabric.device)
-    counted, of_all = summed(fabric, pixels).tolist()
+    """Return the share of the pixels of a batch, over all processes, that are not ignored; `target` is on the CPU."""
+    pixels = torch.stack([(target != IGNORE).sum(), torch.tensor(target.numel())]).float()
+    if fabric.world_size > 1:  # else a GPU would have to be waited for
+        pixels = summed(fabric, pixels.to(fabric.device))
+    counted, of_all = pixels.tolist()
     return float(counted / of_all)
 
 

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
-from contextlib import redirect_stderr
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -118,7 +118,8 @@ class Jobs:
             executor.update_parameters(**self._parameters(trial.name))
             hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited: a closed terminal ends no job
             try:
-                with children_without_ctrl_c(), redirect_stderr(io.StringIO()):  # submitit prints what sbatch says, too
+                # submitit prints what sbatch says, too
+                with children_without_ctrl_c(), _children_without_terminal(), redirect_stderr(io.StringIO()):
                     return str(executor.submit(trial).job_id)
             finally:
                 signal.signal(signal.SIGHUP, hangup)
@@ -193,6 +194,23 @@ class Jobs:
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+
+@contextmanager
+def _children_without_terminal() -> Iterator[None]:
+    """Start processes within that hold no stream of this one, so that a terminal, or ssh, can end before they do."""
+    sys.stdout.flush()
+    kept = [os.dup(stream) for stream in range(3)]
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        yield
+    finally:
+        for stream, own in enumerate(kept):
+            os.dup2(own, stream)
+        for one in (*kept, nowhere):
+            os.close(one)
 
 
 def _is_held(notes: Path) -> bool:

@@ -52,7 +52,8 @@ class Progress:
             return
         rows = []
         for name, (values, scores) in running.items():
-            minutes = (time.monotonic() - self._began.setdefault(name, time.monotonic())) / 60
+            began = self._began.setdefault(name, time.monotonic())
+            minutes = (time.monotonic() - began) / 60
             best = number(max(scores)) if scores else ""
             rows.append([name, said_values(values), str(len(scores)), best, f"{minutes:.0f} min"])
         self._clear()
@@ -88,7 +89,7 @@ def closing_report(
         fell = f"{number(abs(best.score - mean))} {'less' if mean < best.score else 'more'}"
         optimistic += (
             f" On {counted(len(confirmed), 'fresh seed')} these parameters have {number(mean)} in validation, {fell}. "
-            "What follows speaks of the fresh seeds alone, and of the commit on the same ones."
+            "What follows compares them with the commit on the same seeds: first the commit, then the best."
         )
     else:
         optimistic += " --confirm 3 trains it on fresh seeds."
