@@ -368,7 +368,7 @@ def test_trouble_of_a_machine_says_nothing_of_parameters_and_the_same_line_goes_
     stopped = repository.run(*line, check=False, PATH=f"{tmp_path}:{PATH}")
     assert (stopped.returncode, stopped.stdout) == (1, "")
     assert re.fullmatch(
-        "looking whether the data is up to date, else making it\n"
+        "checking the data; its stages that are out of date run first\n"
         r"2 runs, 0 ended, 1 at a time; logs: .dvc/tmp/sweep/runs/NAME/log\n"
         rf"cocoseg sweep: sweep-\w+-\w+: {socket.gethostname()}: fatal: the disk is gone; fix that, then run the "
         "same line again\n",

@@ -72,7 +72,8 @@ def sweep(
                 if run.state == "failed":
                     jobs.forget(run.name)
                     kept.revive(run)
-            sys.stderr.write(f"{counted(most, 'run')}, {kept.ended()} ended, {place.at_once} at a time; "
+            after = f", then {2 * confirm} to confirm the best" if confirm else ""
+            sys.stderr.write(f"{counted(most, 'run')}, {kept.ended()} ended, {place.at_once} at a time{after}; "
                              f"logs: {FOLDER}/runs/NAME/log\n")  # fmt: skip
             _drive(jobs, kept, most)
             return _confirmed(jobs, base, space, kept.tried(), confirm, retry=retry)
@@ -230,7 +231,7 @@ def _make_data(base: Base) -> None:
     elsewhere = any("://" not in path and not Path(path).exists() for path in sources)
     stages = [stage for stage in base.stages if stage != "train"]
     repro = ["repro", "--quiet", *(["--allow-missing"] if elsewhere else []), *stages]
-    sys.stderr.write("looking whether the data is up to date, else making it\n")
+    sys.stderr.write("checking the data; its stages that are out of date run first\n")
     if stages and subprocess.run([sys.executable, "-m", "dvc", *repro], check=False).returncode:
         raise CocosegError(f"the data could not be made; see above, and: dvc {' '.join(repro)}")
     _refuse_uncommitted("the data was made anew, and runs take it from the commit")
