@@ -387,6 +387,24 @@ def test_moved_ids_are_seen_whatever_classes_are_chosen_and_an_entry_that_went_i
     assert dropped([*images, image(4, width="x")], entries)[1] == {"image_bad_size": 1}
 
 
+@pytest.mark.parametrize(("field", "noun"), [("image_id", "image"), ("category_id", "category")])
+def test_one_stray_annotation_beside_an_end_that_none_names_is_a_defect_and_no_moved_ids(field: str, noun: str) -> None:
+    images = [image(n) for n in range(1, 21)]
+    numbers = range(1, 20) if field == "image_id" else (17,)  # of the categories 17, 18: the second has no object
+    entries = [annotation(n, n % 20 or 1) | {field: number} for number in numbers for n in (2 * number, 2 * number + 1)]
+    file = {"images": images, "categories": CATEGORIES[:2], "annotations": entries}
+    low, end = (1, 20) if field == "image_id" else (17, 18)
+    file["annotations"] = [*entries, annotation(99, 1) | {field: low - 1}]
+    found = filter_instances(json.dumps(file).encode(), PARAMS, PLACE)[1]["annotations"]
+    assert (found["kept"], found["dropped"]) == (len(entries), {f"unknown_{noun}": 1})
+    assert (
+        f"; none names {end}, of {low} to {end}: check that none is moved by one" in found["first"][f"unknown_{noun}"]
+    )
+    file["annotations"] += [annotation(n, 1) | {field: low - 1} for n in (97, 98)]
+    with pytest.raises(CocosegError, match=f"name the {field} {low - 1}, which is not listed, and none names {end}"):
+        filter_instances(json.dumps(file).encode(), PARAMS, PLACE)
+
+
 def test_where_all_are_broken_a_higher_max_defects_is_no_way_out() -> None:
     with pytest.raises(CocosegError, match=r"1 of 1 annotations .*; max_defects allows 0\.05; fix them$"):
         run([image(1)], [annotation(1, 1, segmentation=[])], max_defects=0.05)

@@ -1,5 +1,6 @@
 """Which annotations of the chosen classes stay, and what is broken about the others."""
 
+from collections import Counter
 from math import nan
 from typing import Any, cast
 
@@ -29,8 +30,8 @@ class Judge:
     ) -> None:
         self.annotated: set[int] = set()
         self.named: set[int] = set()
-        self._unknown_images: set[Key] = set()
-        self._unknown_categories: set[Key] = set()
+        self._unknown_images: Counter[Key] = Counter()
+        self._unknown_categories: Counter[Key] = Counter()
         self.lost: list[LostObject] = []
         self.others = 0
         self.images = images
@@ -81,7 +82,7 @@ class Judge:
             ledger.dropped[choice] += 1
             return False
         if category_id is None and (key := key_of(entry.category_id)) not in self.categories.defective:
-            self._unknown_categories.add(key)
+            self._unknown_categories[key] += 1
         defect = _category_defect(entry, self.categories) if category_id is None else _defect(entry, self._params)
         if defect is not None:
             reason, value = defect
@@ -100,7 +101,7 @@ class Judge:
     def note_unknown_image(self, entry: AnnotationEntry) -> None:
         """Remember the id of an image that never was, also of an annotation of a class that is not chosen."""
         if (key := key_of(entry.image_id)) not in self.images.defective:
-            self._unknown_images.add(key)
+            self._unknown_images[key] += 1
 
     def count_without_image(self, position: int, entry: AnnotationEntry) -> None:
         """Count an annotation whose image went, or never was."""
@@ -111,17 +112,31 @@ class Judge:
             self.ledger.count_defect("unknown_image", _named(entry, position), found("image_id", entry.image_id))
 
     def moved_ids(self) -> str:
-        """Return which ids of annotations seem to count from another number than those of the list, in words."""
-        for field, listed, named, unknown in (
-            ("image_id", self.images.numbers, self.annotated, self._unknown_images),
-            ("category_id", self.categories.numbers, self.named, self._unknown_categories),
+        """Return which ids of annotations seem to count from another number than those of the list, in words.
+
+        Where that is not likely, the example of the annotations that are lost says so, and nothing is returned.
+        """
+        # Of ids that are all moved by one, those of the list are named but for one end, and the one beyond the other
+        # end has about as many annotations as each. A stray annotation has fewer; negatives leave gaps, and an end may
+        # be one of them. Classes are rarer or more frequent than each other by far more than images are.
+        for noun, listed, named, unknown, most_named, share in (
+            ("image", self.images.numbers, self.annotated, self._unknown_images, 0.95, 0.5),
+            ("category", self.categories.numbers, self.named, self._unknown_categories, 1.0, 0.05),
         ):
             low, high = min(listed.values(), default=0), max(listed.values(), default=0)
             for one, end in ((low - 1, high), (high + 1, low)):
-                if unknown == {one} and end not in named and high - low + 1 == len(listed) > 1:
+                if unknown.keys() != {one} or end in named or high - low + 1 != len(listed) or len(listed) < 2:
+                    continue
+                mean = (self.ledger.input - unknown[one]) / max(1, len(named))
+                is_as_others = unknown[one] > share * mean and (unknown[one] > 1 or mean < 2)
+                if is_as_others and len(named) >= most_named * (len(listed) - 1):
                     return (
-                        f"annotations name the {field} {one}, which is not listed, and none names {end}, of {low} to "
-                        f"{high}: all seem to be moved by one; correct {field}, or remove the annotations of {one}"
+                        f"annotations name the {noun}_id {one}, which is not listed, and none names {end}, of {low} to "
+                        f"{high}: all seem to be moved by one; correct {noun}_id, or remove the annotations of {one}"
+                    )
+                if (reason := f"unknown_{noun}") in self.ledger.first:
+                    self.ledger.first[reason] += (
+                        f"; none names {end}, of {low} to {high}: check that none is moved by one"
                     )
         return ""
 
