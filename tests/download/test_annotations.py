@@ -269,9 +269,10 @@ def test_entries_by_their_ids_as_in_livecell_are_the_list(tmp_path: Path, capsys
     place.write_text(json.dumps(content | {"annotations": {str(one["id"]): one for one in content["annotations"]}}))
     assert json.loads(custom_instances(str(place))) == content
     assert ": annotations: an object, as LIVECell has; its values are taken for the list\n" in capsys.readouterr().err
-    place.write_text(json.dumps(content | {"categories": {"1": "person"}}))
-    with pytest.raises(CocosegError, match="'categories' is an object; expected a list"):
-        custom_instances(str(place))
+    for lost in ("person", {"name": "person"}):
+        place.write_text(json.dumps(content | {"categories": {"1": lost}}))
+        with pytest.raises(CocosegError, match="'categories' is an object; expected a list"):
+            custom_instances(str(place))
 
 
 @pytest.mark.parametrize("objects", [1, 30_000], ids=["small", "large"])

@@ -174,11 +174,15 @@ def merge_instances(parts: Sequence[bytes], places: Sequence[str]) -> bytes:
     return msgspec.json.encode(merged)
 
 
+class _WithId(msgspec.Struct, gc=False):
+    id: Raw
+
+
 def verify_instances(raw: bytes, place: str, keyed: list[str] | None = None) -> dict[str, Raw]:
     """Return the top level of an annotations file, its lists not decoded: `filter` deals with single bad entries.
 
-    `place` names the file in errors. With `keyed`, an object whose values are objects is returned as the list of these,
-    and its key added to `keyed`. Raises `CocosegError`.
+    `place` names the file in errors. With `keyed`, an object whose values are objects with an id is returned as the
+    list of these, and its key added to `keyed`. Raises `CocosegError`.
     """
     _refuse_other_formats(raw, place)
     _refuse_other_encodings(raw, place)
@@ -201,8 +205,8 @@ def verify_instances(raw: bytes, place: str, keyed: list[str] | None = None) -> 
             )
         if keyed is not None and _first_byte(content[key]) == b"{":
             with suppress(*UNREADABLE):
-                entries = msgspec.json.decode(content[key], type=dict[str, Raw]).values()
-                if entries and all(_first_byte(entry) == b"{" for entry in entries):
+                msgspec.json.decode(content[key], type=dict[str, _WithId])  # else only the keys may be the ids
+                if entries := msgspec.json.decode(content[key], type=dict[str, Raw]).values():
                     content[key] = Raw(msgspec.json.encode([*entries]))
                     keyed.append(key)
         if _first_byte(content[key]) != b"[":
