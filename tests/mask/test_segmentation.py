@@ -99,7 +99,8 @@ def test_a_polygon_in_another_is_filled_and_noted_and_one_beside_it_or_the_same_
     outer, inner, beside = [0, 0, 6, 0, 6, 6, 0, 6], [2, 2, 4, 2, 4, 4, 2, 4], [4, 0, 8, 0, 8, 6, 4, 6]
     painted = [shape([outer, other], height=8, width=8) for other in (inner, beside, outer)]
     assert [(one.size, one.nested) for one in painted] == [(36, True), (48, False), (36, False)]
-    assert shape([outer, *[inner] * 300], height=8, width=8).size == 36  # of so many, none is compared
+    many = [shape([outer, *[inner] * count], height=8, width=8) for count in (49, 50, 300)]
+    assert [(one.size, one.nested) for one in many] == [(36, True), (36, False), (36, False)]  # of so many, none is
 
 
 def test_a_polygon_that_leaves_the_image_is_cut_at_its_border_or_dropped() -> None:

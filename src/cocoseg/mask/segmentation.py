@@ -18,7 +18,7 @@ from cocoseg.coco.format import UNREADABLE
 # pycocotools traces every pixel of an outline, so its time and memory grow with the coordinates.
 MOST_ABSURD_PX = 100_000.0
 LONGEST_OUTLINE_PX = 1_000_000.0
-_MOST_COMPARED = 255  # parts of an object: pycocotools fails for more, and each is compared with each
+_MOST_COMPARED = 50  # parts of an object: each is compared with each, and pycocotools fails for more than 255
 _SMALLEST_PART = 6  # numbers: three points
 _BYTES_LITERAL = re.compile("b'[^']*'")
 
