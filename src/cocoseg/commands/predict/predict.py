@@ -29,7 +29,7 @@ from cocoseg.commands.predict.coco_results import (
     image_ids,
 )
 from cocoseg.commands.predict.photos import Opened, Photo, decode_photo, find_photos, open_photo, overlay_name
-from cocoseg.core.errors import CocosegError, first_line
+from cocoseg.core.errors import CocosegError, counted, first_line
 from cocoseg.core.files import write_bytes, write_json
 from cocoseg.evaluate.prediction import Predicted, finite, joined_labels, predict_logits, sharing_cores
 from cocoseg.evaluate.restore import original_labels
@@ -130,7 +130,7 @@ def predict(
                 progress.update()
             _write_lists(out, written, info)
         if dark:
-            problems.remark(f"{len(dark):,} images, first {min(dark)}, {LOW_RANGE_WORDS}")
+            problems.remark(f"{counted(len(dark), 'image')}, first {min(dark)}, {LOW_RANGE_WORDS}")
     return Summary(
         predicted=len(written),
         failed=problems.count,
