@@ -45,11 +45,12 @@ def test_the_closing_line_names_hidden_objects_and_lost_ones_without_a_box() -> 
         "hidden": {"cat": 1, "dog": 2},
         "mostly_hidden": {"cat": 1, "dog": 3},
         "lost_objects": 2,
+        "lost_in_filter": 1,
         "lost_without_box": 1,
     }
     assert closing_line(metrics) == (
         "5 of 5 annotations kept; 2 of 2 images kept; "
-        "2 objects lost with their annotations, 1 of them without a usable bbox; "
+        "2 objects lost with their annotations, 1 of them in filter, 1 of them without a usable bbox; "
         "4 objects mostly hidden by others, 3 of them wholly (overlap says who owns a pixel that several claim)"
     )
 

@@ -107,9 +107,9 @@ def _of_objects(metrics: Mapping[str, Any]) -> Iterator[str]:
     if negatives := metrics["images"].get("negatives"):
         yield f"{counted(negatives, 'image')} without an object of the chosen classes"
     if lost := metrics.get("lost_objects"):
-        without = metrics.get("lost_without_box")
-        yield f"{counted(lost, 'object')} lost with {'its annotation' if lost == 1 else 'their annotations'}" + (
-            f", {without:,} of them without a usable bbox" if without else ""
+        of_them = {"in filter": metrics.get("lost_in_filter"), "without a usable bbox": metrics.get("lost_without_box")}
+        yield f"{counted(lost, 'object')} lost with {'its annotation' if lost == 1 else 'their annotations'}" + "".join(
+            f", {count:,} of them {how}" for how, count in of_them.items() if count
         )
     hidden, mostly = (sum(metrics.get(key, {}).values()) for key in ("hidden", "mostly_hidden"))
     if hidden or mostly:

@@ -256,6 +256,7 @@ def test_a_lost_object_is_255_in_its_box_where_nothing_else_paints(tmp_path: Pat
         assert masks.metrics["ignored_share"] == 2 / 16
         assert masks.defects == {"sub/1.jpg": {reason: 1}}
         assert masks.boxes == {"sub/1.jpg": [(reason, tuple(BOX))]}
+        assert masks.metrics.get("lost_in_filter") == (1 if masks is before else None)
 
 
 def test_lost_background_leaves_it_background_and_drop_image_drops_the_image(tmp_path: Path) -> None:

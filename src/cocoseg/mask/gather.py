@@ -209,6 +209,7 @@ def _metrics(
             **_named({"nested_parts": sum(len(outcome.nested) for outcome in outcomes)}),
         },
         "lost_objects": sum(len(outcome.lost) for outcome in outcomes),
+        **_named({"lost_in_filter": sum(sum(outcome.lost_before.values()) for outcome in outcomes)}),
         "lost_ignored": sum(outcome.lost_ignored for outcome in outcomes),
         "lost_without_box": sum(outcome.lost_without_box for outcome in outcomes),
         "ignored_share": round(classes["ignore"]["pixels"] / total, 6),
