@@ -14,7 +14,7 @@ def main(params: DownloadImagesParams) -> None:
     images = read_json(paths.FILTERED, Instances).images
     rows = download_images(images, params, paths.IMAGES)
     write_table(paths.IMAGE_TABLE, rows, ImageRow)
-    for line in remarks(rows):
+    for line in remarks(rows, images):
         say(line)
 
 

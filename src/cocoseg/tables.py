@@ -1,6 +1,6 @@
 """The rows of the CSV tables that stages write and read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -8,6 +8,9 @@ from msgspec import Meta
 
 # More than any image has, but sums over millions of images still fit into an int64.
 PixelCount = Annotated[int, Meta(ge=0, le=2**40)]
+
+Size = tuple[int | None, int | None]
+"""Width and height in pixels."""
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,19 +37,23 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether `converted` has this word."""
         return word in (self.converted or "").split()
 
-    def example(self) -> str:
-        """Return the image in words, as an example of its status."""
+    def example(self, annotated: Size) -> str:
+        """Return the image in words, as an example of its status; `annotated`: its size in the annotations."""
+        if self.status != "wrong_size":
+            return self.file_name
+        swapped = (self.height, self.width) == annotated
         return (
-            f"{self.file_name}, of {self.width}×{self.height} pixels" if self.status == "wrong_size" else self.file_name
+            f"{self.file_name}, of {self.width}×{self.height} pixels, annotated as {annotated[0]}×{annotated[1]}"
+            f"{', swapped: correct width and height' if swapped else ''}"
         )
 
 
-def first_of_status(rows: Iterable[ImageRow]) -> dict[str, str]:
-    """Return the first image of each status but "ok", in words, with the statuses sorted."""
+def first_of_status(rows: Iterable[ImageRow], annotated: Mapping[int, Size]) -> dict[str, str]:
+    """Return the first image of each status but "ok", in words, with the statuses sorted; sizes are by image id."""
     first: dict[str, str] = {}
     for row in rows:
-        if row.status != "ok":
-            first.setdefault(row.status, row.example())
+        if row.status != "ok" and row.status not in first:
+            first[row.status] = row.example(annotated[row.image_id])
     return dict(sorted(first.items()))
 
 

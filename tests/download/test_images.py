@@ -139,7 +139,7 @@ def test_sizes_that_contradict_an_orientation_are_said_but_of_cocos_own_images(
     (row,) = rows = download_images([image(3, "a.jpg", coco_url)], params, tmp_path / "images")
 
     assert row.is_converted("as_stored") == said
-    assert [line.split(",")[0] for line in remarks(rows)] == ["1 images"] * said
+    assert [line.split(",")[0] for line in remarks(rows, [image(3)])] == ["1 image"] * said
 
 
 def test_the_stage_says_which_images_of_sixteen_bits_are_nearly_black(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_stage_says_which_images_of_sixteen_bits_are_nearly_black(tmp_path: 
     params = {"dataset": "custom", "exif": "auto", "images": f"{tmp_path}/mine"}
     _, lines = run_stage(tmp_path, "download_images", params, {})
 
-    assert "1 images, first 0000.jpg, have 16 bits and no value of 4,096 or more" in lines[-1]
+    assert "1 image, first 0000.jpg, have 16 bits and no value of 4,096 or more" in lines[-1]
     rows = read_table(tmp_path / "data/images.csv", ImageRow)
     assert [row.converted for row in rows] == ["gray 16bit low_range", "gray 16bit"]
 
@@ -163,10 +163,9 @@ def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) ->
     for name, data in {"good": jpeg(1), "empty": b"", "text": b"no image", "cut": jpeg(1)[:-9], "wide": png}.items():
         write_bytes(mine / f"{name}.jpg", data)
     names = ["good", "empty", "text", "cut", "wide", "gone", "folder"]
+    images = [image(number, f"{name}.jpg") for number, name in enumerate(names)]
 
-    rows = download_images(
-        [image(number, f"{name}.jpg") for number, name in enumerate(names)], custom(str(mine)), tmp_path / "images"
-    )
+    rows = download_images(images, custom(str(mine)), tmp_path / "images")
 
     assert [row.status for row in rows] == [
         "ok",
@@ -179,13 +178,15 @@ def test_a_missing_or_broken_image_has_its_status_and_no_file(tmp_path: Path) ->
     ]
     assert [(row.width, row.bytes) for row in rows[4:6]] == [(WIDTH + 1, len(png)), (None, None)]
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["good.jpg"]
-    assert remarks(rows) == [
+    assert remarks(rows, images) == [
         "1 of 7 images empty, first: empty.jpg",
         "2 of 7 images missing, first: gone.jpg",
         "1 of 7 images not_an_image, first: text.jpg",
         "1 of 7 images truncated, first: cut.jpg",
-        "1 of 7 images wrong_size, first: wide.jpg, of 25×16 pixels",
+        "1 of 7 images wrong_size, first: wide.jpg, of 25×16 pixels, annotated as 24×16",
     ]
+    images[4].width, images[4].height = HEIGHT, WIDTH + 1
+    assert remarks(rows, images)[-1].endswith("annotated as 16×25, swapped: correct width and height")
 
 
 def test_no_image_at_all_is_one_line(tmp_path: Path) -> None:

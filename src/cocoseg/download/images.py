@@ -97,7 +97,7 @@ def download_images(images: Sequence[Image], params: DownloadImagesParams, folde
     return rows
 
 
-def remarks(rows: Sequence[ImageRow]) -> list[str]:
+def remarks(rows: Sequence[ImageRow], images: Sequence[Image]) -> list[str]:
     """Return what there is to say of the images: how many cannot be used, and what was done to those that can."""
     lines = {
         "undecided": "have an EXIF orientation that their annotated sizes do not decide; they lie as stored, as COCO "
@@ -112,9 +112,9 @@ def remarks(rows: Sequence[ImageRow]) -> list[str]:
     return [
         *(
             f"{statuses[status]:,} of {len(rows):,} images {status}, first: {example}"
-            for status, example in first_of_status(rows).items()
+            for status, example in first_of_status(rows, {one.id: (one.width, one.height) for one in images}).items()
         ),
-        *(f"{len(names):,} images, first {names[0]}, {lines[word]}" for word, names in found.items() if names),
+        *(f"{counted(len(names), 'image')}, first {names[0]}, {lines[word]}" for word, names in found.items() if names),
     ]
 
 

@@ -91,7 +91,7 @@ def write_masks(
     )
     known = {row.image_id: row for row in images}
     rows = [known.get(image.id) or _missing(image) for image in instances.images]
-    _refuse_many_skipped(rows, params.max_skipped)
+    _refuse_many_skipped(rows, instances.images, params.max_skipped)
     annotations = _by_image(instances.images, instances.annotations)
     lost = _by_image(instances.images, instances.lost)
     regions = _by_image(instances.images, instances.ignored_regions)
@@ -102,14 +102,15 @@ def write_masks(
     masks.mkdir(parents=True, exist_ok=True)
     painted = list(zip(instances.images, _paint_all(painter, work), strict=True))
     gathered = gather(painted, mapping, {one.id: one.category_id for one in instances.annotations}, params.max_defects)
-    _note_images(gathered, rows)
+    _note_images(gathered, rows, instances.images)
     return gathered
 
 
-def _note_images(masks: Masks, rows: Sequence[ImageRow]) -> None:
+def _note_images(masks: Masks, rows: Sequence[ImageRow], images: Sequence[Image]) -> None:
     """Add to the metrics and defects what the image table says."""
     converted = Counter(word for row in rows if row.status == "ok" for word in (row.converted or "").split())
-    masks.metrics["images"] |= {"converted": dict(sorted(converted.items())), "first": first_of_status(rows)}
+    first = first_of_status(rows, {one.id: (one.width, one.height) for one in images})
+    masks.metrics["images"] |= {"converted": dict(sorted(converted.items())), "first": first}
     for row in rows:
         if row.is_converted("undecided") and row.file_name in masks.mask_of_image:
             masks.defects.setdefault(row.file_name, {})["undecided"] = 1
@@ -337,11 +338,12 @@ def _largest(packed: tuple[bytes, int]) -> int:
     return packed[1]
 
 
-def _refuse_many_skipped(rows: Sequence[ImageRow], max_skipped: float) -> None:
-    skipped = [row for row in rows if row.status != "ok"]
+def _refuse_many_skipped(rows: Sequence[ImageRow], images: Sequence[Image], max_skipped: float) -> None:
+    skipped = [(row, image) for row, image in zip(rows, images, strict=True) if row.status != "ok"]
     if len(skipped) > max_skipped * len(rows):
-        first = ", ".join(f"{row.file_name} ({row.status})" for row in skipped[:3])
+        first = "; ".join(f"{row.example((image.width, image.height))} ({row.status})" for row, image in skipped[:3])
         raise CocosegError(
             f"data/images.csv: {len(skipped)} of {len(rows)} images are missing or broken, first {first}; "
-            f"max_skipped allows {max_skipped:g}; fix them and run dvc repro -f download_images, or raise max_skipped"
+            f"max_skipped allows {max_skipped:g}; fix the images and run dvc repro -f download_images, or fix the "
+            "annotations and run dvc repro, or raise max_skipped"
         )
