@@ -160,6 +160,13 @@ def test_colors_keep_sixteen_levels_or_the_one_above_that_is_near() -> None:
     assert shown[:, 0, 0].tolist() == [85, 85, 85, 102, 255, 0]
 
 
+def test_a_noisy_gray_picture_stays_gray() -> None:
+    photograph = 180 - 6 + noise(40, 40) // 20  # its channels are at most 12 apart, on both sides of 178.5
+    shown = _thrifty(photograph)
+    assert np.ptp(shown, axis=2).max() == 0
+    assert len(np.unique(shown)) == 2
+
+
 def test_headings_and_pictures_have_the_same_centre() -> None:
     dark = GalleryRow(image=np.zeros((300, 100, 3), np.uint8), truth=np.zeros((300, 100), np.uint8))
     picture = gallery([dark], NAMES)[:, : 6 + 272]

@@ -146,7 +146,11 @@ def _cell(row: GalleryRow, class_names: Sequence[str], width: int, headings: Seq
 
 
 def _thrifty(pixels: Pixels) -> Pixels:
-    """Return the pixels with 16 levels of each color, or the level above where that is near: a PNG of a third."""
+    """Return the pixels with 16 levels of each color, or the level above where that is near: a PNG of a third.
+
+    Nearly gray pixels become gray: else noise in a gray photograph would put its channels on different levels.
+    """
+    pixels = np.where(np.ptp(pixels, axis=2, keepdims=True) <= _NEAR, pixels[..., 1:2], pixels)
     levels = ((pixels.astype(np.int16) + _STEP // 2) // _STEP * _STEP).astype(np.uint8)
     for above, below, exact in zip(levels, levels[1:], pixels[1:], strict=False):
         near = cv2.absdiff(above, exact) <= _NEAR
