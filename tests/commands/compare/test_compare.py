@@ -822,7 +822,7 @@ def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clon
     assert found["change"]["undetermined_because"] == "2 folds in common, but 3 are needed"
     assert "--queue -S 'fold=2' " in found["more_seeds"][0]
     ranked = compared(lacking, "main", "better", command="rank")
-    assert [row["not_ranked_because"] for row in ranked["rows"]] == [None, "folds 0, 1 of 3 that are needed"]
+    assert [row["not_ranked_because"] for row in ranked["rows"]] == [None, "fold 2 of 3 missing"]
     assert "--queue -S 'fold=2' " in ranked["more_seeds"][0]
     lacking.dvc_here("exp", "remove", "main-1", "main-2")
     found = compared(lacking, "main", "better")
@@ -839,6 +839,27 @@ def test_missing_folds_are_said_and_only_common_ones_are_compared(in_folds: Clon
         "no image in common: fold 0 against fold 1"
         in lacking.run("cocoseg", "compare", "main", "better-1", check=False).stderr
     )
+
+
+def test_seeds_of_one_fold_are_ranked_where_no_two_models_have_all_folds(in_folds: Clone, tmp_path: Path) -> None:
+    seeds = copy_of(in_folds, tmp_path / "seeds")
+    seeds.dvc_here("exp", "remove", "--all-commits")
+    for wrong in (0.3, 0.2):
+        for seed in (1, 2):
+            seeds.dvc_here("exp", "run", "--name", f"{wrong}-{seed}", "-S", f"wrong={wrong}", "-S", f"seed={seed}")
+    ranked = compared(seeds, "main", "better", command="rank")
+    assert (ranked["images"], ranked["folds"], ranked["more_seeds"]) == (8, 0, [])
+    assert [(row["seeds"], row["not_ranked_because"]) for row in ranked["rows"]] == [([0, 1, 2], None)] * 2
+    assert "only fold 0 of 3 is ranked, on a part of the images" in ranked["remarks"]
+    for name in ("0.3", "0.2"):
+        seeds.dvc_here("exp", "run", "--name", f"two-{name}", "-S", f"wrong={name}", "-S", "folds=2")
+    seeds.dvc_here("exp", "run", "--name", "two-fold-1", "-S", "wrong=0.2", "-S", "folds=2", "-S", "fold=1")
+    ranked = compared(seeds, "two-0.3", "two-0.2", command="rank")
+    too_few = "2 folds are too few to rank over: 3 are needed"
+    assert too_few in ranked["remarks"]
+    assert {row["not_ranked_because"] for row in ranked["rows"]} == {"one seed, but 3 are needed"}
+    ranked = compared(seeds, "two-0.3", "two-fold-1", command="rank")
+    assert ({row["not_ranked_because"] for row in ranked["rows"]}, ranked["more_seeds"]) == ({too_few}, [])
 
 
 def test_images_in_groups_make_intervals_over_images_doubtful() -> None:

@@ -87,14 +87,27 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     read_ahead(revisions, (LOCK, *SMALL_FILES))
     runs = [scored(one) for one in revisions]
     folds = folds_of(runs[0].revision)
-    if claim == "change" and folds and all(folds_of(run.revision) == folds for run in runs):
-        return _over_folds(runs, folds[0], samples)
-    common = _common_to_all(runs)
-    remarks = [*_outdated(runs), *_of_sides(runs, common), *_remarks(runs, common)]
-    groups = [[run] for run in runs]
+    groups, remarks = [[run] for run in runs], []
     if claim == "change":
-        groups, left_out = seed_groups(runs)
-        remarks += [*left_out, *(remark for group in groups if (remark := other_environments(group)))]
+        in_folds = folds is not None and all(folds_of(run.revision) == folds for run in runs)
+        groups, remarks = seed_groups(runs, across_folds=in_folds)
+        if folds and in_folds:
+            shared = _shared_fold(runs, groups, folds[0])
+            if shared is None:
+                return _over_folds(runs, groups, remarks, folds[0], samples)
+            groups = [[run for run in group if fold_of(run.revision) == shared] for group in groups]
+            if folds[0] < LEAST_SEEDS:
+                remarks.append(_too_few(folds[0]))
+        remarks += [remark for group in groups if (remark := other_environments(group))]
+    return _on_common_images(runs, groups, remarks, claim, samples)
+
+
+def _on_common_images(
+    runs: Sequence[Scored], groups: Sequence[Sequence[Scored]], about: Sequence[str], claim: ClaimName, samples: int
+) -> Ranking:
+    """Rank groups on the images that all were scored on."""
+    common = _common_to_all(runs)
+    remarks = [*_outdated(runs), *_of_sides(runs, common), *_remarks(runs, common), *about]
     for group in groups:
         remarks += on_one_truth(group, runs[0], common)
     check_truth(runs[0], [run for group in groups for run in group], common)
@@ -104,17 +117,36 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     lacking, ranked = list(compress(groups, lacks)), list(compress(groups, map(not_, lacks)))
     stacks = [[run.stacked(common) for run in group] for group in ranked]
     order, pairs = all_pairs(stacks, runs[0].metrics.primary_score, runs[0].metrics.min_effect, samples)
-    rows = _rows([ranked[place] for place in order], lacking, pairs, common)
+    rows = _rows([ranked[place] for place in order], [(group, _lacks_seeds(group)) for group in lacking], pairs, common)
     commands, waiting = more_seeds(lacking)
     return _ranking(runs[0], claim, len(common), [*remarks, *waiting], rows, pairs, commands)
 
 
-def _over_folds(runs: Sequence[Scored], folds: int, samples: int) -> Ranking:
+def _shared_fold(runs: Sequence[Scored], groups: Sequence[Sequence[Scored]], folds: int) -> int | None:
+    """Return the one fold to rank on, where that tells more: no two groups have all folds, but two have its seeds."""
+    named = {fold_of(run.revision) for run in runs}
+    if len(named) > 1 or (sum(not _missing(group, folds) for group in groups) > 1 and folds >= LEAST_SEEDS):
+        return None
+    seeds = [sum(fold_of(run.revision) in named for run in group) for group in groups]
+    return named.pop() if folds < LEAST_SEEDS or sum(count >= LEAST_SEEDS for count in seeds) > 1 else None
+
+
+def _missing(group: Sequence[Scored], folds: int) -> list[int]:
+    there = {fold_of(run.revision) for run in group}
+    return [fold for fold in range(folds) if fold not in there]
+
+
+def _too_few(folds: int) -> str:
+    return f"{folds} folds are too few to rank over: {LEAST_SEEDS} are needed"
+
+
+def _over_folds(
+    runs: Sequence[Scored], groups: Sequence[Sequence[Scored]], about: Sequence[str], folds: int, samples: int
+) -> Ranking:
     """Rank over all images; runs that differ in the fold are one row. What lacks a fold is listed, but not ranked."""
-    groups, left_out = seed_groups(runs, across_folds=True)
-    remarks = [*_outdated(runs), *_remarks(runs, None), *left_out]
+    remarks = [*_outdated(runs), *_remarks(runs, None), *about]
     remarks += [remark for group in groups if (remark := other_environments(group))]
-    lacks = [folds < LEAST_SEEDS or len({fold_of(run.revision) for run in group}) < folds for group in groups]
+    lacks = [folds < LEAST_SEEDS or bool(_missing(group, folds)) for group in groups]
     lacking, ranked = list(compress(groups, lacks)), list(compress(groups, map(not_, lacks)))
     sides = [by_fold(group) for group in ranked]
     images = [_common_to_all([side[fold][0] for side in sides]) for fold in range(folds)] if sides else []
@@ -131,8 +163,10 @@ def _over_folds(runs: Sequence[Scored], folds: int, samples: int) -> Ranking:
         check_objects(ranked[0][0], np.concatenate([fold[0] for fold in stacks[0]]))
         metrics, ratio = runs[0].metrics, test_per_training(ranked[0][0].revision)
         order, pairs = pairs_over_folds(stacks, metrics.primary_score, metrics.min_effect, samples, ratio)
-    rows = _rows([ranked[place] for place in order], lacking, pairs, [name for common in images for name in common])
-    commands, waiting = more_seeds(lacking, across_folds=True)
+    names = [name for common in images for name in common]
+    why = [(group, _lacks_folds(group, folds)) for group in lacking]
+    rows = _rows([ranked[place] for place in order], why, pairs, names)
+    commands, waiting = more_seeds(lacking, across_folds=True) if folds >= LEAST_SEEDS else ([], [])
     counted = sum(map(len, images))
     if 0 < counted < LEAST_IMAGES:
         remarks.append(f"nothing can be told apart: {few_images(counted)}")
@@ -209,32 +243,38 @@ def _remarks(runs: Sequence[Scored], common: Sequence[str] | None) -> list[str]:
 
 def _rows(
     ranked: Sequence[Sequence[Scored]],
-    lacking: Sequence[Sequence[Scored]],
+    lacking: Sequence[tuple[Sequence[Scored], str]],
     pairs: Sequence[Pair],
     common: Sequence[str],
 ) -> list[Row]:
-    """Return the rows, best first, then those that are not ranked."""
-    score = [*ranked, *lacking][0][0].metrics.primary_score
+    """Return the rows, best first, then those that are not ranked, with the reason."""
+    groups = [*ranked, *(group for group, _ in lacking)]
+    score = groups[0][0].metrics.primary_score
     apart = [(pair.first, pair.second) for pair in pairs if pair.verdict in ("better", "worse")]
-    settings = _what_differs([*ranked, *lacking])
+    settings = _what_differs(groups)
     to_first = {pair.second: pair for pair in pairs if pair.first == 0}
-    rows = [_row(group, params, common, score) for group, params in zip([*ranked, *lacking], settings, strict=True)]
+    rows = [_row(group, params, common, score) for group, params in zip(groups, settings, strict=True)]
     for place, own_letters in enumerate(letters(len(ranked), apart)):
         pair = to_first.get(place)
         known = {} if pair is None else {"difference": pair.difference, "low": pair.low, "high": pair.high}
         rows[place] = msgspec.structs.replace(rows[place], letters=own_letters, **known)
-    for place, group in enumerate(lacking, start=len(ranked)):
-        rows[place] = msgspec.structs.replace(rows[place], not_ranked_because=_lacks(group))
+    for place, (_, why) in enumerate(lacking, start=len(ranked)):
+        rows[place] = msgspec.structs.replace(rows[place], not_ranked_because=why)
     return rows
 
 
-def _lacks(group: Sequence[Scored]) -> str:
-    """Return why a group is not ranked."""
-    if folds := folds_of(group[0].revision):
-        there = sorted({fold_of(run.revision) or 0 for run in group})
-        return f"folds {', '.join(map(str, there))} of {max(folds[0], LEAST_SEEDS)} that are needed"
+def _lacks_seeds(group: Sequence[Scored]) -> str:
+    """Return why a group is not ranked on the images of all."""
     seeds = "one seed" if len(group) == 1 else f"{len(group)} seeds"
     return alike_seeds([group]) or f"{seeds}, but {LEAST_SEEDS} are needed"
+
+
+def _lacks_folds(group: Sequence[Scored], folds: int) -> str:
+    """Return why a group is not ranked over folds."""
+    if folds < LEAST_SEEDS:
+        return _too_few(folds)
+    missing = _missing(group, folds)
+    return f"fold{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))} of {folds} missing"
 
 
 def _row(group: Sequence[Scored], params: dict[str, Any], common: Sequence[str], score: ScoreName) -> Row:

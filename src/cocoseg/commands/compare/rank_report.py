@@ -54,7 +54,7 @@ def write_forest(folder: Path, ranking: Ranking) -> str:
 def _headline(ranking: Ranking) -> str:
     rows = [row for row in ranking.rows if row.letters]
     if len(rows) < 2:
-        return "Nothing is ranked: fewer than two runs have enough seeds"
+        return f"Nothing is ranked: fewer than two runs have {'all folds' if ranking.folds else 'enough seeds'}"
     alike = [row.name for row in rows[1:] if set(row.letters) & set(rows[0].letters)]
     if not alike:
         return f"{rows[0].name} is better than the others"
@@ -87,11 +87,14 @@ def _notes(ranking: Ranking) -> str:
     about = "seeds and images" if ranking.claim == "change" else "images alone, so it is about these checkpoints only"
     if ranking.folds:
         about = f"{ranking.folds} folds, whose trainings share images (Nadeau and Bengio's correction)"
-    pairs = {0: "no pair", 1: "one pair"}.get(len(ranking.pairs), f"all {len(ranking.pairs)} pairs")
+    pairs = {1: "one pair"}.get(len(ranking.pairs), f"all {len(ranking.pairs)} pairs")
+    looks = chosen_by_luck(ranking.models_seen, ranking.split)
+    if not ranking.pairs:
+        return " ".join(["No two rows can be compared, so there are no intervals.", *looks])
     return (
         f"Rows that share a letter cannot be told apart, or differ by less than ±{ranking.min_effect:g}. The intervals "
         f"hold jointly for {pairs}, on {ranking.images} images of the {ranking.split} side; chance is that of {about}."
-        + "".join(f" {sentence}" for sentence in chosen_by_luck(ranking.models_seen, ranking.split))
+        + "".join(f" {sentence}" for sentence in looks)
     )
 
 
