@@ -539,6 +539,30 @@ def test_scores_of_another_model_or_other_data_than_the_run_made_are_refused(rep
     assert compared(half, "main")["checkpoint"]["primary"]["verdict"] == "equivalent"
 
 
+def test_a_stage_of_the_users_own_beside_the_scores_makes_them_neither_mixed_nor_old(
+    repository: Clone, tmp_path: Path
+) -> None:
+    own = copy_of(repository, tmp_path / "own")
+    pipeline = own.yaml("dvc.yaml")
+    explain = {"cmd": "echo > explain.txt", "deps": ["data/model", "src/explain.py"], "params": ["plotting"]}
+    pipeline["stages"]["explain"] = explain | {"outs": [{"explain.txt": {"cache": False}}]}
+    (own.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    write(own.folder / "src/explain.py", "1\n")
+    own.set_params(plotting=1)
+    own.dvc_here("repro", "explain")
+    own.commit("a side stage")
+    write(own.folder / "src/explain.py", "2\n")
+    own.set_params(plotting=2, wrong=0.1)
+    own.dvc_here("repro", "evaluate")
+    found = compared(own, "main")
+    assert (found["is_outdated"], found["checkpoint"]["primary"]["verdict"]) == (False, "better")
+    pipeline["stages"]["mask"]["params"].remove("shift")  # of a stage that is no more, other values say nothing
+    pipeline["stages"]["masks"] = pipeline["stages"].pop("mask")
+    (own.folder / "dvc.yaml").write_text(json.dumps(pipeline))
+    own.set_params(plotting=2, wrong=0.1, shift=1)
+    assert not compared(own, "main")["is_outdated"]
+
+
 def test_seeds_that_predict_every_pixel_alike_are_no_independent_runs(repository: Clone, tmp_path: Path) -> None:
     alike = copy_of(repository, tmp_path / "alike")
     for seed in (0, 1, 2):  # of a model that has learned nothing

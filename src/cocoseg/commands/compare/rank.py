@@ -87,7 +87,8 @@ def rank(revisions: Sequence[Revision], claim: ClaimName = "change", samples: in
     read_ahead(revisions, (LOCK, *SMALL_FILES))
     runs = [scored(one) for one in revisions]
     folds = folds_of(runs[0].revision)
-    groups, remarks = [[run] for run in runs], []
+    groups = [[run] for run in runs]
+    remarks: list[str] = []
     if claim == "change":
         in_folds = folds is not None and all(folds_of(run.revision) == folds for run in runs)
         groups, remarks = seed_groups(runs, across_folds=in_folds)

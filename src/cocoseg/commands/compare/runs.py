@@ -20,6 +20,7 @@ from cocoseg.scores.per_image import image_totals
 from cocoseg.tables import ClassPixels
 
 # As git and DVC name them in a revision.
+PIPELINE = "dvc.yaml"
 METRICS = paths.EVALUATE_METRICS.as_posix()
 HEADLINE = paths.HEADLINE_SCORES.as_posix()
 PER_IMAGE = paths.PER_IMAGE.as_posix()
@@ -34,7 +35,7 @@ SPLITS = paths.SPLITS.as_posix()
 SPLIT_METRICS = paths.SPLIT_METRICS.as_posix()
 TRAINING = "metrics/timing/train.json"
 EVALUATION = "metrics/timing/evaluate.json"
-SMALL_FILES = (METRICS, HEADLINE, CURVES, TRAINING, EVALUATION)
+SMALL_FILES = (PIPELINE, METRICS, HEADLINE, CURVES, TRAINING, EVALUATION)
 """Those that git has."""
 
 
@@ -119,23 +120,43 @@ def mixed_results(revision: Revision) -> str | None:
 
     So it is where a stage failed, or was not asked for: its last results stay, beside newer ones of earlier stages.
     """
-    made = {out.path: (stage, out.md5) for stage, entry in revision.lock.items() for out in entry.outs}
-    for stage, entry in revision.lock.items():
+    stages = stages_of_results(revision)
+    made = {out.path: (stage, out.md5) for stage, entry in stages.items() for out in entry.outs}
+    for stage, entry in stages.items():
         for dep in entry.deps:
             maker, md5 = made.get(dep.path, (stage, dep.md5))
-            # Only now, since it takes a while: `dvc.lock` keeps entries of stages that are no more.
-            if md5 != dep.md5 and {stage, maker} <= _stages_of_pipeline(revision):
+            if md5 != dep.md5:
                 return f"{stage} ran on another {dep.path} than {maker} has made since"
     return None
 
 
-def _stages_of_pipeline(revision: Revision) -> set[str]:
-    """Return the stages of `dvc.yaml` as `dvc.lock` names them."""
+def stages_of_results(revision: Revision) -> dict[str, LockedStage]:
+    """Return `evaluate` and the stages that it follows from, as `dvc.lock` has them; others made no score.
+
+    Those that `dvc.yaml` no longer has are left out: `dvc.lock` keeps their entries.
+    """
     try:
-        stages = loaded(revision.tracked("dvc.yaml").decode())["stages"]
-        return {name for name in revision.lock if name.partition("@")[0] in stages}
-    except (YAMLError, ValueError, RecursionError, TypeError, KeyError):
-        return set()
+        pipeline = loaded(revision.tracked(PIPELINE).decode())["stages"]
+        stages = {name: entry for name, entry in revision.lock.items() if name.partition("@")[0] in pipeline}
+    except (CocosegError, YAMLError, ValueError, RecursionError, TypeError, KeyError):
+        return {}
+    found: dict[str, LockedStage] = {}
+    waiting = ["evaluate"] if "evaluate" in stages else []
+    while waiting:
+        name = waiting.pop()
+        entry = found[name] = stages[name]
+        needed = [f"{dep.path}/" for dep in entry.deps]
+        waiting += [
+            other
+            for other, maker in stages.items()
+            if other not in found and any(_overlap(f"{out.path}/", path) for out in maker.outs for path in needed)
+        ]
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two paths that end in a slash are one, or one lies in the other."""
+    return one.startswith(other) or other.startswith(one)
 
 
 def hash_scored_on(revision: Revision, path: str) -> str | None:

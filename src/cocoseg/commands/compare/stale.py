@@ -6,7 +6,7 @@ from pathlib import Path
 from ruamel.yaml.error import YAMLError
 
 from cocoseg.commands.compare.history import files_changed_since_lock, python_files_below
-from cocoseg.commands.compare.runs import params_of
+from cocoseg.commands.compare.runs import params_of, stages_of_results
 from cocoseg.commands.dvc_adapter import folder_list
 from cocoseg.commands.lock_yaml import loaded
 from cocoseg.commands.revisions import CODE, PARAMS, Revision, read_blobs
@@ -29,13 +29,15 @@ def _params_since(revision: Revision) -> list[str]:
         here = loaded(revision.tracked(PARAMS).decode())
     except (CocosegError, OSError, YAMLError, ValueError, RecursionError):
         return []  # the next dvc repro says what is wrong
-    made_with = {key: value for entry in revision.lock.values() for key, value in params_of(entry).items()}
+    made_with = {
+        key: value for entry in stages_of_results(revision).values() for key, value in params_of(entry).items()
+    }
     return sorted(key for key, value in made_with.items() if isinstance(here, dict) and here.get(key, value) != value)
 
 
 def _code_since(revision: Revision) -> list[str]:
     """Return the code that `dvc.lock` names with another hash. Only what git shows as changed is hashed."""
-    locked = {dep.path: dep.md5 for stage in revision.lock.values() for dep in stage.deps}
+    locked = {dep.path: dep.md5 for stage in stages_of_results(revision).values() for dep in stage.deps}
     code = {path: md5 for path, md5 in locked.items() if md5 and path.split("/")[0] in CODE}
     changed = files_changed_since_lock(revision, [*code])
     touched = [path for path in code if any(f"{name}/".startswith(f"{path.rstrip('/')}/") for name in changed)]
