@@ -524,6 +524,9 @@ def test_code_that_is_committed_after_its_results_has_not_changed_since(reposito
     assert compared(edited, "better", "main")["remarks"][0].startswith(
         "code has changed since these results of main (src/lib);"
     )
+    # Where the rules are not ours, which files DVC counts is not known here.
+    write(edited.folder / ".dvcignore", (edited.folder / ".dvcignore").read_text() + "!src/lib/b\n")
+    assert not compared(edited, "better")["is_outdated"]
 
 
 def test_scores_of_another_model_or_other_data_than_the_run_made_are_refused(repository: Clone, tmp_path: Path) -> None:

@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cocoseg.commands.revisions import LOCK, Revision, git_output
+from cocoseg.core.errors import CocosegError
+
+# Lines of our `.dvcignore`: those by which only Python counts below `src`, and those that touch none of it.
+_PYTHON_ALONE = frozenset({"src/**", "!src/**/", "!src/**/*.py"})
+_NO_PYTHON = frozenset({".writing-*", "src/**/.*", "__pycache__"})
 
 
 def kept_commit(commit: str) -> str:
@@ -58,8 +63,16 @@ def files_changed_since_lock(revision: Revision, paths: Sequence[str]) -> list[s
     return changed_files(Revision(revision.name, last), revision, paths) if last and paths else []
 
 
-def python_files_below(revision: Revision, folder: str) -> list[str]:
-    """Return the Python files below a folder, those that `.dvcignore` leaves of code."""
+def python_files_below(revision: Revision, folder: str) -> list[str] | None:
+    """Return the Python files below a folder of `src`, those that our `.dvcignore` leaves; `None` if it has others."""
+    try:
+        lines = revision.tracked(".dvcignore").decode().splitlines()
+    except (CocosegError, OSError, ValueError):
+        return None
+    rules = {line.rstrip() for line in lines if line.strip() and not line.startswith("#")}
+    others = [rule for rule in rules - _PYTHON_ALONE - _NO_PYTHON if not rule.startswith("/data/")]
+    if others or not rules >= _PYTHON_ALONE or folder.split("/")[0] != "src":
+        return None
     if revision.commit is None:
         found = [path.as_posix() for path in Path(folder).rglob("*.py") if path.is_file()]
     else:

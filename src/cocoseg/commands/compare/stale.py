@@ -41,12 +41,15 @@ def _code_since(revision: Revision) -> list[str]:
     code = {path: md5 for path, md5 in locked.items() if md5 and path.split("/")[0] in CODE}
     changed = files_changed_since_lock(revision, [*code])
     touched = [path for path in code if any(f"{name}/".startswith(f"{path.rstrip('/')}/") for name in changed)]
-    return sorted(path for path in touched if _md5_of_code(revision, path, code[path].endswith(".dir")) != code[path])
+    hashes = {path: _md5_of_code(revision, path, code[path].endswith(".dir")) for path in touched}
+    return sorted(path for path, md5 in hashes.items() if md5 not in (None, code[path]))
 
 
-def _md5_of_code(revision: Revision, path: str, is_folder: bool) -> str:
-    """Return the hash of a file or folder of code as DVC would note it."""
+def _md5_of_code(revision: Revision, path: str, is_folder: bool) -> str | None:
+    """Return the hash of a file or folder of code as DVC would note it; `None` for a folder of unknown files."""
     names = python_files_below(revision, path) if is_folder else [path]
+    if names is None:
+        return None
     if revision.commit is None:
         contents = [Path(name).read_bytes() if Path(name).is_file() else None for name in names]
     else:
