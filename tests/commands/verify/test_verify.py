@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,10 +194,19 @@ def test_what_a_stage_writes_at_this_moment_is_not_judged(whole: Clone, verify: 
         (whole.folder / "report.txt").unlink()
         status, said = verify()
         assert (status, said.splitlines()[-1]) == (1, "1 fault")
-    notes = {"write": {str(whole.folder / "raw"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
-    (whole.folder / ".dvc/tmp/rwlock").write_text(json.dumps(notes))
-    assert f"not checked in workspace: raw; written at this moment by dvc repro, process {os.getpid()}\n" in verify()[1]
-    (whole.folder / ".dvc/tmp/rwlock").unlink()
+    note = whole.folder / ".dvc/tmp/rwlock"
+    with subprocess.Popen([sys.executable, "-c", "input()", "/bin/dvc", "repro"], stdin=subprocess.PIPE) as running:
+        notes = {"write": {str(whole.folder / "raw"): {"pid": running.pid, "cmd": "/usr/bin/dvc repro"}}, "read": {}}
+        note.write_text(json.dumps(notes))
+        told = f"not checked in workspace: raw; written at this moment by /usr/bin/dvc repro, process {running.pid}\n"
+        assert told in verify()[1]
+        os.utime(note, (1, 1))  # older than the process, which has only got the number of one that was killed
+        assert verify()[1].endswith("3 faults\n")
+        running.communicate(b"\n")
+    notes["write"][str(whole.folder / "raw")]["pid"] = os.getpid()  # of another program
+    note.write_text(json.dumps(notes))
+    assert verify()[1].endswith("3 faults\n")
+    note.unlink()
     assert verify()[1].endswith("3 faults\n")
 
 

@@ -69,7 +69,7 @@ def writers(repository: Repository, outputs: Iterable[Output]) -> dict[str, str]
     with suppress(OSError, ValueError, msgspec.DecodeError):
         noted = msgspec.json.decode(repository.running_file.read_bytes(), type=_Running).write
         for path, writer in noted.items():
-            if psutil.pid_exists(writer.pid):
+            if _runs_still(writer, repository.running_file.stat().st_mtime):
                 found[os.path.relpath(path, repository.root)] = f"{writer.cmd}, process {writer.pid}"
     return found
 
@@ -81,6 +81,20 @@ class _Writer(msgspec.Struct):
 
 class _Running(msgspec.Struct):
     write: dict[str, _Writer] = {}
+
+
+def _runs_still(writer: _Writer, noted_at: float) -> bool:
+    """Return whether the process that wrote a note still runs. After a kill, another may have its number."""
+    try:
+        process = psutil.Process(writer.pid)
+        # The clock of the start of a process is a little off. DVC notes `sys.argv`; the name of the program may differ.
+        return process.create_time() <= noted_at + 2 and " ".join(process.cmdline()).endswith(
+            writer.cmd.partition(" ")[2]
+        )
+    except psutil.AccessDenied:
+        return True
+    except (psutil.NoSuchProcess, ValueError):
+        return False
 
 
 def _runs(repository: Repository) -> list[Path]:
