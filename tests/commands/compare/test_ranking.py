@@ -133,7 +133,7 @@ RANKING = Ranking(
 
 def test_a_ranking_in_words_names_the_winner_only_where_it_is_better_than_all() -> None:
     text, markdown = rank_report(RANKING, "text"), rank_report(RANKING, "md", "Drawn in x.png.")
-    assert text.startswith("big|lr is better than the others\n\nNote: a remark.\n")
+    assert text.startswith("big|lr is better than the others that are ranked\n\nNote: a remark.\n")
     assert "-0.1000           -0.1500 to -0.0500\n" in text
     assert "one seed, but 3 are needed\n" in text
     assert "| a  | big\\|lr |" in markdown
@@ -141,7 +141,12 @@ def test_a_ranking_in_words_names_the_winner_only_where_it_is_better_than_all() 
     assert "\n    dvc queue start\n" in text
     assert msgspec.json.decode(rank_report(RANKING, "json"), type=Ranking) == RANKING
     tied = msgspec.structs.replace(RANKING, rows=[ROWS[0], msgspec.structs.replace(ROWS[1], letters="ab"), ROWS[2]])
-    assert rank_report(tied, "text").startswith("big|lr has the highest score, but is not better than any other\n")
+    told = "big|lr has the highest score of the ranked rows, but is not better than any other"
+    assert rank_report(tied, "text").startswith(f"{told}\n")
+    tied.rows[2] = msgspec.structs.replace(ROWS[2], test_score=0.7)
+    assert rank_report(tied, "text").startswith(f"{told}; higher, but not ranked: new (0.7000)\n")
+    whole = msgspec.structs.replace(RANKING, rows=ROWS[:2])
+    assert rank_report(whole, "text").startswith("big|lr is better than the others\n")
     nothing = msgspec.structs.replace(RANKING, rows=ROWS[2:], pairs=[])
     assert rank_report(nothing, "md").startswith("## Nothing is ranked: fewer than two runs have enough seeds\n")
 

@@ -13,6 +13,7 @@ from cocoseg.commands.compare.report import report
 
 PRIMARY = Difference(name="miou", base=0.5, new=0.6, difference=0.1, low=0.02, high=0.18, verdict="better")
 UNSURE = msgspec.structs.replace(PRIMARY, low=None, high=None, verdict="undetermined")
+LOST = Difference(name="cat", base=0.7, new=0.0, difference=-0.7, low=-1.01, high=-0.39, verdict="worse")
 COMPARISON = Comparison(
     base="main (1234567)",
     new="the working tree",
@@ -23,7 +24,7 @@ COMPARISON = Comparison(
     classes=("background", "cat"),
     split="test",
     images=24,
-    checkpoint=Claim(primary=PRIMARY, others=[], classes=[PRIMARY], smallest_difference=0.09),
+    checkpoint=Claim(primary=PRIMARY, others=[], classes=[LOST], smallest_difference=0.09),
     change=Claim(
         primary=UNSURE, others=[], classes=[], smallest_difference=None, undetermined_because="one seed per side"
     ),
@@ -49,6 +50,7 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
     for part in (
         '"Equivalent" is within ±0.01.',
         "+0.0200 to +0.1800",
+        "-1.0000 to -0.3900",
         "▲ better",
         "undetermined: one seed per side",
         "0.0900",

@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cocoseg.commands.compare.rank import Ranking, Row
-from cocoseg.commands.compare.report import SIGNED, Format, chosen_by_luck, folded, heading, table, value_text
+from cocoseg.commands.compare.report import (
+    SIGNED,
+    Format,
+    chosen_by_luck,
+    folded,
+    heading,
+    interval_of_difference,
+    table,
+    value_text,
+)
 from cocoseg.core.files import write_bytes
 from cocoseg.images.png import encode_png
 from cocoseg.scores.charts import BLUE, FAINT_INK, INK, rendered, short_name
-from cocoseg.scores.formats import SCORE_NAMES, interval, number
+from cocoseg.scores.formats import SCORE_NAMES, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,13 +64,17 @@ def _headline(ranking: Ranking) -> str:
     rows = [row for row in ranking.rows if row.letters]
     if len(rows) < 2:
         return f"Nothing is ranked: fewer than two runs have {'all folds' if ranking.folds else 'enough seeds'}"
+    others = [row for row in ranking.rows if not row.letters]
+    higher = [f"{row.name} ({number(row.test_score)})" for row in others if row.test_score > rows[0].test_score]
+    unranked = f"; higher, but not ranked: {', '.join(higher)}" if higher else ""
     alike = [row.name for row in rows[1:] if set(row.letters) & set(rows[0].letters)]
     if not alike:
-        return f"{rows[0].name} is better than the others"
+        return f"{rows[0].name} is better than the others{' that are ranked' if others else ''}{unranked}"
+    than = f"{len(alike)} others" if len(alike) > 3 else ", ".join(alike)
     if len(alike) == len(rows) - 1:
-        return f"{rows[0].name} has the highest score, but is not better than any other"
-    others = f"{len(alike)} others" if len(alike) > 3 else ", ".join(alike)
-    return f"{rows[0].name} has the highest score, but is not better than {others}"
+        than = "any other"
+    of_those = " of the ranked rows" if others else ""
+    return f"{rows[0].name} has the highest score{of_those}, but is not better than {than}{unranked}"
 
 
 def _rows(ranking: Ranking, markdown: bool) -> str:
@@ -76,7 +89,7 @@ def _rows(ranking: Ranking, markdown: bool) -> str:
             number(row.val_score),
             number(row.test_score),
             number(row.difference, SIGNED),
-            row.not_ranked_because or interval(row.low, row.high, SIGNED),
+            row.not_ranked_because or interval_of_difference(row.low, row.high),
         ]
         for row in ranking.rows
     ]

@@ -181,13 +181,19 @@ def _row(one: Difference, name: str | None = None) -> list[str]:
         number(one.base),
         number(one.new),
         number(one.difference, SIGNED),
-        interval(one.low, one.high, SIGNED),
+        interval_of_difference(one.low, one.high),
         _verdict(one),
     ]
 
 
 def _verdict(one: Difference) -> str:
     return f"{_SYMBOLS[one.verdict]} {one.verdict}" if one.verdict else UNKNOWN
+
+
+def interval_of_difference(low: float | None, high: float | None) -> str:
+    """Return the interval of a difference as text, without what no difference of two scores in [0, 1] can be."""
+    ends = [None if end is None else min(1.0, max(-1.0, end)) for end in (low, high)]
+    return interval(ends[0], ends[1], SIGNED)
 
 
 def value_text(value: object) -> str:
