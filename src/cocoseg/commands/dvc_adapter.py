@@ -299,7 +299,7 @@ class QueuedRun(NamedTuple):
 
 
 QUEUE_STATES = {
-    "waits": "waits in the queue; dvc queue start runs it",
+    "waits": "is queued; dvc queue start runs it",
     "runs": "runs now; dvc queue status says when it is done",
     "failed": "failed; dvc queue logs {name} says why",
 }

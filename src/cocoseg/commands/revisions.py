@@ -228,7 +228,9 @@ def _distrust() -> str | None:
 def _refuse_queued(name: str, commit: str | None) -> None:
     """Raise `CocosegError` for a run of the queue that has no results, by its name or its number there."""
     if found := next((run for run in queued_runs() if name == run.name or run.commit == commit), None):
-        raise CocosegError(f"{name}: has no results: it {QUEUE_STATES[found.state].format(name=found.name or name)}")
+        yet = "" if found.state == "failed" else " yet"
+        state = QUEUE_STATES[found.state].format(name=found.name or name)
+        raise CocosegError(f"{name}: has no results{yet}: it {state}")
 
 
 def _near_name(name: str) -> str:

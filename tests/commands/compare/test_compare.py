@@ -178,7 +178,7 @@ def test_one_seed_a_side_is_undetermined_and_the_way_to_more_is_named(repository
     assert found["more_seeds"][-1] == "dvc queue start"
     alone.dvc_here("exp", "run", "--queue", "-S", "seed=1")
     found = compared(alone, "main", "better")
-    assert "seeds of main that wait in the queue, or run now: 1" in found["remarks"]
+    assert "1 run of main with another seed is queued or running; it counts once it is done" in found["remarks"]
     assert [command.split("seed=")[-1] for command in found["more_seeds"]] == [
         "2' && git checkout -q -", "1,2' && git checkout -q -", "dvc queue start",
     ]  # fmt: skip
@@ -484,16 +484,22 @@ def test_parameters_and_code_changed_since_the_results_are_said_first_and_the_ga
     repository: Clone, tmp_path: Path
 ) -> None:
     edited = copy_of(repository, tmp_path / "edited")
-    edited.set_params(wrong=0.1, noise=0.02)
+    edited.set_params(wrong=0.1)
+    assert compared(edited, "better")["remarks"][0] == (
+        "wrong in params.yaml has changed since this run of the working tree; its scores are of the old value; "
+        "dvc repro updates them"
+    )
+    edited.set_params(noise=0.02)
     assert compared(edited, "better")["remarks"][0].startswith(
-        "params.yaml has changed since these results of the working tree (noise, wrong);"
+        "noise and wrong in params.yaml have changed since this run of the working tree; its scores are of the old "
     )
     edited.git("checkout", "--quiet", "-b", "not-run")
     edited.commit("what a merge leaves where nobody runs it")
     write(edited.folder / "src/toy.py", (edited.folder / "src/toy.py").read_text() + "# another\n")
     edited.commit("other code")
     said = [
-        "params.yaml has changed since these results of not-run (noise, wrong); dvc repro updates them",
+        "noise and wrong in params.yaml have changed since this run of not-run; its scores are of the old values; "
+        "dvc repro updates them",
         "code has changed since these results of not-run (src/toy.py); dvc repro updates them",
     ]
     for sides in (("better", "not-run"), ("not-run", "better")):
@@ -624,7 +630,7 @@ def test_a_run_of_the_queue_is_said_to_wait_or_to_have_failed(
     queue.dvc_here("exp", "run", "--queue", "--name", "later", "-S", "wrong=0.1")
     for name in ("later", queue.git("rev-parse", "--short=7", "refs/exps/celery/stash").strip()):
         line = error_of(queue, "main", name)
-        assert line == f"cocoseg compare: {name}: has no results: it waits in the queue; dvc queue start runs it"
+        assert line == f"cocoseg compare: {name}: has no results yet: it is queued; dvc queue start runs it"
     failed = [QueuedRun("later", "c" * 40, "failed")]
     monkeypatch.setattr(revisions, "queued_runs", lambda: failed)
     monkeypatch.chdir(queue.folder)

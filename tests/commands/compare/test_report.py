@@ -56,7 +56,7 @@ def test_what_must_be_known_first_stands_before_every_number(style: str) -> None
         "0.0900",
         "seed=1,2",
         "(dvc queue status), share them, so that they count in a review too:\n\n    dvc exp push -A origin\n",
-        "7 models",
+        "of the 7 models scored on these test images that this clone knows,",
         "Verdicts are on miou (the parameter primary_score) and on each class in at least 10 test images; – stands",
         "Time and memory were measured once a side",
     ):

@@ -140,8 +140,8 @@ def chosen_by_luck(models_seen: int, split: str) -> list[str]:
     """Return what follows from the number of models that were scored on the same images, if there are several."""
     if models_seen < 2:
         return []
-    return [f"Choose a run by its validation score: of the {models_seen} models that this clone knows to be scored on "
-            f"the {split} side, the best one there is partly the luckiest."]  # fmt: skip
+    return [f"Choose a run by its validation score: of the {models_seen} models scored on these {split} images that "
+            "this clone knows, the best one there is partly the luckiest."]  # fmt: skip
 
 
 def _differences(differences: Differences, markdown: bool) -> list[str]:

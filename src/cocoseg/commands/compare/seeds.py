@@ -139,7 +139,7 @@ def alike_seeds(groups: Iterable[Sequence[Scored]]) -> str | None:
 
 
 def more_seeds(groups: Sequence[Sequence[Scored]], *, across_folds: bool = False) -> tuple[list[str], list[str]]:
-    """Return the commands that train the seeds that these groups lack, and a remark on those that wait in the queue.
+    """Return the commands that train the seeds that these groups lack, and a remark on those that are queued.
 
     With `across_folds`, those that train the missing folds. A group starts with its own run.
     """
@@ -154,8 +154,13 @@ def more_seeds(groups: Sequence[Sequence[Scored]], *, across_folds: bool = False
         own = trained_with(revision, name)
         queued = {one.get(name) for one in waiting if own == {key: one.get(key) for key in own}} - there
         if queued:
-            listed = ", ".join(sorted(map(str, queued)))
-            remarks.append(f"{name}s of {revision.name} that wait in the queue, or run now: {listed}")
+            several = len(queued) > 1
+            remarks.append(
+                f"{len(queued)} runs of {revision.name} with other {name}s are queued or running; they count once they "
+                "are done"
+                if several
+                else f"1 run of {revision.name} with another {name} is queued or running; it counts once it is done"
+            )
         lacking = needed - len(there | queued)
         if lacking > 0:
             tried = there | queued

@@ -15,12 +15,18 @@ from cocoseg.core.errors import CocosegError
 
 def changed_since_results(revision: Revision) -> list[str]:
     """Return remarks on parameters and code that have changed since the results of a run were made."""
-    changed = {"params.yaml": _params_since(revision), "code": _code_since(revision)}
-    return [
-        f"{what} has changed since these results of {revision.name} ({', '.join(names)}); dvc repro updates them"
-        for what, names in changed.items()
-        if names
-    ]
+    said = []
+    if names := _params_since(revision):
+        have, values = ("have", "values") if len(names) > 1 else ("has", "value")
+        listed = " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+        said.append(
+            f"{listed} in params.yaml {have} changed since this run of {revision.name}; its scores are of the old "
+            f"{values}; dvc repro updates them"
+        )
+    if names := _code_since(revision):
+        listed = ", ".join(names)
+        said.append(f"code has changed since these results of {revision.name} ({listed}); dvc repro updates them")
+    return said
 
 
 def _params_since(revision: Revision) -> list[str]:
