@@ -1,5 +1,6 @@
 """The command `cocoseg`, as a user types it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,5 +108,6 @@ def test_outside_a_repository_compare_says_so(tmp_path: Path, monkeypatch: pytes
         main(["compare", "main"])
     subprocess.run(["git", "init", "--quiet"], check=True)
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # that of the tests trusts every folder
     with pytest.raises(SystemExit, match="dubious ownership .* call: git config --global --add safe.directory"):
         main(["compare", "main"])
