@@ -254,7 +254,8 @@ def _run(pool: Executor, tasks: Sequence[Callable[[], ImageRow]]) -> list[ImageR
                 if in_a_row == _CONCURRENT_REQUESTS:
                     break
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Processes that are done are waited for: CPython 3.11's own end may meet a pool that is just closing.
+        pool.shutdown(wait=all(future.done() for future in futures), cancel_futures=True)
     if failures:
         raise CocosegError(f"{failures[0]} ({len(failures)} of {len(tasks)} images failed, {len(rows)} are complete)")
     return rows
