@@ -23,6 +23,7 @@ from cocoseg.core.work_tree import InUseError, work_tree_held
 
 # Of a folder with the notes of one run.
 HELD, ENDED, LOG, EPOCHS, STOP = "held", "ended.json", "log", "epochs", "stop"
+_CLONE = "work"
 _NO_SPACE = re.compile("No space left on device|Disk quota exceeded")
 _NO_ACCESS = re.compile("Permission denied|Read-only file system|Stale file handle|Input/output error")
 # The user's own settings that would refuse what a sweep does among its own folders: hooks, such as of a template; a key
@@ -36,7 +37,7 @@ _WAY_BACK = re.compile(r" \((restore the last good|or go back to).*")
 _ENDED = re.compile(r"reproduce '([^']+)'.*, exited with (-?\d+)")
 _SIGNALS = {128 + one for one in signal.Signals if one != signal.SIGINT}
 _TRACEBACK = "Traceback (most recent call last):"
-_PLACE = re.compile(r'File "[^"]*/work/([^"]+)", line (\d+)')
+_PLACE = re.compile(rf'File "[^"]*/{_CLONE}/([^"]+)", line (\d+)')
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _WORDS = ("true", "false", "null", "nan", "inf")
 
@@ -85,7 +86,7 @@ def run_trial(trial: Trial) -> None:
         if experiment_commit(trial.repository, trial.commit, trial.name) is not None:
             return
         (notes / ENDED).unlink(missing_ok=True)
-        work = notes / "work"
+        work = notes / _CLONE
         try:
             why = _run(trial, work)
             ended = None if why is None else Ended(why, False)
